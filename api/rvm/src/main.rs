@@ -1,0 +1,3 @@
+//! The command line: apply, get, console, stop, delete.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The server of the gRPC API rvm.v1.

@@ -1,0 +1,1 @@
+//! The manifest: kubevirt.io/v1 types, and the CRD generated from them.

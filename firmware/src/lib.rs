@@ -1,0 +1,1 @@
+//! The catalog of firmware images, checked when used.

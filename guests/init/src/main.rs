@@ -1,0 +1,3 @@
+//! The first process of a guest whose root file system is a container image.
+
+fn main() {}

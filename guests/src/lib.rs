@@ -1,0 +1,1 @@
+//! Builds guests from distribution packages.

@@ -1,0 +1,1 @@
+//! One per node: makes the node's virtual machines match the cluster's wishes.

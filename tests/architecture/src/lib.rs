@@ -1,0 +1,1 @@
+//! The dependency arrows that must never exist.

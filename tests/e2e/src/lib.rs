@@ -1,0 +1,1 @@
+//! The whole, seen from outside: one file per promise.

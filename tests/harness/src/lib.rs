@@ -1,0 +1,1 @@
+//! A real kube-apiserver and the programs under test, for the tests.

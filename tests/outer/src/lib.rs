@@ -1,0 +1,1 @@
+//! The lab: an emulated riscv64 host with KVM.

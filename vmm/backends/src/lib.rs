@@ -1,0 +1,1 @@
+//! What the host gives: disks, taps, consoles.

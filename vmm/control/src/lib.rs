@@ -1,0 +1,1 @@
+//! The per-VM control socket and run directory: messages, framing, both ends.

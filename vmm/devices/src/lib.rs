@@ -1,0 +1,1 @@
+//! What the guest sees: registers and virtqueues.

@@ -1,0 +1,1 @@
+//! Puts the parts of a machine together and keeps them running.

@@ -1,0 +1,1 @@
+//! The TCG backend: one qemu-system-riscv64 for the same Spec.

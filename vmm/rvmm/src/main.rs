@@ -1,0 +1,3 @@
+//! One virtual machine in one process.
+
+fn main() {}

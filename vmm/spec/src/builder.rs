@@ -1,0 +1,273 @@
+//! From wishes to a [`Spec`]: the one place where a machine is checked.
+
+use crate::limits::{
+    MAX_CMDLINE, MAX_CPUS, MAX_MEMORY, MAX_NAME, MAX_SERIAL, MAX_VIRTIO_DEVICES, MEMORY_GRANULE, MIN_MEMORY,
+};
+use crate::network::{MacAddress, Net, TapName};
+use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec};
+
+/// RAM when none is asked for.
+pub const DEFAULT_MEMORY: MemorySize = MemorySize::from_mib(256);
+
+/// Collects what is wanted; [`SpecBuilder::build`] checks it as a whole.
+#[derive(Debug, Clone)]
+pub struct SpecBuilder {
+    name: String,
+    uid: Option<String>,
+    cpus: u64,
+    memory: MemorySize,
+    boot: Boot,
+    disks: Vec<Disk>,
+    nets: Vec<(TapName, Option<MacAddress>)>,
+    console: Console,
+    accelerator: AcceleratorChoice,
+    on_reset: OnReset,
+}
+
+/// The machine that was asked for cannot exist. Each text names the field, the value and what is possible.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SpecError {
+    /// A name is needed for logs and files.
+    #[error("name '{0}' must be 1 to {MAX_NAME} printable characters without '/'")]
+    Name(String),
+    /// Too few or too many vCPUs.
+    #[error("{0} vCPUs are not possible: 1 to {MAX_CPUS}")]
+    Cpus(u64),
+    /// Too little or too much RAM.
+    #[error("{0} of memory is not possible: {min} to {max}", min = MemorySize::from_bytes(MIN_MEMORY), max = MemorySize::from_bytes(MAX_MEMORY))]
+    Memory(MemorySize),
+    /// RAM that is no multiple of the granule.
+    #[error("{0} of memory is not possible: it must be a multiple of {granule}", granule = MemorySize::from_bytes(MEMORY_GRANULE))]
+    MemoryGranule(MemorySize),
+    /// The kernel would cut it off.
+    #[error("the kernel command line has {0} bytes; at most {MAX_CMDLINE} are possible")]
+    CmdlineLength(usize),
+    /// A device tree string cannot hold it.
+    #[error("the kernel command line holds a NUL or a line break")]
+    CmdlineCharacter,
+    /// The guest could not read it whole.
+    #[error("disk serial '{0}' must be 1 to {MAX_SERIAL} printable ASCII characters")]
+    Serial(String),
+    /// The machine has a fixed number of virtio-mmio slots.
+    #[error(
+        "{0} virtio devices (disks, networks, console, rng) are not possible: at most {MAX_VIRTIO_DEVICES}"
+    )]
+    Devices(usize),
+}
+
+// === impl SpecBuilder ===
+
+impl SpecBuilder {
+    pub(crate) fn new(boot: Boot) -> Self {
+        Self {
+            name: "vm".to_owned(),
+            uid: None,
+            cpus: 1,
+            memory: DEFAULT_MEMORY,
+            boot,
+            disks: Vec::new(),
+            nets: Vec::new(),
+            console: Console::default(),
+            accelerator: AcceleratorChoice::default(),
+            on_reset: OnReset::default(),
+        }
+    }
+
+    /// Name for logs and tools; `vm` if not set.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// UID of the object that the machine belongs to.
+    #[must_use]
+    pub fn uid(mut self, uid: impl Into<String>) -> Self {
+        self.uid = Some(uid.into());
+        self
+    }
+
+    /// Number of vCPUs; 1 if not set.
+    #[must_use]
+    pub fn cpus(mut self, cpus: u64) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// Guest RAM; [`DEFAULT_MEMORY`] if not set.
+    #[must_use]
+    pub fn memory(mut self, memory: MemorySize) -> Self {
+        self.memory = memory;
+        self
+    }
+
+    /// Adds a disk behind those already there.
+    #[must_use]
+    pub fn disk(mut self, disk: Disk) -> Self {
+        self.disks.push(disk);
+        self
+    }
+
+    /// Adds a network interface; without an address it gets a stable one.
+    #[must_use]
+    pub fn net(mut self, tap: TapName, mac: Option<MacAddress>) -> Self {
+        self.nets.push((tap, mac));
+        self
+    }
+
+    /// The device that carries the console.
+    #[must_use]
+    pub fn console(mut self, console: Console) -> Self {
+        self.console = console;
+        self
+    }
+
+    /// Which backend may run this.
+    #[must_use]
+    pub fn accelerator(mut self, accelerator: AcceleratorChoice) -> Self {
+        self.accelerator = accelerator;
+        self
+    }
+
+    /// What a guest's reset does.
+    #[must_use]
+    pub fn on_reset(mut self, on_reset: OnReset) -> Self {
+        self.on_reset = on_reset;
+        self
+    }
+
+    /// Checks everything and gives the machine.
+    ///
+    /// # Errors
+    /// The first wish that cannot be met, as a [`SpecError`].
+    pub fn build(self) -> Result<Spec, SpecError> {
+        let name_ok = |name: &str| {
+            (1..=MAX_NAME).contains(&name.len()) && !name.chars().any(|c| c.is_control() || c == '/')
+        };
+        if !name_ok(&self.name) {
+            return Err(SpecError::Name(self.name));
+        }
+        let cpus = u8::try_from(self.cpus)
+            .ok()
+            .filter(|n| (1..=MAX_CPUS).contains(n));
+        let cpus = cpus.ok_or(SpecError::Cpus(self.cpus))?;
+        check_memory(self.memory)?;
+        check_cmdline(&self.boot.cmdline)?;
+        for serial in self.disks.iter().filter_map(|disk| disk.serial.as_deref()) {
+            if serial.is_empty() || serial.len() > MAX_SERIAL || !serial.bytes().all(|b| b.is_ascii_graphic())
+            {
+                return Err(SpecError::Serial(serial.to_owned()));
+            }
+        }
+        // Console and rng are always there.
+        let devices = self.disks.len().saturating_add(self.nets.len()).saturating_add(2);
+        if devices > MAX_VIRTIO_DEVICES {
+            return Err(SpecError::Devices(devices));
+        }
+        let identity = self.uid.as_deref().unwrap_or(&self.name);
+        let nets = self.nets.into_iter().enumerate();
+        let nets = nets
+            .map(|(index, (tap, mac))| Net {
+                tap,
+                mac: mac.unwrap_or_else(|| MacAddress::stable(identity, index)),
+            })
+            .collect();
+        Ok(Spec {
+            nets,
+            cpus,
+            name: self.name,
+            uid: self.uid,
+            memory: self.memory,
+            boot: self.boot,
+            disks: self.disks,
+            console: self.console,
+            accelerator: self.accelerator,
+            on_reset: self.on_reset,
+        })
+    }
+}
+
+fn check_memory(memory: MemorySize) -> Result<(), SpecError> {
+    if !(MIN_MEMORY..=MAX_MEMORY).contains(&memory.bytes()) {
+        return Err(SpecError::Memory(memory));
+    }
+    if !memory.bytes().is_multiple_of(MEMORY_GRANULE) {
+        return Err(SpecError::MemoryGranule(memory));
+    }
+    Ok(())
+}
+
+fn check_cmdline(cmdline: &str) -> Result<(), SpecError> {
+    if cmdline.len() > MAX_CMDLINE {
+        return Err(SpecError::CmdlineLength(cmdline.len()));
+    }
+    if cmdline.contains(['\0', '\n', '\r']) {
+        return Err(SpecError::CmdlineCharacter);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish() -> SpecBuilder {
+        Spec::builder(Boot::new("Image"))
+    }
+
+    #[test]
+    fn a_kernel_alone_gives_the_documented_defaults() {
+        let spec = wish().build().unwrap();
+        assert_eq!(
+            (spec.cpus(), spec.memory(), spec.name()),
+            (1, DEFAULT_MEMORY, "vm")
+        );
+        assert_eq!(spec.boot().cmdline, "console=ttyS0");
+        assert_eq!(spec.on_reset(), OnReset::Restart);
+    }
+
+    #[test]
+    fn impossible_machines_are_refused_by_name() {
+        assert_eq!(wish().cpus(0).build(), Err(SpecError::Cpus(0)));
+        assert_eq!(wish().cpus(257).build(), Err(SpecError::Cpus(257)));
+        let tiny = MemorySize::from_mib(4);
+        assert_eq!(wish().memory(tiny).build(), Err(SpecError::Memory(tiny)));
+        let odd = MemorySize::from_bytes((64 << 20) + 4096);
+        assert_eq!(wish().memory(odd).build(), Err(SpecError::MemoryGranule(odd)));
+        assert_eq!(wish().name("a/b").build(), Err(SpecError::Name("a/b".to_owned())));
+    }
+
+    #[test]
+    fn a_command_line_that_a_kernel_would_misread_is_refused() {
+        let boot = |cmdline: String| Boot {
+            cmdline,
+            ..Boot::new("Image")
+        };
+        let build = |cmdline: &str| Spec::builder(boot(cmdline.to_owned())).build();
+        assert_eq!(build("a\0b"), Err(SpecError::CmdlineCharacter));
+        assert_eq!(build(&"x".repeat(1024)), Err(SpecError::CmdlineLength(1024)));
+        assert!(build(&"x".repeat(1023)).is_ok());
+    }
+
+    #[test]
+    fn disks_and_nets_share_the_virtio_slots() {
+        let disk = Disk {
+            path: "d".into(),
+            read_only: false,
+            serial: None,
+        };
+        let many = |n: usize| (0..n).fold(wish(), |spec, _| spec.disk(disk.clone()));
+        assert!(many(6).build().is_ok());
+        assert_eq!(many(7).build(), Err(SpecError::Devices(9)));
+    }
+
+    #[test]
+    fn error_texts_say_what_is_possible() {
+        let text = wish()
+            .memory(MemorySize::from_mib(4))
+            .build()
+            .unwrap_err()
+            .to_string();
+        assert_eq!(text, "4 MiB of memory is not possible: 32 MiB to 256 GiB");
+    }
+}

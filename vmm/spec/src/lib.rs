@@ -1,0 +1,142 @@
+//! A virtual machine as data: parsed, defaulted, checked; no I/O.
+//!
+//! ```text
+//!   rvmm's arguments ──┐
+//!   a VMI (handler)  ──┼─► SpecBuilder ──check──► Spec ──► machine (KVM) | qemu (TCG)
+//!   spec.json (wire) ──┘                            └────► wire::Document ──► spec.json
+//! ```
+//!
+//! Invariants: a [`Spec`] can only be had from [`SpecBuilder::build`], so whoever holds one need not check it
+//! again; it is never serialised itself, its versioned JSON form is [`wire::Document`]. What depends on the host
+//! (does the file exist, does KVM answer) is not checked here.
+
+pub mod boot;
+pub mod builder;
+pub mod limits;
+pub mod network;
+pub mod size;
+pub mod wire;
+
+use std::path::PathBuf;
+
+pub use boot::Boot;
+pub use builder::{SpecBuilder, SpecError};
+pub use network::{MacAddress, Net, TapName};
+pub use size::{MemorySize, ParseSizeError};
+
+/// A checked machine. Fields are read through methods, so that nothing can be changed after the check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec {
+    pub(crate) name: String,
+    pub(crate) uid: Option<String>,
+    pub(crate) cpus: u8,
+    pub(crate) memory: MemorySize,
+    pub(crate) boot: Boot,
+    pub(crate) disks: Vec<Disk>,
+    pub(crate) nets: Vec<Net>,
+    pub(crate) console: Console,
+    pub(crate) accelerator: AcceleratorChoice,
+    pub(crate) on_reset: OnReset,
+}
+
+/// A disk backed by a raw file or block device of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The raw image; never probed for another format.
+    pub path: PathBuf,
+    /// The guest may only read.
+    pub read_only: bool,
+    /// What the guest reads back as the device's serial, at most [`limits::MAX_SERIAL`] bytes.
+    pub serial: Option<String>,
+}
+
+/// Which device carries the guest's console. The UART exists in either case, for early output and firmware.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Console {
+    /// The 16550 UART: `ttyS0`.
+    #[default]
+    Serial,
+    /// The virtio console: `hvc0`. What the UART prints is still shown.
+    Virtio,
+}
+
+/// Which backend may run the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AcceleratorChoice {
+    /// KVM where this host can create a riscv64 VM, QEMU-TCG elsewhere.
+    #[default]
+    Auto,
+    /// KVM, or refuse.
+    Kvm,
+    /// QEMU-TCG, without looking at KVM.
+    Tcg,
+}
+
+/// What a guest's reset does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnReset {
+    /// Boot the machine again.
+    #[default]
+    Restart,
+    /// End rvmm with status 3.
+    Exit,
+}
+
+// === impl Spec ===
+
+impl Spec {
+    /// Starts a builder with the documented defaults and this kernel.
+    pub fn builder(boot: Boot) -> SpecBuilder {
+        SpecBuilder::new(boot)
+    }
+
+    /// The name that logs and tools show.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The UID of the object that this machine belongs to, if one does.
+    pub fn uid(&self) -> Option<&str> {
+        self.uid.as_deref()
+    }
+
+    /// Number of vCPUs, 1 to [`limits::MAX_CPUS`].
+    pub fn cpus(&self) -> u8 {
+        self.cpus
+    }
+
+    /// Guest RAM.
+    pub fn memory(&self) -> MemorySize {
+        self.memory
+    }
+
+    /// What is booted.
+    pub fn boot(&self) -> &Boot {
+        &self.boot
+    }
+
+    /// Disks, in the order in which the guest finds them.
+    pub fn disks(&self) -> &[Disk] {
+        &self.disks
+    }
+
+    /// Network interfaces, in the order in which the guest finds them.
+    pub fn nets(&self) -> &[Net] {
+        &self.nets
+    }
+
+    /// The device that carries the console.
+    pub fn console(&self) -> Console {
+        self.console
+    }
+
+    /// Which backend may run this.
+    pub fn accelerator(&self) -> AcceleratorChoice {
+        self.accelerator
+    }
+
+    /// What a guest's reset does.
+    pub fn on_reset(&self) -> OnReset {
+        self.on_reset
+    }
+}

@@ -1,0 +1,31 @@
+//! The bounds of a machine. Everything that a user or an API may ask for is held against one of these.
+
+/// Most vCPUs: AIA's hart bits and the device tree are laid out for this many.
+pub const MAX_CPUS: u8 = 64;
+
+/// Least guest RAM in bytes. A kernel, its page tables and a device tree do not fit below this.
+pub const MIN_MEMORY: u64 = 32 << 20;
+
+/// Most guest RAM in bytes: RAM starts at 2 GiB and must stay inside a 39-bit guest-physical space.
+pub const MAX_MEMORY: u64 = 256 << 30;
+
+/// Guest RAM comes in multiples of this many bytes.
+pub const MEMORY_GRANULE: u64 = 2 << 20;
+
+/// virtio-mmio slots of the machine, as on QEMU's `virt`: disks, nets, console and rng share them.
+pub const MAX_VIRTIO_DEVICES: usize = 8;
+
+/// Longest kernel command line in bytes, without its NUL (`COMMAND_LINE_SIZE` of riscv Linux is 1024).
+pub const MAX_CMDLINE: usize = 1023;
+
+/// Longest disk serial in bytes (virtio 1.2, 5.2.6.4: the ID field has 20).
+pub const MAX_SERIAL: usize = 20;
+
+/// Longest name of a network interface on Linux in bytes (`IFNAMSIZ` less its NUL).
+pub const MAX_TAP_NAME: usize = 15;
+
+/// Longest machine name in bytes, as for any Kubernetes object.
+pub const MAX_NAME: usize = 253;
+
+/// Largest `spec.json` in bytes that is read.
+pub const MAX_DOCUMENT: u64 = 1 << 20;

@@ -1,0 +1,240 @@
+//! The JSON form of a [`Spec`], versioned so that it can age apart from it.
+//!
+//! `spec.json` of a run directory holds one [`Document`]. Unknown fields and versions are refused: a machine that
+//! differs from what was asked for is worse than none.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::builder::SpecError;
+use crate::network::ParseNetError;
+use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec};
+
+/// The version that is written, and the only one that is read.
+pub const VERSION: &str = "rvmm/v1";
+
+/// A machine as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Document {
+    version: String,
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uid: Option<String>,
+    cpus: u64,
+    memory_bytes: u64,
+    boot: BootDocument,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    disks: Vec<DiskDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    nets: Vec<NetDocument>,
+    #[serde(default)]
+    console: ConsoleDocument,
+    #[serde(default)]
+    accelerator: AcceleratorDocument,
+    #[serde(default)]
+    on_reset: OnResetDocument,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct BootDocument {
+    kernel: PathBuf,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    initrd: Option<PathBuf>,
+    cmdline: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct DiskDocument {
+    path: PathBuf,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    serial: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct NetDocument {
+    tap: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
+}
+
+/// Gives an enum of the checked side its name on the wire.
+macro_rules! wire_enum {
+    ($wire:ident, $inner:ident, $($variant:ident),+) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum $wire { #[default] $($variant),+ }
+        impl From<$wire> for $inner {
+            fn from(wire: $wire) -> Self { match wire { $($wire::$variant => Self::$variant),+ } }
+        }
+        impl From<$inner> for $wire {
+            fn from(inner: $inner) -> Self { match inner { $($inner::$variant => Self::$variant),+ } }
+        }
+    };
+}
+wire_enum!(ConsoleDocument, Console, Serial, Virtio);
+wire_enum!(AcceleratorDocument, AcceleratorChoice, Auto, Kvm, Tcg);
+wire_enum!(OnResetDocument, OnReset, Restart, Exit);
+
+/// The document does not describe a machine.
+#[derive(Debug, thiserror::Error)]
+#[error("the machine's description is not valid")]
+pub enum WireError {
+    /// Not JSON, or not this shape.
+    #[error("the machine's description is not valid JSON of version {VERSION}")]
+    Json(#[source] serde_json::Error),
+    /// Another version.
+    #[error("the machine's description has version '{0}'; this rvmm reads {VERSION}")]
+    Version(String),
+    /// A tap or address that cannot be.
+    #[error("a network of the machine's description is not valid")]
+    Net(#[source] ParseNetError),
+    /// A machine that cannot be.
+    #[error("the machine's description cannot be met")]
+    Spec(#[source] SpecError),
+}
+
+// === impl Document ===
+
+impl Document {
+    /// Reads a document and checks it into a machine.
+    ///
+    /// # Errors
+    /// What is wrong with the text or with the machine.
+    pub fn parse(json: &[u8]) -> Result<Spec, WireError> {
+        let document: Self = serde_json::from_slice(json).map_err(WireError::Json)?;
+        document.into_spec()
+    }
+
+    /// As JSON for people and programs.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("strings, numbers and UTF-8 paths always serialise")
+    }
+
+    fn into_spec(self) -> Result<Spec, WireError> {
+        if self.version != VERSION {
+            return Err(WireError::Version(self.version));
+        }
+        let boot = Boot {
+            kernel: self.boot.kernel,
+            initrd: self.boot.initrd,
+            cmdline: self.boot.cmdline,
+        };
+        let mut builder = Spec::builder(boot)
+            .name(self.name)
+            .cpus(self.cpus)
+            .memory(MemorySize::from_bytes(self.memory_bytes))
+            .console(self.console.into())
+            .accelerator(self.accelerator.into())
+            .on_reset(self.on_reset.into());
+        if let Some(uid) = self.uid {
+            builder = builder.uid(uid);
+        }
+        for disk in self.disks {
+            builder = builder.disk(Disk {
+                path: disk.path,
+                read_only: disk.read_only,
+                serial: disk.serial,
+            });
+        }
+        for net in self.nets {
+            let mac = net
+                .mac
+                .as_deref()
+                .map(str::parse)
+                .transpose()
+                .map_err(WireError::Net)?;
+            builder = builder.net(net.tap.parse().map_err(WireError::Net)?, mac);
+        }
+        builder.build().map_err(WireError::Spec)
+    }
+}
+
+impl From<&Spec> for Document {
+    fn from(spec: &Spec) -> Self {
+        Self {
+            version: VERSION.to_owned(),
+            name: spec.name.clone(),
+            uid: spec.uid.clone(),
+            cpus: spec.cpus.into(),
+            memory_bytes: spec.memory.bytes(),
+            boot: BootDocument {
+                kernel: spec.boot.kernel.clone(),
+                initrd: spec.boot.initrd.clone(),
+                cmdline: spec.boot.cmdline.clone(),
+            },
+            disks: spec.disks.iter().map(DiskDocument::from).collect(),
+            nets: spec
+                .nets
+                .iter()
+                .map(|net| NetDocument {
+                    tap: net.tap.as_str().to_owned(),
+                    mac: Some(net.mac.to_string()),
+                })
+                .collect(),
+            console: spec.console.into(),
+            accelerator: spec.accelerator.into(),
+            on_reset: spec.on_reset.into(),
+        }
+    }
+}
+
+impl From<&Disk> for DiskDocument {
+    fn from(disk: &Disk) -> Self {
+        Self {
+            path: disk.path.clone(),
+            read_only: disk.read_only,
+            serial: disk.serial.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MINIMAL: &str = r#"{"version":"rvmm/v1","name":"vm","cpus":1,"memoryBytes":268435456,"boot":{"kernel":"/Image","cmdline":""}}"#;
+
+    #[test]
+    fn a_minimal_document_gives_the_defaults() {
+        let spec = Document::parse(MINIMAL.as_bytes()).unwrap();
+        assert_eq!(spec.accelerator(), AcceleratorChoice::Auto);
+        assert!(spec.disks().is_empty());
+    }
+
+    #[test]
+    fn unknown_fields_and_versions_are_refused() {
+        let typo = MINIMAL.replace("\"cpus\"", "\"cpu\"");
+        assert!(matches!(
+            Document::parse(typo.as_bytes()),
+            Err(WireError::Json(_))
+        ));
+        let newer = MINIMAL.replace("rvmm/v1", "rvmm/v2");
+        assert!(matches!(Document::parse(newer.as_bytes()), Err(WireError::Version(v)) if v == "rvmm/v2"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_spec_survives_its_json_form(cpus in 1u64..=64, mib in 16u64..4096, disks in 0usize..3, nets in 0usize..3, uid in proptest::option::of("[a-f0-9]{8}")) {
+            let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
+                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).on_reset(OnReset::Exit).console(Console::Virtio);
+            if let Some(uid) = uid { wish = wish.uid(uid); }
+            for n in 0..disks { wish = wish.disk(Disk { path: format!("/d{n}").into(), read_only: n == 1, serial: Some(format!("s{n}")) }); }
+            for n in 0..nets { wish = wish.net(format!("tap{n}").parse().unwrap(), None); }
+            let spec = wish.build().unwrap();
+            prop_assert_eq!(Document::parse(Document::from(&spec).to_json().as_bytes()).unwrap(), spec);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = Document::parse(&bytes);
+        }
+    }
+}
