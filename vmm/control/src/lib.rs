@@ -1,1 +1,24 @@
-//! The per-VM control socket and run directory: messages, framing, both ends.
+//! How others find a running machine and talk to it: its run directory and its control socket.
+//!
+//! ```text
+//!  $RVM_RUN/<uid>/
+//!    spec.json      the machine, written by whoever starts rvmm
+//!    pid            the process; rvmm holds a lock on it for as long as it lives   (rundir)
+//!    control.sock   requests and events, one JSON object a line                    (message, frame, client, session)
+//!    console.sock   raw bytes: first the backlog, then live output; input back
+//!    console.log    what the guest printed
+//!    exit.json      how the machine ended, written last                            (rundir)
+//! ```
+//!
+//! The lock decides whether a machine lives: the kernel drops it with the process, however that ends, so neither a
+//! stale file nor a reused pid can be taken for a machine. This crate does no async I/O and starts no threads.
+
+pub mod client;
+pub mod frame;
+pub mod message;
+pub mod rundir;
+pub mod session;
+
+pub use client::{Client, ClientError};
+pub use message::{Accelerator, EndReason, Ending, Event, Info, Reply, Request, State};
+pub use rundir::{ClaimError, Liveness, RunDir, RunLock};

@@ -82,6 +82,17 @@ pub enum OnReset {
     Exit,
 }
 
+/// How one run of a guest ended, as the backend that ran it saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest switched itself off.
+    Poweroff,
+    /// The guest asked for a reset.
+    Reset,
+    /// The guest could not go on, and why.
+    Failed(String),
+}
+
 // === impl Spec ===
 
 impl Spec {

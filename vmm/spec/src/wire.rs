@@ -113,8 +113,11 @@ impl Document {
     }
 
     /// As JSON for people and programs.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("strings, numbers and UTF-8 paths always serialise")
+    ///
+    /// # Errors
+    /// [`WireError::Json`] where a path is not UTF-8: JSON cannot hold it.
+    pub fn to_json(&self) -> Result<String, WireError> {
+        serde_json::to_string_pretty(self).map_err(WireError::Json)
     }
 
     fn into_spec(self) -> Result<Spec, WireError> {
@@ -229,7 +232,7 @@ mod tests {
             for n in 0..disks { wish = wish.disk(Disk { path: format!("/d{n}").into(), read_only: n == 1, serial: Some(format!("s{n}")) }); }
             for n in 0..nets { wish = wish.net(format!("tap{n}").parse().unwrap(), None); }
             let spec = wish.build().unwrap();
-            prop_assert_eq!(Document::parse(Document::from(&spec).to_json().as_bytes()).unwrap(), spec);
+            prop_assert_eq!(Document::parse(Document::from(&spec).to_json().unwrap().as_bytes()).unwrap(), spec);
         }
 
         #[test]

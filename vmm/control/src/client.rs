@@ -1,0 +1,169 @@
+//! The asking end of the control socket: blocking, with a deadline on every step.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::frame::{LineTooLong, Lines};
+use crate::message::{Call, Event, Info, Line, Reply, Request, VERSION};
+
+/// How long a machine may take to answer. Its event loop never waits, so this is long.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection to a machine.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    lines: Lines,
+    next_id: u64,
+}
+
+/// The machine could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nothing listens, or the socket broke.
+    #[error("the machine's control socket does not answer")]
+    Socket(#[source] io::Error),
+    /// The machine ended while it was asked.
+    #[error("the machine closed its control socket")]
+    Closed,
+    /// Not our protocol.
+    #[error("the control socket sent what is not a message")]
+    Message(#[source] serde_json::Error),
+    /// Not our protocol.
+    #[error("the control socket sent too much")]
+    TooLong(#[source] LineTooLong),
+    /// The machine said no.
+    #[error("the machine refused: {0}")]
+    Refused(String),
+    /// An answer to another question.
+    #[error("the machine gave an answer of the wrong kind")]
+    Answer,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Connects to a machine's `control.sock`.
+    ///
+    /// # Errors
+    /// [`ClientError::Socket`] when nothing listens there.
+    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+        let stream = UnixStream::connect(socket).map_err(ClientError::Socket)?;
+        for set in [UnixStream::set_read_timeout, UnixStream::set_write_timeout] {
+            set(&stream, Some(ANSWER_TIMEOUT)).map_err(ClientError::Socket)?;
+        }
+        Ok(Self {
+            stream,
+            lines: Lines::default(),
+            next_id: 1,
+        })
+    }
+
+    /// The process at the other end, by the kernel's word rather than the peer's.
+    ///
+    /// # Errors
+    /// [`ClientError::Socket`] when the kernel does not tell.
+    pub fn peer_pid(&self) -> Result<u32, ClientError> {
+        let credentials = rustix::net::sockopt::socket_peercred(&self.stream)
+            .map_err(|errno| ClientError::Socket(errno.into()))?;
+        Ok(credentials.pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    /// Asks who and how the machine is.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn info(&mut self) -> Result<Info, ClientError> {
+        match self.call(Request::Info)? {
+            Reply::Info(info) => Ok(*info),
+            _ => Err(ClientError::Answer),
+        }
+    }
+
+    /// Ends the machine at once.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn kill(&mut self) -> Result<(), ClientError> {
+        self.call(Request::Kill).and_then(|reply| expect_done(&reply))
+    }
+
+    /// Turns this connection into a stream of events, which has no deadline.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn subscribe(mut self) -> Result<Events, ClientError> {
+        self.call(Request::Subscribe)
+            .and_then(|reply| expect_done(&reply))?;
+        self.stream.set_read_timeout(None).map_err(ClientError::Socket)?;
+        Ok(Events { client: self })
+    }
+
+    fn call(&mut self, request: Request) -> Result<Reply, ClientError> {
+        let id = self.next_id;
+        self.next_id += 1;
+        let mut line = serde_json::to_vec(&Call {
+            v: VERSION,
+            id,
+            request,
+        })
+        .map_err(ClientError::Message)?;
+        line.push(b'\n');
+        self.stream.write_all(&line).map_err(ClientError::Socket)?;
+        loop {
+            match self.receive()? {
+                Line::Answer {
+                    id: of,
+                    reply: Reply::Refused(why),
+                } if of == id => return Err(ClientError::Refused(why)),
+                Line::Answer { id: of, reply } if of == id => return Ok(reply),
+                Line::Answer { .. } | Line::Event { .. } => {}
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<Line, ClientError> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Some(line) = self.lines.next_line().map_err(ClientError::TooLong)? {
+                return serde_json::from_slice(&line).map_err(ClientError::Message);
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(ClientError::Closed),
+                Ok(count) => self.lines.feed(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ClientError::Socket(error)),
+            }
+        }
+    }
+}
+
+fn expect_done(reply: &Reply) -> Result<(), ClientError> {
+    match reply {
+        Reply::Done => Ok(()),
+        _ => Err(ClientError::Answer),
+    }
+}
+
+/// Events of a machine, until it ends.
+#[derive(Debug)]
+pub struct Events {
+    client: Client,
+}
+
+impl Iterator for Events {
+    type Item = Result<Event, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.client.receive() {
+                Ok(Line::Event { event }) => return Some(Ok(event)),
+                Ok(Line::Answer { .. }) => {}
+                Err(ClientError::Closed) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
