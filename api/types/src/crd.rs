@@ -1,0 +1,133 @@
+//! The CustomResourceDefinition, generated from the Rust types and made a structural schema.
+//!
+//! What kube-derive generates is nearly it. Three things are changed: the printer columns are KubeVirt's; there is
+//! no status subresource, because KubeVirt's VMI has none and its clients write status with the object; and the
+//! schema is brought to what kube-apiserver takes without a warning (see `structural`).
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps,
+};
+use kube::CustomResourceExt;
+use serde_json::{Map, Value, json};
+
+use crate::names::ARCHITECTURE;
+use crate::vmi::VirtualMachineInstance;
+
+/// Formats that kube-apiserver knows; it warns of any other.
+const KNOWN_FORMATS: [&str; 3] = ["date-time", "int32", "int64"];
+/// Fields in which an explicit `null` is as good as none, since Go's clients write it so.
+const NULLABLE: [&str; 3] = ["lastProbeTime", "lastTransitionTime", "phaseTransitionTimestamp"];
+/// A name, a type, the path it reads, and whether only `-o wide` shows it.
+type Column = (&'static str, &'static str, &'static str, bool);
+/// What `kubectl get vmi` prints besides the name.
+const COLUMNS: [Column; 7] = [
+    ("Age", "date", ".metadata.creationTimestamp", false),
+    ("Phase", "string", ".status.phase", false),
+    ("IP", "string", ".status.interfaces[0].ipAddress", false),
+    ("NodeName", "string", ".status.nodeName", false),
+    (
+        "Ready",
+        "string",
+        ".status.conditions[?(@.type=='Ready')].status",
+        false,
+    ),
+    (
+        "Live-Migratable",
+        "string",
+        ".status.conditions[?(@.type=='LiveMigratable')].status",
+        true,
+    ),
+    (
+        "Paused",
+        "string",
+        ".status.conditions[?(@.type=='Paused')].status",
+        true,
+    ),
+];
+
+/// The definition of `virtualmachineinstances.kubevirt.io`.
+pub fn crd() -> CustomResourceDefinition {
+    let mut crd = VirtualMachineInstance::crd();
+    for version in &mut crd.spec.versions {
+        version.subresources = None;
+        version.additional_printer_columns = Some(COLUMNS.iter().map(column).collect());
+        if let Some(schema) = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.take())
+        {
+            let mut schema = serde_json::to_value(schema).expect("a schema is plain data");
+            structural(None, &mut schema);
+            schema["properties"]["spec"]["properties"]["architecture"]["enum"] = json!([ARCHITECTURE]);
+            schema["required"] = json!(["spec"]);
+            let schema: JSONSchemaProps =
+                serde_json::from_value(schema).expect("only known keywords were set");
+            version
+                .schema
+                .as_mut()
+                .expect("it was there a moment ago")
+                .open_api_v3_schema = Some(schema);
+        }
+    }
+    crd
+}
+
+/// The definition as the text of `deploy/crds/kubevirt.io_virtualmachineinstances.yaml`.
+pub fn crd_yaml() -> Result<String, crate::manifest::ManifestError> {
+    let yaml = crate::manifest::to_yaml(&crd())?;
+    Ok(format!(
+        "# Generated from api/types by `cargo xtask crds`; do not edit.\n{yaml}"
+    ))
+}
+
+fn column((name, type_, json_path, wide): &Column) -> CustomResourceColumnDefinition {
+    CustomResourceColumnDefinition {
+        name: (*name).to_owned(),
+        type_: (*type_).to_owned(),
+        json_path: (*json_path).to_owned(),
+        priority: wide.then_some(1),
+        ..CustomResourceColumnDefinition::default()
+    }
+}
+
+/// Makes a generated schema structural, in place and all the way down: objects with fields of their own keep what
+/// they do not know, formats and nulls are only those that Kubernetes knows.
+fn structural(name: Option<&str>, schema: &mut Value) {
+    let Value::Object(schema) = schema else { return };
+    if schema
+        .get("format")
+        .is_some_and(|format| !KNOWN_FORMATS.iter().any(|known| format == known))
+    {
+        schema.remove("format");
+    }
+    schema.remove("nullable");
+    if name.is_some_and(|name| NULLABLE.contains(&name)) {
+        schema.insert("nullable".to_owned(), true.into());
+    }
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties
+            .iter_mut()
+            .for_each(|(name, property)| structural(Some(name), property));
+    }
+    keep_unknown(name, schema);
+    for inner in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get_mut(inner) {
+            structural(None, inner);
+        }
+    }
+}
+
+/// The object at the top is closed by Kubernetes itself, and a map has no unknown fields; every other object of
+/// ours carries `extra`.
+fn keep_unknown(name: Option<&str>, schema: &mut Map<String, Value>) {
+    let is_object = schema.get("type").is_some_and(|kind| kind == "object");
+    let is_map = schema.get("additionalProperties").is_some_and(Value::is_object);
+    let is_top = name.is_none()
+        && schema
+            .get("properties")
+            .is_some_and(|fields| fields.get("spec").is_some());
+    if is_object && !is_map && !is_top {
+        schema.remove("additionalProperties");
+        schema.insert("x-kubernetes-preserve-unknown-fields".to_owned(), true.into());
+    }
+}

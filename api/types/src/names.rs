@@ -1,0 +1,116 @@
+//! The strings that KubeVirt's clients look for: labels, annotations, finalizers, conditions, reasons, events.
+
+/// The API group of the objects.
+pub const GROUP: &str = "kubevirt.io";
+/// The API version of the objects.
+pub const VERSION: &str = "v1";
+/// The name of the collection.
+pub const PLURAL: &str = "virtualmachineinstances";
+/// The architecture that rvm runs.
+pub const ARCHITECTURE: &str = "riscv64";
+/// The machine type that rvm builds.
+pub const MACHINE: &str = "virt";
+/// How long a guest may take to shut down where its VMI does not say, in seconds.
+pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
+
+/// Labels on a VMI, its pod and its node.
+pub mod labels {
+    /// On a VMI: the node that it was handed to.
+    pub const NODE_NAME: &str = "kubevirt.io/nodeName";
+    /// On a pod: what it is (`virt-launcher`).
+    pub const APP: &str = "kubevirt.io";
+    /// On a pod: the UID of its VMI.
+    pub const CREATED_BY: &str = "kubevirt.io/created-by";
+    /// On a pod: the name of its VMI, cut to a label's length.
+    pub const VMI_ID: &str = "vmi.kubevirt.io/id";
+    /// On a node: whether machines may be put there.
+    pub const SCHEDULABLE: &str = "kubevirt.io/schedulable";
+    /// On a node: its architecture.
+    pub const ARCHITECTURE: &str = "kubernetes.io/arch";
+}
+
+/// Annotations on a VMI and its node.
+pub mod annotations {
+    /// On a VMI: the volume whose image is an ordinary one, booted as the guest's root file system.
+    pub const ROOT_FILESYSTEM: &str = "rvm/root-filesystem";
+    /// On a node: when its handler was last alive.
+    pub const HEARTBEAT: &str = "kubevirt.io/heartbeat";
+    /// On a pod: its VMI's name.
+    pub const DOMAIN: &str = "kubevirt.io/domain";
+}
+
+/// Finalizers on a VMI.
+pub mod finalizers {
+    /// Keeps a deleted VMI until its machine is gone.
+    pub const FOREGROUND_DELETE: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
+}
+
+/// Types of conditions on a VMI.
+pub mod conditions {
+    /// The guest runs.
+    pub const READY: &str = "Ready";
+    /// What was asked for and what is there are the same.
+    pub const SYNCHRONIZED: &str = "Synchronized";
+    /// The processors are stopped.
+    pub const PAUSED: &str = "Paused";
+    /// The machine can move to another node while it runs.
+    pub const LIVE_MIGRATABLE: &str = "LiveMigratable";
+    /// An agent in the guest answers.
+    pub const AGENT_CONNECTED: &str = "AgentConnected";
+    /// A node was found.
+    pub const POD_SCHEDULED: &str = "PodScheduled";
+    /// The guest is emulated, not run by the hardware.
+    pub const SOFTWARE_EMULATION: &str = "SoftwareEmulation";
+}
+
+/// Reasons in conditions and in `status.reason`.
+pub mod reasons {
+    /// Ready is false: no node runs it yet.
+    pub const POD_NOT_EXISTS: &str = "PodNotExists";
+    /// Ready is false: it is being ended.
+    pub const POD_TERMINATING: &str = "PodTerminating";
+    /// Ready is false: the guest does not run.
+    pub const GUEST_NOT_RUNNING: &str = "GuestNotRunning";
+    /// Synchronized is false: the machine could not be made.
+    pub const FAILED_CREATE: &str = "FailedCreate";
+    /// Synchronized is false: the machine could not be ended.
+    pub const FAILED_DELETE: &str = "FailedDelete";
+    /// Synchronized is false: the image cannot be had.
+    pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
+    /// Synchronized is false: the image could not be had several times, so we wait before we ask again.
+    pub const IMAGE_PULL_BACK_OFF: &str = "ImagePullBackOff";
+    /// Synchronized is false for another reason.
+    pub const SYNC_FAILED: &str = "Synchronizing with the Domain failed.";
+    /// Paused: somebody asked for it.
+    pub const PAUSED_BY_USER: &str = "PausedByUser";
+    /// LiveMigratable is false.
+    pub const NOT_MIGRATABLE: &str = "NotMigratable";
+    /// PodScheduled is false: no node fits.
+    pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// SoftwareEmulation: the host cannot run this architecture in hardware.
+    pub const CROSS_ARCHITECTURE_EMULATION: &str = "CrossArchitectureEmulation";
+    /// The node's handler has been silent for too long.
+    pub const NODE_UNRESPONSIVE: &str = "NodeUnresponsive";
+}
+
+/// Reasons of the events on a VMI.
+pub mod events {
+    /// The machine was made.
+    pub const CREATED: &str = "Created";
+    /// The guest runs.
+    pub const STARTED: &str = "Started";
+    /// The guest was asked to shut down.
+    pub const SHUTTING_DOWN: &str = "ShuttingDown";
+    /// The machine is being ended.
+    pub const DELETED: &str = "Deleted";
+    /// The guest shut down, or crashed.
+    pub const STOPPED: &str = "Stopped";
+    /// The machine could not be brought to what was asked for.
+    pub const SYNC_FAILED: &str = "SyncFailed";
+    /// The VMI was handed to a node.
+    pub const SUCCESSFUL_HAND_OVER: &str = "SuccessfulHandOver";
+    /// The processors were stopped.
+    pub const PAUSED: &str = "Paused";
+    /// The processors run again.
+    pub const UNPAUSED: &str = "Unpaused";
+}

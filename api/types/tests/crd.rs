@@ -1,0 +1,104 @@
+//! The generated CustomResourceDefinition: in step with the file that is installed, and shaped as KubeVirt's.
+
+use std::fs;
+use std::path::Path;
+
+use rvm_types::crd::{crd, crd_yaml};
+use serde_json::{Value, json};
+
+fn schema() -> Value {
+    let crd = serde_json::to_value(crd()).unwrap();
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+/// Every schema inside a schema, itself included.
+fn all(schema: &Value) -> Vec<&Value> {
+    let fields = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flat_map(|fields| fields.values());
+    let inner = [&schema["items"], &schema["additionalProperties"]]
+        .into_iter()
+        .filter(|inner| inner.is_object());
+    [schema]
+        .into_iter()
+        .chain(fields.chain(inner).flat_map(all))
+        .collect()
+}
+
+#[test]
+fn the_installed_file_is_in_step_with_the_types() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../deploy/crds/kubevirt.io_virtualmachineinstances.yaml");
+    let installed = fs::read_to_string(file).expect("deploy/crds is there");
+    assert_eq!(installed, crd_yaml().unwrap(), "run `cargo xtask crds`");
+}
+
+#[test]
+fn the_names_are_kubevirts() {
+    let crd = crd();
+    assert_eq!(
+        crd.metadata.name.as_deref(),
+        Some("virtualmachineinstances.kubevirt.io")
+    );
+    assert_eq!(crd.spec.names.singular.as_deref(), Some("virtualmachineinstance"));
+    assert_eq!(
+        crd.spec.names.short_names,
+        Some(vec!["vmi".to_owned(), "vmis".to_owned()])
+    );
+    assert_eq!(crd.spec.names.categories, Some(vec!["all".to_owned()]));
+    assert_eq!(crd.spec.scope, "Namespaced");
+}
+
+#[test]
+fn status_is_written_with_the_object_as_kubevirts_clients_do() {
+    assert_eq!(crd().spec.versions[0].subresources, None);
+}
+
+#[test]
+fn every_object_that_we_model_keeps_what_we_do_not() {
+    let schema = schema();
+    let closed: Vec<_> = all(&schema)
+        .into_iter()
+        .skip(1)
+        .filter(|inner| inner["properties"].is_object())
+        .filter(|inner| {
+            inner["x-kubernetes-preserve-unknown-fields"] != true
+                || inner["additionalProperties"] != Value::Null
+        })
+        .collect();
+    assert!(closed.is_empty(), "{closed:#?}");
+}
+
+#[test]
+fn the_schema_asks_for_what_kubevirt_asks_for() {
+    let schema = schema();
+    let spec = &schema["properties"]["spec"]["properties"];
+    let devices = &spec["domain"]["properties"]["devices"]["properties"];
+    assert_eq!(schema["required"], json!(["spec"]));
+    assert_eq!(schema["properties"]["spec"]["required"], json!(["domain"]));
+    assert_eq!(spec["domain"]["required"], json!(["devices"]));
+    assert_eq!(devices["disks"]["items"]["required"], json!(["name"]));
+    assert_eq!(devices["disks"]["items"]["properties"]["name"]["minLength"], 1);
+    assert_eq!(
+        spec["volumes"]["items"]["properties"]["containerDisk"]["required"],
+        json!(["image"])
+    );
+    assert_eq!(
+        spec["volumes"]["items"]["properties"]["containerDisk"]["properties"]["image"]["minLength"],
+        1
+    );
+    assert_eq!(spec["architecture"]["enum"], json!(["riscv64"]));
+}
+
+#[test]
+fn every_field_says_what_it_is_for() {
+    let schema = schema();
+    let silent: Vec<_> = all(&schema["properties"]["spec"])
+        .into_iter()
+        .filter_map(|inner| inner["properties"].as_object())
+        .flatten()
+        .filter(|(_, field)| field["description"].as_str().is_none_or(str::is_empty))
+        .collect();
+    assert!(silent.is_empty(), "{silent:#?}");
+}

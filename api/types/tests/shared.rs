@@ -1,0 +1,64 @@
+//! KubeVirt's own objects, read and written again by our types. The data lies beside the checkout (or where
+//! `RVM_SHARED` says); without it these tests say so and pass.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use rvm_types::{VirtualMachineInstance, manifest};
+use serde_json::Value;
+
+const ROUND_TRIP: &str = "roundtrip/kubevirt.io.v1.VirtualMachineInstance";
+
+fn kubevirt() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
+    let shared = env::var_os("RVM_SHARED")
+        .map_or(beside, PathBuf::from)
+        .join("kubevirt");
+    if !shared.is_dir() {
+        println!("skipped: no compatibility data in {}", shared.display());
+        return None;
+    }
+    Some(shared)
+}
+
+/// Read into our type and written again.
+fn through_the_type(object: &Value) -> Value {
+    let typed: VirtualMachineInstance = serde_json::from_value(object.clone()).expect("is read");
+    serde_json::to_value(typed).expect("is written")
+}
+
+#[test]
+fn kubevirts_object_with_every_field_filled_survives_as_json() {
+    let Some(data) = kubevirt() else { return };
+    let text = fs::read(data.join(format!("{ROUND_TRIP}.json"))).expect("the JSON object is there");
+    let object: Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(through_the_type(&object), object);
+}
+
+#[test]
+fn kubevirts_object_with_every_field_filled_survives_as_yaml() {
+    let Some(data) = kubevirt() else { return };
+    let text = fs::read(data.join(format!("{ROUND_TRIP}.yaml"))).expect("the YAML object is there");
+    let object = manifest::parse(&text).expect("YAML").remove(0);
+    let yaml = manifest::to_yaml(&through_the_type(&object)).expect("is written as YAML");
+    assert_eq!(manifest::parse(yaml.as_bytes()).expect("YAML again"), [object]);
+}
+
+#[test]
+fn every_example_of_a_vmi_survives() {
+    let Some(data) = kubevirt() else { return };
+    let examples: Vec<Value> = fs::read_dir(data.join("examples"))
+        .expect("the examples are there")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("vmi-"))
+        })
+        .flat_map(|path| manifest::parse(&fs::read(path).expect("is read")).expect("YAML"))
+        .collect();
+    assert!(examples.len() >= 14, "{} examples", examples.len());
+    assert_eq!(
+        examples.iter().map(through_the_type).collect::<Vec<_>>(),
+        examples
+    );
+}
