@@ -1,0 +1,82 @@
+//! A VM as a whole: interrupts in, doorbells out.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kvm_ioctls::{IoEventAddress, VcpuFd, VmFd};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::{HypervisorError, Vm};
+
+vmm_sys_util::ioctl_iow_nr!(
+    KVM_INTERRUPT,
+    kvm_bindings::KVMIO,
+    0x86,
+    kvm_bindings::kvm_interrupt
+);
+
+/// `KVM_INTERRUPT_SET` and `KVM_INTERRUPT_UNSET` of Linux's uapi: `-1` and `-2` as unsigned.
+const SET: u32 = u32::MAX;
+const UNSET: u32 = u32::MAX - 1;
+
+pub(super) struct KvmVm {
+    fd: VmFd,
+    /// The vCPUs' descriptors once more: `KVM_INTERRUPT` may be called while another thread runs the vCPU.
+    vcpus: Vec<OwnedFd>,
+    refused: AtomicU64,
+    /// Keeps guest RAM mapped for as long as KVM may use it. Last, so that it is dropped last.
+    _memory: GuestMemoryMmap,
+}
+
+// === impl KvmVm ===
+
+impl KvmVm {
+    pub(super) fn new(fd: VmFd, memory: GuestMemoryMmap, vcpus: &[VcpuFd]) -> Result<Self, HypervisorError> {
+        let vcpus = vcpus.iter().map(duplicate).collect::<Result<_, _>>()?;
+        Ok(Self {
+            fd,
+            vcpus,
+            refused: AtomicU64::new(0),
+            _memory: memory,
+        })
+    }
+
+    fn count(&self, refused: bool) {
+        self.refused.fetch_add(refused.into(), Ordering::Relaxed);
+    }
+}
+
+#[expect(unsafe_code, reason = "kvm-ioctls gives a vCPU's descriptor only as a number")]
+fn duplicate(vcpu: &VcpuFd) -> Result<OwnedFd, HypervisorError> {
+    // SAFETY: the descriptor is open for as long as `vcpu` is borrowed, which outlives this borrow of it.
+    let fd = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) };
+    fd.try_clone_to_owned()
+        .map_err(|error| HypervisorError::kernel("a vCPU's descriptor cannot be duplicated", error))
+}
+
+impl Vm for KvmVm {
+    fn pulse(&self, source: u32) {
+        // An edge: the level must go back, or the next one would be no edge. An irqfd would never lower it.
+        for level in [true, false] {
+            self.count(self.fd.set_irq_line(source, level).is_err());
+        }
+    }
+
+    #[expect(unsafe_code, reason = "kvm-ioctls has no KVM_INTERRUPT for riscv64")]
+    fn set_external(&self, vcpu: usize, high: bool) {
+        let Some(fd) = self.vcpus.get(vcpu) else { return };
+        let interrupt = kvm_bindings::kvm_interrupt {
+            irq: if high { SET } else { UNSET },
+        };
+        // SAFETY: the descriptor is a vCPU's, and `KVM_INTERRUPT` reads one `kvm_interrupt`, which outlives the call.
+        let result = unsafe { vmm_sys_util::ioctl::ioctl_with_ref(&fd.as_fd(), KVM_INTERRUPT(), &interrupt) };
+        self.count(result != 0);
+    }
+
+    fn bind_doorbell(&self, address: u64, value: u32, event: &EventFd) -> Result<(), HypervisorError> {
+        self.fd
+            .register_ioevent(event, &IoEventAddress::Mmio(address), value)
+            .map_err(|errno| HypervisorError::kernel("KVM refuses a doorbell", errno))
+    }
+}
