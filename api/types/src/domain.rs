@@ -105,10 +105,10 @@ pub struct Firmware {
     /// The boot loader that finds an operating system on the disks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootloader: Option<Bootloader>,
-    /// The identity of the machine; made from the object's UID where it is not given.
+    /// The identity of the machine; kept, and not shown to the guest yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// The machine's serial number.
+    /// The machine's serial number; kept, and not shown to the guest yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
     /// Fields that are not modelled here.

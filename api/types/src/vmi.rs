@@ -1,6 +1,7 @@
 //! The object itself: `VirtualMachineInstance` and its spec.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -8,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Extra;
 use crate::domain::Domain;
+use crate::names::DEFAULT_GRACE_PERIOD_SECONDS;
+use crate::names::annotations::ROOT_FILESYSTEM;
+use crate::phase::Phase;
 use crate::status::VirtualMachineInstanceStatus;
 use crate::volume::{Network, Volume};
 
@@ -61,4 +65,43 @@ pub struct VirtualMachineInstanceSpec {
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,
+}
+
+impl VirtualMachineInstance {
+    /// The phase that was written last; none before the first.
+    pub fn phase(&self) -> Option<&Phase> {
+        self.status.as_ref()?.phase.as_ref()
+    }
+
+    /// The node that runs the machine, or ran it.
+    pub fn node_name(&self) -> Option<&str> {
+        self.status
+            .as_ref()?
+            .node_name
+            .as_deref()
+            .filter(|node| !node.is_empty())
+    }
+
+    /// The volume whose image is booted as the guest's root file system, if the annotation names one.
+    pub fn root_filesystem(&self) -> Option<&str> {
+        self.metadata
+            .annotations
+            .as_ref()?
+            .get(ROOT_FILESYSTEM)
+            .map(String::as_str)
+    }
+
+    /// How long the guest may take to shut down.
+    pub fn grace_period(&self) -> Duration {
+        let seconds = self
+            .spec
+            .termination_grace_period_seconds
+            .unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS);
+        Duration::from_secs(seconds.max(0).unsigned_abs())
+    }
+
+    /// Whether the machine has a serial console; it has, unless its author says otherwise.
+    pub fn has_serial_console(&self) -> bool {
+        self.spec.domain.devices.autoattach_serial_console != Some(false)
+    }
 }

@@ -7,7 +7,7 @@ use rvm_types::crd::{crd, crd_yaml};
 use serde_json::{Value, json};
 
 fn schema() -> Value {
-    let crd = serde_json::to_value(crd()).unwrap();
+    let crd = serde_json::to_value(crd()).expect("plain data");
     crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
 }
 

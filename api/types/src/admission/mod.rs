@@ -1,9 +1,30 @@
 //! What a VMI is turned into when it comes in, and what is said of one that cannot run.
+//!
+//! [`default`] fills in what its author left out, as KubeVirt does on creation; [`validate`] then names everything
+//! that is wrong with it, or that rvm cannot do yet. Both are pure: the local API calls them on creation, and the
+//! handler calls them before it starts a machine, since a cluster without our admission lets anything through that
+//! fits the CRD's schema.
+//!
+//! Two rules decide what is refused. What changes the guest and is not done is refused by its path; what only
+//! advises the host or the placement is accepted. And a field that we have never heard of is refused like the
+//! former: a typing mistake must not look like success.
+
+mod boot;
+mod default;
+mod devices;
+mod path;
+mod unsupported;
+mod validate;
+mod volumes;
 
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::{Deserialize, Serialize};
+
+pub use default::default;
+pub use path::Path;
+pub use validate::{MAX_CPUS, MAX_MEMORY, MAX_NAME, MIN_MEMORY, validate};
 
 /// Why a VMI is refused: one field, one reason. The same form as the causes of a Kubernetes Status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,4 +76,13 @@ impl From<Cause> for StatusCause {
             field: Some(cause.field),
         }
     }
+}
+
+/// All causes as one sentence, for a Status' message and for a condition.
+pub fn summary(causes: &[Cause]) -> String {
+    causes
+        .iter()
+        .map(|cause| cause.message.as_str())
+        .collect::<Vec<_>>()
+        .join("; ")
 }

@@ -1,0 +1,104 @@
+//! What the guest boots from, and what can be wrong with that.
+//!
+//! Two ways are known: a kernel out of an image (`kernelBoot.container`), and an ordinary image as the root file
+//! system (annotation `rvm/root-filesystem`), which our own kernel and init start. Booting what lies on a disk
+//! needs firmware in the guest, which is not there yet.
+
+use super::volumes::{validate_image, validate_path_in_image};
+use super::{Cause, Path};
+use crate::VirtualMachineInstance;
+use crate::domain::{Firmware, KernelBoot};
+use crate::names::annotations::ROOT_FILESYSTEM;
+
+/// Longest command line of a kernel, in bytes: what riscv64 Linux keeps of it.
+const MAX_KERNEL_ARGS: usize = 1023;
+
+pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut Vec<Cause>) {
+    let path = spec.field("domain.firmware");
+    let none = Firmware::default();
+    let firmware = vmi.spec.domain.firmware.as_ref().unwrap_or(&none);
+    validate_root_filesystem(vmi, causes);
+    validate_bootloader(firmware, &path.field("bootloader"), causes);
+    let kernel = firmware.kernel_boot.as_ref();
+    let container = kernel.and_then(|kernel| kernel.container.as_ref());
+    if let Some(kernel) = kernel {
+        validate_kernel(
+            kernel,
+            vmi.root_filesystem().is_some(),
+            &path.field("kernelBoot"),
+            causes,
+        );
+    }
+    match (container, vmi.root_filesystem()) {
+        (None, None) => causes.push(path.not_supported(format_args!(
+            "names no kernel: rvm does not boot from disks yet; give kernelBoot.container, or the annotation \
+             {ROOT_FILESYSTEM}"
+        ))),
+        (Some(_), Some(_)) => causes.push(path.field("kernelBoot.container").invalid(format_args!(
+            "and the annotation {ROOT_FILESYSTEM} exclude each other"
+        ))),
+        _ => {}
+    }
+}
+
+fn validate_root_filesystem(vmi: &VirtualMachineInstance, causes: &mut Vec<Cause>) {
+    let Some(name) = vmi.root_filesystem() else { return };
+    let path = Path::new(&format!("metadata.annotations[{ROOT_FILESYSTEM}]"));
+    match vmi.spec.volumes.iter().find(|volume| volume.name == name) {
+        None => causes.push(path.invalid(format_args!("is {name:?}; spec.volumes has no such volume"))),
+        Some(volume) if volume.container_disk.is_none() => {
+            causes.push(path.invalid(format_args!("is {name:?}, which is not a containerDisk")));
+        }
+        Some(_) => {}
+    }
+}
+
+fn validate_bootloader(firmware: &Firmware, path: &Path, causes: &mut Vec<Cause>) {
+    let Some(bootloader) = &firmware.bootloader else {
+        return;
+    };
+    if bootloader.bios.is_some() {
+        causes.push(path.field("bios").not_supported("does not exist on riscv64"));
+    }
+    if let Some(efi) = &bootloader.efi {
+        if efi.secure_boot != Some(false) {
+            causes.push(
+                path.field("efi.secureBoot")
+                    .not_supported("must be false on riscv64"),
+            );
+        }
+        causes.push(path.field("efi").not_supported("is not supported by rvm yet"));
+    }
+}
+
+fn validate_kernel(kernel: &KernelBoot, has_own_kernel: bool, path: &Path, causes: &mut Vec<Cause>) {
+    if let Some(container) = &kernel.container {
+        let path = path.field("container");
+        validate_image(&container.image, &container.image_pull_policy, &path, causes);
+        if container.image_pull_secret.is_some() {
+            causes.push(
+                path.field("imagePullSecret")
+                    .not_supported("is not supported by rvm yet"),
+            );
+        }
+        match &container.kernel_path {
+            None => causes.push(path.field("kernelPath").required("is missing")),
+            Some(inside) => validate_path_in_image(inside, &path.field("kernelPath"), causes),
+        }
+        if let Some(inside) = &container.initrd_path {
+            validate_path_in_image(inside, &path.field("initrdPath"), causes);
+        }
+    }
+    let Some(args) = kernel.kernel_args.as_deref().filter(|args| !args.is_empty()) else {
+        return;
+    };
+    let path = path.field("kernelArgs");
+    if kernel.container.is_none() && !has_own_kernel {
+        causes.push(path.invalid("needs a kernel, and kernelBoot.container names none"));
+    }
+    if args.len() > MAX_KERNEL_ARGS || args.chars().any(char::is_control) {
+        causes.push(path.invalid(format_args!(
+            "must be one line of {MAX_KERNEL_ARGS} bytes at most"
+        )));
+    }
+}

@@ -1,0 +1,95 @@
+//! What can be wrong with disks and interfaces.
+
+use super::validate::{distinct, one_of};
+use super::{Cause, Path};
+use crate::VirtualMachineInstance;
+use crate::devices::{Devices, Disk};
+use crate::volume::Volume;
+
+/// Longest serial number of a virtio disk, in bytes.
+const MAX_SERIAL: usize = 20;
+const BUSES: [&str; 1] = ["virtio"];
+/// What a guest that flushes can rely on with either; writethrough promises more than that.
+const CACHES: [&str; 2] = ["none", "writeback"];
+const IO: [&str; 3] = ["native", "threads", "default"];
+
+pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut Vec<Cause>) {
+    let path = spec.field("domain.devices");
+    let devices = &vmi.spec.domain.devices;
+    let disks = path.field("disks");
+    distinct(
+        devices.disks.iter().map(|disk| disk.name.as_str()),
+        &disks,
+        "name",
+        causes,
+    );
+    for (index, disk) in devices.disks.iter().enumerate() {
+        validate_disk(disk, &vmi.spec.volumes, &disks.index(index), causes);
+    }
+    validate_boot_order(&devices.disks, &disks, causes);
+    validate_interfaces(devices, &path.field("interfaces"), causes);
+}
+
+fn validate_disk(disk: &Disk, volumes: &[Volume], path: &Path, causes: &mut Vec<Cause>) {
+    if !volumes.iter().any(|volume| volume.name == disk.name) {
+        causes.push(path.field("name").invalid(format_args!(
+            "is {:?}; spec.volumes has no such volume",
+            disk.name
+        )));
+    }
+    if disk.disk.is_some() && disk.cdrom.is_some() {
+        causes.push(path.invalid("must be of one kind only: disk or cdrom"));
+    }
+    if let Some(target) = &disk.disk {
+        one_of(&target.bus, &path.field("disk.bus"), &BUSES, causes);
+    }
+    if let Some(cdrom) = &disk.cdrom {
+        one_of(&cdrom.bus, &path.field("cdrom.bus"), &BUSES, causes);
+        if cdrom.readonly == Some(false) {
+            causes.push(path.field("cdrom.readonly").invalid("must be true"));
+        }
+    }
+    one_of(&disk.cache, &path.field("cache"), &CACHES, causes);
+    one_of(&disk.io, &path.field("io"), &IO, causes);
+    if disk
+        .serial
+        .as_ref()
+        .is_some_and(|serial| serial.len() > MAX_SERIAL || !serial.is_ascii())
+    {
+        causes.push(
+            path.field("serial")
+                .invalid(format_args!("must be ASCII, {MAX_SERIAL} bytes at most")),
+        );
+    }
+}
+
+fn validate_boot_order(disks: &[Disk], path: &Path, causes: &mut Vec<Cause>) {
+    for (index, disk) in disks
+        .iter()
+        .enumerate()
+        .filter(|(_, disk)| disk.boot_order.is_some())
+    {
+        let here = path.index(index).field("bootOrder");
+        if disk.boot_order == Some(0) {
+            causes.push(here.invalid("must be greater than 0"));
+        } else if let Some(first) = disks[..index]
+            .iter()
+            .position(|other| other.boot_order == disk.boot_order)
+        {
+            causes.push(here.duplicate(&path.index(first).field("bootOrder")));
+        }
+    }
+}
+
+/// rvm attaches no networks yet, so an interface would be a promise that is not kept.
+fn validate_interfaces(devices: &Devices, path: &Path, causes: &mut Vec<Cause>) {
+    distinct(
+        devices.interfaces.iter().map(|interface| interface.name.as_str()),
+        path,
+        "name",
+        causes,
+    );
+    if !devices.interfaces.is_empty() {
+        causes.push(path.not_supported("must be empty: rvm attaches no networks yet"));
+    }
+}

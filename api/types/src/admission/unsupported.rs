@@ -1,0 +1,119 @@
+//! Fields that we do not model: each is refused by its path, unless it is listed here as one that only advises the
+//! host or the placement, or says nothing (`false`, `null`, an empty list).
+
+use serde_json::Value;
+
+use super::{Cause, Path};
+use crate::devices::Devices;
+use crate::domain::{Domain, Firmware};
+use crate::vmi::VirtualMachineInstanceSpec;
+
+/// These neither change the guest nor forbid a node: rvm knows no taints, and schedules by `nodeSelector` alone.
+const SPEC: [&str; 5] = [
+    "dnsPolicy",
+    "priorityClassName",
+    "schedulerName",
+    "serviceAccountName",
+    "tolerations",
+];
+const DOMAIN: [&str; 2] = ["ioThreads", "ioThreadsPolicy"];
+/// These ask for nothing when they are empty, unlike `tpm: {}`, which asks for the device.
+const EMPTY: [&str; 2] = ["clock", "features"];
+const RESOURCES: [&str; 1] = ["overcommitGuestOverhead"];
+const DEVICES: [&str; 4] = [
+    "autoattachInputDevice",
+    "blockMultiQueue",
+    "disableHotplug",
+    "networkInterfaceMultiqueue",
+];
+
+pub(super) fn validate(spec: &VirtualMachineInstanceSpec, path: &Path, causes: &mut Vec<Cause>) {
+    refuse(&spec.extra, path, &SPEC, causes);
+    validate_domain(&spec.domain, &path.field("domain"), causes);
+    validate_devices(&spec.domain.devices, &path.field("domain.devices"), causes);
+    for (index, volume) in spec.volumes.iter().enumerate() {
+        let path = path.field("volumes").index(index);
+        refuse(&volume.extra, &path, &[], causes);
+        let disks = [
+            volume
+                .container_disk
+                .as_ref()
+                .map(|disk| (&disk.extra, "containerDisk")),
+            volume.empty_disk.as_ref().map(|disk| (&disk.extra, "emptyDisk")),
+        ];
+        for (extra, field) in disks.into_iter().flatten() {
+            refuse(extra, &path.field(field), &[], causes);
+        }
+    }
+}
+
+fn validate_domain(domain: &Domain, path: &Path, causes: &mut Vec<Cause>) {
+    let asks =
+        |(field, value): &(&String, &Value)| !(EMPTY.contains(&field.as_str()) && is_empty_object(value));
+    refuse(domain.extra.iter().filter(asks), path, &DOMAIN, causes);
+    if let Some(cpu) = &domain.cpu {
+        refuse(&cpu.extra, &path.field("cpu"), &[], causes);
+    }
+    if let Some(memory) = &domain.memory {
+        refuse(&memory.extra, &path.field("memory"), &[], causes);
+    }
+    if let Some(resources) = &domain.resources {
+        refuse(&resources.extra, &path.field("resources"), &RESOURCES, causes);
+    }
+    if let Some(machine) = &domain.machine {
+        refuse(&machine.extra, &path.field("machine"), &[], causes);
+    }
+    if let Some(firmware) = &domain.firmware {
+        validate_firmware(firmware, &path.field("firmware"), causes);
+    }
+}
+
+fn validate_firmware(firmware: &Firmware, path: &Path, causes: &mut Vec<Cause>) {
+    refuse(&firmware.extra, path, &[], causes);
+    if let Some(bootloader) = &firmware.bootloader {
+        refuse(&bootloader.extra, &path.field("bootloader"), &[], causes);
+    }
+    if let Some(kernel) = &firmware.kernel_boot {
+        refuse(&kernel.extra, &path.field("kernelBoot"), &[], causes);
+        if let Some(container) = &kernel.container {
+            refuse(&container.extra, &path.field("kernelBoot.container"), &[], causes);
+        }
+    }
+}
+
+fn validate_devices(devices: &Devices, path: &Path, causes: &mut Vec<Cause>) {
+    refuse(&devices.extra, path, &DEVICES, causes);
+    if let Some(rng) = &devices.rng {
+        refuse(&rng.extra, &path.field("rng"), &[], causes);
+    }
+    for (index, disk) in devices.disks.iter().enumerate() {
+        let path = path.field("disks").index(index);
+        refuse(&disk.extra, &path, &[], causes);
+        if let Some(target) = &disk.disk {
+            refuse(&target.extra, &path.field("disk"), &[], causes);
+        }
+        if let Some(cdrom) = &disk.cdrom {
+            refuse(&cdrom.extra, &path.field("cdrom"), &[], causes);
+        }
+    }
+}
+
+fn refuse<'a>(
+    extra: impl IntoIterator<Item = (&'a String, &'a Value)>,
+    path: &Path,
+    accepted: &[&str],
+    causes: &mut Vec<Cause>,
+) {
+    let refused = extra
+        .into_iter()
+        .filter(|(field, value)| !accepted.contains(&field.as_str()) && !says_nothing(value));
+    causes.extend(refused.map(|(field, _)| path.field(field).not_supported("is not supported by rvm")));
+}
+
+fn says_nothing(value: &Value) -> bool {
+    matches!(value, Value::Null | Value::Bool(false)) || value.as_array().is_some_and(Vec::is_empty)
+}
+
+fn is_empty_object(value: &Value) -> bool {
+    value.as_object().is_some_and(serde_json::Map::is_empty)
+}

@@ -1,0 +1,397 @@
+//! What is filled in, and what is refused and by which words.
+
+use rvm_types::admission::{Reason, default, validate};
+use rvm_types::{Cause, Quantity, VirtualMachineInstance, manifest};
+use serde_json::{Value, json};
+
+/// The smallest VMI that runs: an ordinary image as the root file system.
+fn alpine() -> Value {
+    json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": { "name": "vmi-alpine", "annotations": { "rvm/root-filesystem": "root" } },
+        "spec": {
+            "domain": { "devices": {}, "memory": { "guest": "256Mi" } },
+            "volumes": [{ "name": "root", "containerDisk": { "image": "docker.io/library/alpine:3.23" } }],
+        },
+    })
+}
+
+/// The smallest VMI with one value put where the JSON pointer says.
+fn alpine_with(pointer: &str, value: Value) -> Value {
+    let (parent, last) = pointer.rsplit_once('/').expect("a pointer has a slash");
+    let mut object = alpine();
+    let parent = object.pointer_mut(parent).expect("the parent is there");
+    parent[last] = value;
+    object
+}
+
+fn defaulted(object: Value) -> VirtualMachineInstance {
+    let mut vmi: VirtualMachineInstance = serde_json::from_value(object).expect("fits the type");
+    default(&mut vmi);
+    vmi
+}
+
+fn refused(object: Value) -> Vec<Cause> {
+    validate(&defaulted(object))
+}
+
+/// The one cause for which this is refused.
+fn cause(object: Value) -> Cause {
+    let mut causes = refused(object);
+    assert_eq!(causes.len(), 1, "{causes:#?}");
+    causes.remove(0)
+}
+
+fn assert_cause(object: Value, reason: Reason, field: &str) {
+    let cause = cause(object);
+    assert_eq!((cause.reason, cause.field.as_str()), (reason, field), "{cause}");
+    assert!(cause.message.contains(field), "{cause}");
+}
+
+#[test]
+fn the_smallest_vmi_is_fit_to_run() {
+    assert_eq!(refused(alpine()), []);
+}
+
+#[test]
+fn what_was_left_out_is_filled_in_as_kubevirt_does() {
+    let vmi = serde_json::to_value(defaulted(alpine()).spec).unwrap();
+    assert_eq!(vmi["architecture"], "riscv64");
+    assert_eq!(vmi["domain"]["machine"], json!({ "type": "virt" }));
+    assert_eq!(
+        vmi["domain"]["cpu"],
+        json!({ "cores": 1, "sockets": 1, "threads": 1 })
+    );
+    assert_eq!(
+        vmi["volumes"][0]["containerDisk"]["imagePullPolicy"],
+        "IfNotPresent"
+    );
+    assert_eq!(vmi["networks"], Value::Null);
+}
+
+#[test]
+fn a_volume_without_a_disk_gets_one_except_the_root_file_system() {
+    let mut object = alpine();
+    object["spec"]["volumes"] = json!([
+        { "name": "root", "containerDisk": { "image": "a:1" } },
+        { "name": "scratch", "emptyDisk": { "capacity": "1Gi" } },
+    ]);
+    let vmi = serde_json::to_value(defaulted(object).spec).unwrap();
+    assert_eq!(
+        vmi["domain"]["devices"]["disks"],
+        json!([{ "name": "scratch", "disk": { "bus": "virtio" } }])
+    );
+}
+
+#[test]
+fn a_tag_that_moves_is_pulled_always() {
+    let policy = |image: &str| {
+        let vmi = defaulted(alpine_with(
+            "/spec/volumes",
+            json!([{ "name": "root", "containerDisk": { "image": image } }]),
+        ));
+        vmi.spec.volumes[0]
+            .container_disk
+            .clone()
+            .unwrap()
+            .image_pull_policy
+            .unwrap()
+    };
+    let images = [
+        "alpine",
+        "localhost:5000/alpine",
+        "alpine:latest",
+        "alpine:3",
+        "r:5000/a:1",
+        "alpine@sha256:00",
+    ];
+    let policies = [
+        "Always",
+        "Always",
+        "Always",
+        "IfNotPresent",
+        "IfNotPresent",
+        "IfNotPresent",
+    ];
+    assert_eq!(images.map(policy), policies);
+}
+
+#[test]
+fn memory_and_processors_come_from_the_resources_where_nothing_else_is_said() {
+    let mut object = alpine();
+    object["spec"]["domain"] =
+        json!({ "devices": {}, "resources": { "requests": { "memory": "64Mi", "cpu": "1500m" } } });
+    let vmi = defaulted(object);
+    assert_eq!(
+        vmi.spec.domain.memory.unwrap().guest,
+        Some(Quantity::from("64Mi"))
+    );
+    assert_eq!(vmi.spec.domain.cpu.unwrap().sockets, Some(2));
+}
+
+#[test]
+fn filling_in_twice_changes_nothing_more() {
+    let once = defaulted(alpine());
+    assert_eq!(defaulted(serde_json::to_value(&once).unwrap()), once);
+}
+
+#[test]
+fn another_architecture_is_refused() {
+    assert_cause(
+        alpine_with("/spec/architecture", json!("amd64")),
+        Reason::FieldValueNotSupported,
+        "spec.architecture",
+    );
+}
+
+#[test]
+fn a_name_of_300_characters_is_refused() {
+    assert_cause(
+        alpine_with("/metadata/name", json!("a".repeat(300))),
+        Reason::FieldValueInvalid,
+        "metadata.name",
+    );
+}
+
+#[test]
+fn missing_memory_is_refused() {
+    assert_cause(
+        alpine_with("/spec/domain/memory", json!({})),
+        Reason::FieldValueRequired,
+        "spec.domain.memory.guest",
+    );
+}
+
+#[test]
+fn memory_that_no_kernel_boots_in_is_refused() {
+    assert_cause(
+        alpine_with("/spec/domain/memory/guest", json!("4Mi")),
+        Reason::FieldValueInvalid,
+        "spec.domain.memory.guest",
+    );
+}
+
+#[test]
+fn memory_that_is_no_quantity_is_refused() {
+    let cause = cause(alpine_with("/spec/domain/memory/guest", json!("lots")));
+    assert_eq!(
+        cause.message,
+        "spec.domain.memory.guest is not a quantity such as 256Mi, 1.5G or 1e9: lots"
+    );
+}
+
+#[test]
+fn more_than_64_processors_are_refused_also_when_they_overflow() {
+    let cpu = |cpu: Value| cause(alpine_with("/spec/domain/cpu", cpu)).field;
+    assert_eq!(cpu(json!({ "cores": 5, "sockets": 13 })), "spec.domain.cpu");
+    assert_eq!(
+        cpu(json!({ "cores": u32::MAX, "sockets": u32::MAX, "threads": u32::MAX })),
+        "spec.domain.cpu"
+    );
+    assert_eq!(
+        refused(alpine_with(
+            "/spec/domain/cpu",
+            json!({ "cores": 8, "sockets": 8 })
+        )),
+        []
+    );
+}
+
+#[test]
+fn host_model_is_refused_and_passthrough_is_not() {
+    let model = |model: &str| alpine_with("/spec/domain/cpu", json!({ "model": model }));
+    assert_cause(
+        model("host-model"),
+        Reason::FieldValueNotSupported,
+        "spec.domain.cpu.model",
+    );
+    assert_eq!(refused(model("host-passthrough")), []);
+}
+
+#[test]
+fn a_bus_other_than_virtio_is_refused() {
+    assert_cause(
+        alpine_with(
+            "/spec/domain/devices/disks",
+            json!([{ "name": "root", "disk": { "bus": "sata" } }]),
+        ),
+        Reason::FieldValueNotSupported,
+        "spec.domain.devices.disks[0].disk.bus",
+    );
+}
+
+#[test]
+fn a_disk_without_its_volume_is_refused() {
+    assert_cause(
+        alpine_with("/spec/domain/devices/disks", json!([{ "name": "nowhere" }])),
+        Reason::FieldValueInvalid,
+        "spec.domain.devices.disks[0].name",
+    );
+}
+
+#[test]
+fn the_same_disk_twice_is_refused() {
+    assert_cause(
+        alpine_with(
+            "/spec/domain/devices/disks",
+            json!([{ "name": "root" }, { "name": "root" }]),
+        ),
+        Reason::FieldValueDuplicate,
+        "spec.domain.devices.disks[1].name",
+    );
+}
+
+#[test]
+fn secure_boot_is_refused_also_where_it_is_only_the_default() {
+    let fields = |efi: Value| -> Vec<String> {
+        let object = alpine_with("/spec/domain/firmware", json!({ "bootloader": { "efi": efi } }));
+        refused(object).into_iter().map(|cause| cause.field).collect()
+    };
+    let secure_boot = "spec.domain.firmware.bootloader.efi.secureBoot".to_owned();
+    assert!(fields(json!({})).contains(&secure_boot));
+    assert!(fields(json!({ "secureBoot": true })).contains(&secure_boot));
+    assert!(!fields(json!({ "secureBoot": false })).contains(&secure_boot));
+}
+
+#[test]
+fn a_missing_image_is_refused() {
+    assert_cause(
+        alpine_with(
+            "/spec/volumes",
+            json!([{ "name": "root", "containerDisk": { "image": "" } }]),
+        ),
+        Reason::FieldValueRequired,
+        "spec.volumes[0].containerDisk.image",
+    );
+}
+
+#[test]
+fn a_root_file_system_that_is_no_volume_is_refused() {
+    assert_cause(
+        alpine_with(
+            "/metadata/annotations",
+            json!({ "rvm/root-filesystem": "nowhere" }),
+        ),
+        Reason::FieldValueInvalid,
+        "metadata.annotations[rvm/root-filesystem]",
+    );
+}
+
+#[test]
+fn a_vmi_that_boots_from_nothing_is_refused() {
+    assert_cause(
+        alpine_with("/metadata/annotations", json!({})),
+        Reason::FieldValueNotSupported,
+        "spec.domain.firmware",
+    );
+}
+
+#[test]
+fn a_kernel_out_of_an_image_is_fit_to_run_and_needs_its_path() {
+    let container = json!({ "image": "k:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initramfs" });
+    let mut object = alpine_with(
+        "/spec/domain/firmware",
+        json!({ "kernelBoot": { "container": container } }),
+    );
+    object["metadata"]["annotations"] = json!({});
+    assert_eq!(refused(object.clone()), []);
+    object["spec"]["domain"]["firmware"]["kernelBoot"]["container"] = json!({ "image": "k:1" });
+    assert_cause(
+        object,
+        Reason::FieldValueRequired,
+        "spec.domain.firmware.kernelBoot.container.kernelPath",
+    );
+}
+
+#[test]
+fn a_path_that_climbs_out_of_the_image_is_refused() {
+    let disk =
+        json!([{ "name": "root", "containerDisk": { "image": "a:1", "path": "/disk/../../etc/shadow" } }]);
+    assert_cause(
+        alpine_with("/spec/volumes", disk),
+        Reason::FieldValueInvalid,
+        "spec.volumes[0].containerDisk.path",
+    );
+}
+
+#[test]
+fn a_field_that_nobody_knows_is_refused_by_its_path() {
+    assert_cause(
+        alpine_with("/spec/domain/devices", json!({ "gpsReceiver": {} })),
+        Reason::FieldValueNotSupported,
+        "spec.domain.devices.gpsReceiver",
+    );
+}
+
+#[test]
+fn fields_that_only_advise_or_say_nothing_are_accepted() {
+    let mut object = alpine();
+    object["spec"]["tolerations"] = json!([{ "operator": "Exists" }]);
+    object["spec"]["domain"]["features"] = json!({});
+    object["spec"]["domain"]["cpu"] = json!({ "dedicatedCpuPlacement": false });
+    object["spec"]["domain"]["devices"] = json!({ "rng": {}, "autoattachGraphicsDevice": false });
+    assert_eq!(refused(object), []);
+}
+
+#[test]
+fn networks_are_refused_by_name_until_they_work() {
+    let mut object = alpine_with("/spec/networks", json!([{ "name": "default", "pod": {} }]));
+    object["spec"]["domain"]["devices"] = json!({ "interfaces": [{ "name": "default", "masquerade": {} }] });
+    let fields: Vec<_> = refused(object).into_iter().map(|cause| cause.field).collect();
+    assert_eq!(fields, ["spec.domain.devices.interfaces", "spec.networks"]);
+}
+
+#[test]
+fn the_other_mistakes_are_each_named() {
+    let field = |pointer, value| cause(alpine_with(pointer, value)).field;
+    assert_eq!(field("/spec/hostname", json!("Not_A_Label")), "spec.hostname");
+    assert_eq!(
+        field("/spec/terminationGracePeriodSeconds", json!(-1)),
+        "spec.terminationGracePeriodSeconds"
+    );
+    assert_eq!(
+        field("/spec/evictionStrategy", json!("Maybe")),
+        "spec.evictionStrategy"
+    );
+    assert_eq!(
+        field("/spec/startStrategy", json!("Paused")),
+        "spec.startStrategy"
+    );
+    assert_eq!(
+        field("/spec/domain/machine", json!({ "type": "q35" })),
+        "spec.domain.machine.type"
+    );
+    assert_eq!(
+        field("/spec/domain/cpu", json!({ "maxSockets": 4 })),
+        "spec.domain.cpu.maxSockets"
+    );
+    let resources = json!({ "requests": { "cpu": "2" }, "limits": { "cpu": "1" } });
+    assert_eq!(
+        field("/spec/domain/resources", resources),
+        "spec.domain.resources.requests.cpu"
+    );
+    let serial = json!([{ "name": "root", "serial": "x".repeat(21) }]);
+    assert_eq!(
+        field("/spec/domain/devices/disks", serial),
+        "spec.domain.devices.disks[0].serial"
+    );
+    let order = json!([{ "name": "root", "bootOrder": 0 }]);
+    assert_eq!(
+        field("/spec/domain/devices/disks", order),
+        "spec.domain.devices.disks[0].bootOrder"
+    );
+    let args = json!({ "kernelBoot": { "kernelArgs": "a\nb" } });
+    assert_eq!(
+        field("/spec/domain/firmware", args),
+        "spec.domain.firmware.kernelBoot.kernelArgs"
+    );
+}
+
+#[test]
+fn a_manifest_in_yaml_may_give_memory_as_a_bare_number() {
+    let yaml = "metadata: {name: a, annotations: {rvm/root-filesystem: r}}\nkind: VirtualMachineInstance\n\
+                apiVersion: kubevirt.io/v1\nspec: {domain: {devices: {}, memory: {guest: 134217728}}, \
+                volumes: [{name: r, containerDisk: {image: a}}]}";
+    assert_eq!(refused(manifest::parse(yaml.as_bytes()).unwrap().remove(0)), []);
+}
