@@ -1,0 +1,89 @@
+//! The memory map, drawn, then as constants. It is that of QEMU's `virt`, so that both backends, U-Boot and EDK2 see
+//! one machine.
+//!
+//! ```text
+//!  0x0010_0000  syscon: power-off and reset      0x1000_0000  UART, source 10
+//!  0x0010_1000  goldfish RTC, source 11          0x1000_1000  virtio-mmio, 8 slots of 4 KiB, sources 1 to 8
+//!  0x0c00_0000  PLIC (hosts without AIA)         0x2800_0000  IMSIC, 4 KiB a vCPU
+//!  0x0d00_0000  APLIC                            0x8000_0000  RAM
+//!                                                0x8020_0000  kernel … initrd, device tree at the top of RAM
+//! ```
+
+/// The syscon that switches the machine off or resets it.
+pub const SYSCON: Window = Window {
+    base: 0x10_0000,
+    len: 0x1000,
+};
+/// The goldfish RTC.
+pub const RTC: Window = Window {
+    base: 0x10_1000,
+    len: 0x1000,
+};
+/// The PLIC, where the host has no AIA.
+pub const PLIC: Window = Window {
+    base: 0x0c00_0000,
+    len: 0x60_0000,
+};
+/// The supervisor-level APLIC; KVM's has this size.
+pub const APLIC: Window = Window {
+    base: 0x0d00_0000,
+    len: 0x4000,
+};
+/// The 16550 UART.
+pub const UART: Window = Window {
+    base: 0x1000_0000,
+    len: 0x100,
+};
+/// The first virtio-mmio slot.
+pub const VIRTIO: Window = Window {
+    base: 0x1000_1000,
+    len: 0x1000,
+};
+/// The first vCPU's IMSIC.
+pub const IMSIC: Window = Window {
+    base: 0x2800_0000,
+    len: 0x1000,
+};
+
+/// Where RAM starts.
+pub const RAM_BASE: u64 = 0x8000_0000;
+/// Where a kernel is loaded, from the start of RAM: what lies below is firmware's where there is some.
+pub const KERNEL_OFFSET: u64 = 0x20_0000;
+
+/// Wired source of the first virtio-mmio slot.
+pub const VIRTIO_IRQ: u32 = 1;
+/// Wired source of the UART.
+pub const UART_IRQ: u32 = 10;
+/// Wired source of the RTC.
+pub const RTC_IRQ: u32 = 11;
+/// Wired sources of the interrupt controller: as many as the smallest AIA has identities.
+pub const SOURCES: u32 = 63;
+
+/// A device's place in the address space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// First address.
+    pub base: u64,
+    /// Bytes.
+    pub len: u64,
+}
+
+// === impl Window ===
+
+impl Window {
+    /// The `index`th window of this size, counted from this one.
+    pub const fn nth(self, index: u64) -> Self {
+        Self {
+            base: self.base + index * self.len,
+            len: self.len,
+        }
+    }
+
+    /// This many windows as one.
+    pub const fn times(self, count: u64) -> Self {
+        Self {
+            base: self.base,
+            len: self.len * count,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The device tree against golden files, as `dtc` reads it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rvmm_hypervisor::{Facts, Interrupts, fake};
+use rvmm_machine::boot::Loaded;
+use rvmm_machine::fdt::{self, Tree};
+
+const LOADED: Loaded = Loaded {
+    entry: 0x8020_0000,
+    initrd: Some((0x8f00_0000, 0x8f12_3456)),
+    device_tree: 0x8fe0_0000,
+};
+
+fn blob(facts: &Facts, cpus: u8, virtio: u32) -> Vec<u8> {
+    let seed = [0x5a; 64];
+    let tree = Tree {
+        facts,
+        cpus,
+        memory: 256 << 20,
+        cmdline: "console=ttyS0 quiet",
+        loaded: &LOADED,
+        virtio,
+        seed: &seed,
+    };
+    fdt::build(&tree).unwrap()
+}
+
+/// What dtc makes of a blob; a blob that it warns about fails.
+fn decompile(blob: &[u8]) -> String {
+    let mut dtc = Command::new("dtc")
+        .args(["-I", "dtb", "-O", "dts", "-s", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("dtc is installed by `make setup` (package device-tree-compiler)");
+    dtc.stdin.take().unwrap().write_all(blob).unwrap();
+    let output = dtc.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "",
+        "dtc has no complaint"
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Compares with a golden file; `RVM_BLESS=1` writes it anew.
+fn assert_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("RVM_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        golden == text,
+        "{name} differs; if that is meant, run with RVM_BLESS=1. Got:\n{text}"
+    );
+}
+
+#[test]
+fn a_machine_with_aia_and_two_vcpus_is_described_as_agreed() {
+    assert_golden("aia-2.dts", &decompile(&blob(&fake::facts(), 2, 4)));
+}
+
+#[test]
+fn a_machine_without_aia_has_a_plic() {
+    let facts = Facts {
+        interrupts: Interrupts::Plic,
+        cbom_block: Some(64),
+        cboz_block: Some(64),
+        ..fake::facts()
+    };
+    assert_golden("plic-1.dts", &decompile(&blob(&facts, 1, 2)));
+}
+
+#[test]
+fn the_largest_machine_fits_its_room() {
+    let blob = blob(&fake::facts(), 64, 8);
+    assert!(blob.len() < 128 << 10, "{}", blob.len());
+    decompile(&blob);
+}
