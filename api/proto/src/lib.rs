@@ -1,1 +1,35 @@
-//! The gRPC API rvm.v1.
+//! The gRPC API rvm.v1: client, server and messages, generated from `proto/rvm/v1/rvm.proto`, where each of them is
+//! explained. Nothing is written by hand here but the limits and words that both ends must agree on.
+
+/// Version 1 of the API.
+#[expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the .proto file has the words"
+)]
+pub mod v1 {
+    tonic::include_proto!("rvm.v1");
+}
+
+/// Largest message either way: a manifest of 3 MiB with room for its frame. A list of machines is bounded by it too.
+pub const MAX_MESSAGE: usize = 16 << 20;
+
+/// Most bytes of console input or output in one message.
+pub const MAX_CONSOLE_CHUNK: usize = 64 << 10;
+
+/// The domain of the reasons in error details.
+pub const ERROR_DOMAIN: &str = "rvm.v1";
+
+/// Reasons of FAILED_PRECONDITION, found in the details' `google.rpc.ErrorInfo`.
+pub mod reasons {
+    /// The machine has yet to start; waiting helps.
+    pub const NOT_RUNNING_YET: &str = "NOT_RUNNING_YET";
+    /// The machine has ended; waiting does not help.
+    pub const ENDED: &str = "ENDED";
+    /// The machine runs on a node that this server does not reach.
+    pub const ANOTHER_NODE: &str = "ANOTHER_NODE";
+    /// The machine was made without a serial console.
+    pub const NO_CONSOLE: &str = "NO_CONSOLE";
+}
