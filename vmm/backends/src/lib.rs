@@ -1,1 +1,11 @@
-//! What the host gives: disks, taps, consoles.
+//! What the host gives a machine: its console's viewers, its control socket, disks, taps, entropy, signals.
+//!
+//! These are the far ends of devices. They know descriptors and the event loop, and nothing of a guest's memory or
+//! registers; the devices know nothing of them but the traits that they implement.
+
+pub mod console;
+pub mod control;
+pub mod signals;
+pub mod socket;
+
+pub use console::{GuestInput, Hub};
