@@ -1,1 +1,22 @@
-//! Builds guests from distribution packages.
+//! Builds guests, and the tools to run them, from distribution packages.
+//!
+//! Everything here starts at a Debian mirror and ends in the [`Cache`]: packages are unpacked without running a
+//! line of what is in them ([`debian`]), a stock riscv64 kernel gives its image and modules ([`kernel`]), busybox
+//! gives the user space ([`tiny`], [`bench`], [`demo`]), and a recent QEMU that leaves the machine's own alone
+//! gives the emulator ([`toolbox`]). Nothing riscv64 is executed to build anything.
+
+pub mod bench;
+pub mod busybox;
+pub mod cache;
+pub mod command;
+pub mod cpio;
+pub mod cross;
+pub mod debian;
+pub mod kernel;
+pub mod tiny;
+pub mod toolbox;
+
+pub use cache::Cache;
+pub use debian::Debian;
+pub use kernel::Kernel;
+pub use toolbox::Toolbox;

@@ -1,0 +1,35 @@
+//! `rvm-guests WHAT` makes one thing in the cache and prints where it lies, for scripts and for people.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use rvm_guests::{Cache, Kernel, Toolbox, bench, tiny};
+
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|qemu|opensbi";
+
+fn main() -> ExitCode {
+    let what = std::env::args().nth(1).unwrap_or_default();
+    match make(&what) {
+        Ok(place) => {
+            println!("{}", place.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("rvm-guests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make(what: &str) -> Result<PathBuf> {
+    let cache = Cache::open()?;
+    match what {
+        "kernel" => Ok(Kernel::debian(&cache)?.image),
+        "tiny" => tiny::build(&cache),
+        "bench" => bench::build(&cache),
+        "qemu" => Ok(Toolbox::open(&cache)?.qemu()),
+        "opensbi" => Ok(Toolbox::open(&cache)?.opensbi()),
+        _ => bail!(USAGE),
+    }
+}

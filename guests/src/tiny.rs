@@ -1,0 +1,121 @@
+//! The guest that tests boot: busybox, the virtio modules and our probe, in an initramfs of a few megabytes.
+//!
+//! It prints `GUEST-UP uptime=SECONDS` when its modules are in, and then does what `rvm.run=` on its command line says:
+//!
+//! | word | what |
+//! | --- | --- |
+//! | `poweroff` | powers the machine off |
+//! | `reboot` | resets it, every time |
+//! | `panic` | crashes the kernel (`panic=1` on the command line makes that a reset) |
+//! | `vdso` | reads the clock through the vDSO, says `vdso ok`, powers off |
+//! | none of these | a shell on the console with the prompt `guest# ` |
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use flate2::{Compression, GzBuilder};
+
+use crate::busybox::Busybox;
+use crate::cache::{Cache, sha256_of};
+use crate::cpio::{Archive, Device};
+use crate::cross;
+use crate::kernel::Kernel;
+
+/// What the guest can drive: its disks, network cards and their file system.
+const MODULES: [&str; 7] = [
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_rng",
+    "af_packet",
+    "crc32c_generic",
+    "ext4",
+];
+
+const INIT: &str = r#"#!/bin/sh
+# The whole life of the tiny test guest; guests/src/tiny.rs has the words it knows.
+export PATH=/bin PS1='guest# '
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+exec 0</dev/console 1>/dev/console 2>&1
+for module in $(cat /modules/order); do
+    insmod "/modules/$module" || echo "GUEST-ERROR cannot load $module"
+done
+read -r uptime _ </proc/uptime
+echo "GUEST-UP uptime=$uptime"
+for word in $(cat /proc/cmdline); do
+    case $word in
+    rvm.run=poweroff) poweroff -f ;;
+    rvm.run=reboot) reboot -f ;;
+    rvm.run=panic) echo c >/proc/sysrq-trigger ;;
+    rvm.run=vdso) probe vdso; poweroff -f ;;
+    esac
+done
+while :; do
+    setsid cttyhack sh
+done
+"#;
+
+/// The tiny guest's initramfs, gzip'ed. Boot it with the kernel of [`Kernel::debian`].
+pub fn build(cache: &Cache) -> Result<PathBuf> {
+    let kernel = Kernel::debian(cache)?;
+    let busybox = Busybox::debian(cache)?;
+    let probe = cross::program(cache, "rvm-guest-init", "rvm-guest-probe")?;
+    let key = format!(
+        "tiny 2\n{}\n{}\n{MODULES:?}\n{INIT}",
+        kernel.version,
+        sha256_of(&probe)?
+    );
+    let place = cache.entry("tiny", &key, |dir| {
+        let mut archive = base(&busybox, INIT);
+        for applet in &busybox.applets {
+            archive.link(&format!("bin/{applet}"), "busybox");
+        }
+        archive.file_from("bin/probe", 0o755, &probe);
+        add_modules(&mut archive, "modules", &kernel.modules_for(&MODULES)?)?;
+        write_gzipped(&archive, &dir.join("tiny.cpio.gz"))
+    })?;
+    Ok(place.join("tiny.cpio.gz"))
+}
+
+/// What both small guests have: busybox with a shell, the places to mount on, a console and `init`.
+pub(crate) fn base(busybox: &Busybox, init: &str) -> Archive {
+    let mut archive = Archive::new();
+    archive
+        .file_from("bin/busybox", 0o755, &busybox.program)
+        .link("bin/sh", "busybox")
+        .file("init", 0o755, init)
+        .folder("proc", 0o555)
+        .folder("sys", 0o555)
+        .folder("root", 0o700)
+        .folder("tmp", 0o1777)
+        .device("dev/console", 0o600, Device::Character(5, 1))
+        .device("dev/null", 0o666, Device::Character(1, 3));
+    archive
+}
+
+/// Puts modules into `folder` with the list `order` of their file names.
+pub(crate) fn add_modules(archive: &mut Archive, folder: &str, modules: &[PathBuf]) -> Result<()> {
+    let mut order = String::new();
+    for module in modules {
+        let name = module
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        archive.file(&format!("{folder}/{name}"), 0o644, fs::read(module)?);
+        order.push_str(&name);
+        order.push('\n');
+    }
+    archive.file(&format!("{folder}/order"), 0o644, order);
+    Ok(())
+}
+
+/// Writes `archive` gzip'ed, the same bytes every time.
+pub(crate) fn write_gzipped(archive: &Archive, path: &Path) -> Result<()> {
+    let mut out = GzBuilder::new().write(File::create(path)?, Compression::default());
+    archive.write_to(&mut out)?;
+    out.finish()?;
+    Ok(())
+}
