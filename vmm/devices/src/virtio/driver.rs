@@ -1,0 +1,309 @@
+//! The other side, for tests: a driver that brings a device up through its registers and puts chains on its queues,
+//! well-formed or not.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use virtio_bindings::virtio_mmio::{
+    VIRTIO_MMIO_DEVICE_FEATURES, VIRTIO_MMIO_DEVICE_FEATURES_SEL, VIRTIO_MMIO_DRIVER_FEATURES,
+    VIRTIO_MMIO_DRIVER_FEATURES_SEL, VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+    VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW,
+    VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_READY, VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH,
+    VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_STATUS,
+};
+use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
+use virtio_queue::desc::RawDescriptor;
+use virtio_queue::desc::split::Descriptor;
+use virtio_queue::mock::MockSplitQueue;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::{MmioTransport, VirtioDevice};
+use crate::{BusDevice, IrqLine};
+
+pub const NEXT: u16 = VRING_DESC_F_NEXT as u16;
+pub const WRITE: u16 = VRING_DESC_F_WRITE as u16;
+pub const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;
+
+/// RAM of the tests: two regions with a hole between them.
+pub const RAM: u64 = 0x8000_0000;
+pub const RAM_LEN: usize = 0x20_0000;
+pub const HOLE: u64 = RAM + RAM_LEN as u64;
+pub const HIGH_RAM: u64 = HOLE + 0x1000;
+pub const HIGH_RAM_LEN: usize = 0x1_0000;
+
+/// Rings lie here, one queue's after the other's; what is behind [`DATA`] is free for buffers.
+const RINGS: u64 = RAM + 0x1000;
+const RINGS_STRIDE: u64 = 0x4000;
+pub const DATA: u64 = RAM + 0x10_0000;
+
+pub const RING_SIZE: u16 = 16;
+const EVENT_IDX: u64 = 1 << 29;
+
+/// Bits of the status register that a driver sets on its way up.
+pub const ACKNOWLEDGE: u32 = 1;
+pub const DRIVER: u32 = 2;
+pub const DRIVER_OK: u32 = 4;
+pub const FEATURES_OK: u32 = 8;
+pub const NEEDS_RESET: u32 = 64;
+
+/// Counts pulses.
+#[derive(Default)]
+pub struct Pulses(AtomicU32);
+
+/// A device behind its transport, and all that a test has to look at.
+pub struct Rig {
+    pub memory: GuestMemoryMmap,
+    pub transport: MmioTransport,
+    pub irq: Arc<Pulses>,
+    pub kicks: Arc<Mutex<Vec<usize>>>,
+}
+
+/// The driver's side of one queue.
+pub struct Ring<'a> {
+    mock: MockSplitQueue<'a, GuestMemoryMmap>,
+    memory: &'a GuestMemoryMmap,
+    next_descriptor: u16,
+    used_seen: u16,
+}
+
+// === impl Pulses ===
+
+impl Pulses {
+    pub fn count(&self) -> u32 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl IrqLine for Pulses {
+    fn trigger(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+pub fn ram() -> GuestMemoryMmap {
+    let regions = [
+        (GuestAddress(RAM), RAM_LEN),
+        (GuestAddress(HIGH_RAM), HIGH_RAM_LEN),
+    ];
+    GuestMemoryMmap::from_ranges(&regions).unwrap()
+}
+
+/// A descriptor as the driver writes it.
+pub fn descriptor(addr: u64, len: u32, flags: u16, next: u16) -> RawDescriptor {
+    RawDescriptor::from(Descriptor::new(addr, len, flags, next))
+}
+
+// === impl Rig ===
+
+impl Rig {
+    /// A device that has just been reset.
+    pub fn new(device: impl VirtioDevice + 'static) -> Self {
+        let memory = ram();
+        let irq = Arc::new(Pulses::default());
+        let kicks = Arc::new(Mutex::new(Vec::new()));
+        let note = kicks.clone();
+        let kick = Arc::new(move |queue| note.lock().unwrap().push(queue));
+        let transport = MmioTransport::new(Box::new(device), memory.clone(), irq.clone(), kick);
+        Self {
+            memory,
+            transport,
+            irq,
+            kicks,
+        }
+    }
+
+    /// A device that a driver has brought up, with all features but event indices.
+    pub fn up(device: impl VirtioDevice + 'static) -> Self {
+        let mut rig = Self::new(device);
+        let features = rig.offered() & !EVENT_IDX;
+        rig.bring_up(features);
+        rig
+    }
+
+    pub fn read(&mut self, register: u32) -> u32 {
+        let mut data = [0; 4];
+        self.transport.read(u64::from(register), &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    pub fn write(&mut self, register: u32, value: u32) {
+        self.transport.write(u64::from(register), &value.to_le_bytes());
+    }
+
+    pub fn offered(&mut self) -> u64 {
+        self.write(VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
+        let low = self.read(VIRTIO_MMIO_DEVICE_FEATURES);
+        self.write(VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
+        u64::from(low) | u64::from(self.read(VIRTIO_MMIO_DEVICE_FEATURES)) << 32
+    }
+
+    pub fn accept(&mut self, features: u64) {
+        self.write(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
+        self.write(VIRTIO_MMIO_DRIVER_FEATURES, (features & 0xffff_ffff) as u32);
+        self.write(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+        self.write(VIRTIO_MMIO_DRIVER_FEATURES, (features >> 32) as u32);
+    }
+
+    /// Adds bits to the status, as drivers do.
+    pub fn advance(&mut self, bits: u32) {
+        let status = self.status();
+        self.write(VIRTIO_MMIO_STATUS, status | bits);
+    }
+
+    pub fn status(&mut self) -> u32 {
+        self.read(VIRTIO_MMIO_STATUS)
+    }
+
+    pub fn interrupt_status(&mut self) -> u32 {
+        self.read(VIRTIO_MMIO_INTERRUPT_STATUS)
+    }
+
+    /// From reset to FEATURES_OK.
+    pub fn negotiate(&mut self, features: u64) {
+        self.advance(ACKNOWLEDGE);
+        self.advance(DRIVER);
+        self.accept(features);
+        self.advance(FEATURES_OK);
+    }
+
+    /// Writes a queue's place.
+    pub fn place_queue(&mut self, index: u32, size: u32, desc: u64, avail: u64, used: u64) {
+        self.write(VIRTIO_MMIO_QUEUE_SEL, index);
+        self.write(VIRTIO_MMIO_QUEUE_NUM, size);
+        for (low, high, addr) in [
+            (VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, desc),
+            (VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_AVAIL_HIGH, avail),
+            (VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_QUEUE_USED_HIGH, used),
+        ] {
+            self.write(low, (addr & 0xffff_ffff) as u32);
+            self.write(high, (addr >> 32) as u32);
+        }
+    }
+
+    pub fn set_ready(&mut self, index: u32, ready: bool) {
+        self.write(VIRTIO_MMIO_QUEUE_SEL, index);
+        self.write(VIRTIO_MMIO_QUEUE_READY, u32::from(ready));
+    }
+
+    pub fn is_ready(&mut self, index: u32) -> bool {
+        self.write(VIRTIO_MMIO_QUEUE_SEL, index);
+        self.read(VIRTIO_MMIO_QUEUE_READY) == 1
+    }
+
+    /// All queues where [`Rig::ring`] expects them.
+    pub fn start_queues(&mut self) {
+        let memory = self.memory.clone();
+        for index in 0..u32::try_from(self.transport.queue_count()).unwrap() {
+            let mock = MockSplitQueue::create(&memory, rings_of(index as usize), RING_SIZE);
+            self.place_queue(
+                index,
+                u32::from(RING_SIZE),
+                mock.desc_table_addr().0,
+                mock.avail_addr().0,
+                mock.used_addr().0,
+            );
+            self.set_ready(index, true);
+        }
+    }
+
+    /// From reset to DRIVER_OK.
+    pub fn bring_up(&mut self, features: u64) {
+        self.negotiate(features);
+        self.start_queues();
+        self.advance(DRIVER_OK);
+        self.kicks.lock().unwrap().clear();
+    }
+
+    pub fn run(&mut self, queue: usize) {
+        self.transport.run_queue(queue);
+    }
+
+    pub fn kicked(&self) -> Vec<usize> {
+        std::mem::take(&mut self.kicks.lock().unwrap())
+    }
+}
+
+fn rings_of(queue: usize) -> GuestAddress {
+    GuestAddress(RINGS + queue as u64 * RINGS_STRIDE)
+}
+
+// === impl Ring ===
+
+impl<'a> Ring<'a> {
+    /// An empty ring where [`Rig::start_queues`] told the device that it is.
+    pub fn new(memory: &'a GuestMemoryMmap, queue: usize) -> Self {
+        let mock = MockSplitQueue::create(memory, rings_of(queue), RING_SIZE);
+        Self {
+            mock,
+            memory,
+            next_descriptor: 0,
+            used_seen: 0,
+        }
+    }
+
+    pub fn mock(&self) -> &MockSplitQueue<'a, GuestMemoryMmap> {
+        &self.mock
+    }
+
+    /// Makes a chain of (address, length, flags) available; returns its head. NEXT and the indices are filled in.
+    pub fn add(&mut self, buffers: &[(u64, u32, u16)]) -> u16 {
+        let head = self.next_descriptor;
+        for (position, &(addr, len, flags)) in buffers.iter().enumerate() {
+            let next = (self.next_descriptor + 1) % RING_SIZE;
+            let more = if position + 1 < buffers.len() { NEXT } else { 0 };
+            self.store(self.next_descriptor, descriptor(addr, len, flags | more, next));
+            self.next_descriptor = next;
+        }
+        self.offer(head);
+        head
+    }
+
+    /// Writes one descriptor as it is.
+    pub fn store(&self, index: u16, descriptor: RawDescriptor) {
+        self.mock.desc_table().store(index, descriptor).unwrap();
+    }
+
+    /// Makes a head available, whatever it is.
+    pub fn offer(&self, head: u16) {
+        let idx = self.mock.avail().idx().load();
+        self.mock
+            .avail()
+            .ring()
+            .ref_at(usize::from(idx % RING_SIZE))
+            .unwrap()
+            .store(head);
+        self.mock.avail().idx().store(idx.wrapping_add(1));
+    }
+
+    pub fn set_avail_idx(&self, idx: u16) {
+        self.mock.avail().idx().store(idx);
+    }
+
+    /// How many chains the device has used in all.
+    pub fn used_idx(&self) -> u16 {
+        self.mock.used().idx().load()
+    }
+
+    /// The next used chain: its head and how many bytes were written.
+    pub fn take_used(&mut self) -> Option<(u32, u32)> {
+        if self.used_seen == self.used_idx() {
+            return None;
+        }
+        let at = self.mock.used_addr().0 + 4 + 8 * u64::from(self.used_seen % RING_SIZE);
+        self.used_seen = self.used_seen.wrapping_add(1);
+        let [id, len] = self.memory.read_obj::<[u32; 2]>(GuestAddress(at)).unwrap();
+        Some((id, len))
+    }
+}
+
+/// Puts bytes into RAM.
+pub fn poke(memory: &GuestMemoryMmap, addr: u64, bytes: &[u8]) {
+    memory.write_slice(bytes, GuestAddress(addr)).unwrap();
+}
+
+/// Takes bytes out of RAM.
+pub fn peek(memory: &GuestMemoryMmap, addr: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    memory.read_slice(&mut bytes, GuestAddress(addr)).unwrap();
+    bytes
+}

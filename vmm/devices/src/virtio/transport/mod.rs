@@ -1,0 +1,12 @@
+//! How a driver reaches a device: the negotiation that all transports share, and the registers of one.
+
+mod core;
+mod interrupt;
+mod mmio;
+
+pub use mmio::{CONFIG, MmioTransport, MmioWindow, QUEUE_NOTIFY, WINDOW};
+
+/// Tells whoever runs the device that the queue of this index has work: what a write to `QueueNotify` does that no
+/// ioeventfd has caught, and what the transport does to go on later. Called with the transport locked: must only
+/// leave a note, such as a write to an eventfd.
+pub type Kick = dyn Fn(usize) + Send + Sync;
