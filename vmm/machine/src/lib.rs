@@ -1,6 +1,150 @@
-//! Puts the parts of a machine together and keeps them running.
+//! Puts the parts of a machine together and keeps them running, under KVM, in this process.
+//!
+//! ```text
+//!   Machine::start ─► assemble: RAM, VM, files, devices, device tree
+//!        │                ├─► a thread a vCPU          (vcpu_loop)  ── the guest ends ─► on_end(Outcome)
+//!        │                └─► a subscriber a slot      (slots)      for the caller's event loop
+//!        └ Machine::stop ─► flag, kicks until every thread is gone; RAM and VM go with the last of them
+//! ```
+//!
+//! A machine lives for one boot. A reset makes a new one of the same Spec, so nothing of the old can leak into it:
+//! no device state, no memory, no vCPU register. What must outlive a boot (console, control socket) is the caller's.
 
+mod assemble;
 pub mod boot;
+mod console;
 pub mod fdt;
+mod firmware;
+mod interrupts;
 pub mod layout;
 pub mod memory;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod vcpu_loop;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use event_manager::MutEventSubscriber;
+use rvmm_backends::console::Hub;
+use rvmm_backends::disk::DiskError;
+use rvmm_backends::net::TapError;
+use rvmm_devices::BusError;
+use rvmm_hypervisor::{Config, Created, HypervisorError};
+use rvmm_spec::Spec;
+
+use vcpu_loop::Ending;
+pub use vcpu_loop::OnEnd;
+
+/// Between two kicks of a vCPU that has not stopped yet.
+const KICK_PAUSE: Duration = Duration::from_millis(1);
+
+/// A device's place in the event loop.
+pub type Subscriber = Box<dyn MutEventSubscriber>;
+
+/// A guest that runs.
+pub struct Machine {
+    ending: Arc<Ending>,
+    vcpus: Vec<JoinHandle<()>>,
+    hub: Hub,
+}
+
+/// Why a machine cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The host has not the memory.
+    #[error("guest memory cannot be had")]
+    Memory(#[source] io::Error),
+    /// Kernel or initrd.
+    #[error(transparent)]
+    Boot(boot::BootError),
+    /// KVM refused.
+    #[error(transparent)]
+    Hypervisor(HypervisorError),
+    /// A disk's file.
+    #[error(transparent)]
+    Disk(DiskError),
+    /// A network interface.
+    #[error(transparent)]
+    Tap(TapError),
+    /// The memory map is not a map.
+    #[error("the memory map is wrong")]
+    Bus(#[source] BusError),
+    /// The command line.
+    #[error("the kernel's command line cannot be passed on")]
+    Cmdline(#[source] linux_loader::cmdline::Error),
+    /// The device tree.
+    #[error("the device tree cannot be written")]
+    DeviceTree(#[source] vm_fdt::Error),
+    /// A machine always has one.
+    #[error("the machine has no virtio console")]
+    Console,
+    /// The host has no more threads.
+    #[error("no thread for a vCPU")]
+    Thread(#[source] io::Error),
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// Boots a machine. `on_end` is called once, from a vCPU's thread, when the guest ends by itself. The
+    /// subscribers are to be added to the caller's event loop at once: the guest's disks answer there.
+    ///
+    /// # Errors
+    /// What is missing, or what the host refused; nothing is left behind then.
+    pub fn start(spec: &Spec, hub: &Hub, on_end: OnEnd) -> Result<(Self, Vec<Subscriber>), MachineError> {
+        Self::start_on(rvmm_hypervisor::create, spec, hub, on_end)
+    }
+
+    fn start_on(
+        create: impl FnOnce(&Config) -> Result<Created, HypervisorError>,
+        spec: &Spec,
+        hub: &Hub,
+        on_end: OnEnd,
+    ) -> Result<(Self, Vec<Subscriber>), MachineError> {
+        let ending = Arc::new(Ending::new(on_end));
+        let assembled = assemble::assemble(spec, hub, &ending, create)?;
+        let mut machine = Self {
+            ending,
+            vcpus: Vec::new(),
+            hub: hub.clone(),
+        };
+        hub.set_input(Some(assembled.input));
+        for (number, mut vcpu) in assembled.vcpus.into_iter().enumerate() {
+            let (mut exits, ending) = (assembled.exits.clone(), Arc::clone(&machine.ending));
+            let thread = std::thread::Builder::new().name(format!("vcpu{number}"));
+            let spawned = thread.spawn(move || vcpu_loop::run(&mut *vcpu, &mut exits, &ending));
+            match spawned {
+                Ok(thread) => machine.vcpus.push(thread),
+                Err(error) => {
+                    machine.stop();
+                    return Err(MachineError::Thread(error));
+                }
+            }
+        }
+        let subscribers = assembled
+            .slots
+            .into_iter()
+            .map(|slot| Box::new(slot) as Subscriber)
+            .collect();
+        Ok((machine, subscribers))
+    }
+
+    /// Ends the guest at once and waits until its threads are gone.
+    pub fn stop(self) {
+        self.ending.ask();
+        self.hub.set_input(None);
+        for vcpu in self.vcpus {
+            // A kick may come just before the thread enters the guest, and be lost: hence again.
+            while !vcpu.is_finished() {
+                rvmm_hypervisor::kick(&vcpu);
+                std::thread::sleep(KICK_PAUSE);
+            }
+            // A vCPU's thread does not panic; if it did, its panic has been reported, and the machine is over anyway.
+            vcpu.join().ok();
+        }
+    }
+}

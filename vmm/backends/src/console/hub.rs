@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rvmm_devices::ConsoleOutput;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::backlog::{BACKLOG, Backlog};
@@ -174,7 +175,7 @@ impl Hub {
     }
 
     /// Offset of the next byte the guest will print.
-    pub(super) fn end(&self) -> u64 {
+    pub fn end(&self) -> u64 {
         self.output().backlog.end()
     }
 
@@ -208,6 +209,12 @@ impl Hub {
 
     fn input(&self) -> MutexGuard<'_, Input> {
         self.shared.input.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ConsoleOutput for Hub {
+    fn write(&self, bytes: &[u8]) {
+        Self::write(self, bytes);
     }
 }
 

@@ -1,0 +1,222 @@
+//! Spec → machine, in named steps: RAM, VM, boot files, devices, device tree, first registers.
+
+use std::os::fd::AsRawFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use linux_loader::cmdline::Cmdline;
+use rvmm_backends::console::{GuestInput, Hub};
+use rvmm_backends::disk::RawDisk;
+use rvmm_backends::entropy::HostEntropy;
+use rvmm_backends::net::Tap;
+use rvmm_devices::bus::{Bus, BusDevice, Range};
+use rvmm_devices::rtc::Rtc;
+use rvmm_devices::syscon::{Syscon, SysconAction};
+use rvmm_devices::uart::Uart;
+use rvmm_devices::virtio::blk::{Block, BlockOptions};
+use rvmm_devices::virtio::console::Console as VirtioConsole;
+use rvmm_devices::virtio::net::Net;
+use rvmm_devices::virtio::rng::Rng;
+use rvmm_devices::virtio::{MmioTransport, VirtioDevice};
+use rvmm_hypervisor::{Config, Created, Facts, Vcpu, Vm};
+use rvmm_spec::limits::MAX_CMDLINE;
+use rvmm_spec::{Console, Outcome, Spec};
+use vm_memory::GuestMemoryMmap;
+
+use crate::boot;
+use crate::console::{Screen, Typed, UartInput, VirtioInput};
+use crate::fdt::{self, Tree};
+use crate::firmware::Firmware;
+use crate::interrupts::Wiring;
+use crate::layout::{APLIC, IMSIC, RTC, SOURCES, SYSCON, UART, UART_IRQ, VIRTIO, VIRTIO_IRQ, Window};
+use crate::slots::{Backend, Slot};
+use crate::vcpu_loop::{Ending, Exits};
+use crate::{MachineError, memory};
+
+/// A machine whose vCPUs are ready to run.
+pub struct Assembled {
+    /// The vCPUs, the first with its entry set.
+    pub vcpus: Vec<Box<dyn Vcpu>>,
+    /// What answers their exits.
+    pub exits: Exits,
+    /// The virtio devices, for the event loop.
+    pub slots: Vec<Slot>,
+    /// What the hub types into.
+    pub input: Box<dyn GuestInput + Send>,
+}
+
+/// Builds everything in its order. `create` makes the VM: the hypervisor's own, or a scripted one.
+///
+/// # Errors
+/// The step that could not be done.
+pub fn assemble(
+    spec: &Spec,
+    hub: &Hub,
+    ending: &Arc<Ending>,
+    create: impl FnOnce(&Config) -> Result<Created, rvmm_hypervisor::HypervisorError>,
+) -> Result<Assembled, MachineError> {
+    let memory = memory::map(spec.memory()).map_err(MachineError::Memory)?;
+    let loaded = boot::load(spec.boot(), &memory, spec.memory()).map_err(MachineError::Boot)?;
+    let config = Config {
+        cpus: spec.cpus(),
+        memory: memory.clone(),
+        aplic: APLIC.base,
+        imsic: IMSIC.base,
+        sources: SOURCES,
+    };
+    let Created { vm, mut vcpus, facts } = create(&config).map_err(MachineError::Hypervisor)?;
+    let mut bus = Bus::new();
+    let wiring = Wiring::new(&vm, facts.interrupts, spec.cpus(), &mut bus).map_err(MachineError::Bus)?;
+    let uart = plug_platform(&mut bus, &wiring, hub, ending)?;
+    let (slots, typed) = plug_virtio(spec, hub, &memory, &mut bus, &wiring, &*vm)?;
+    let tree = device_tree(spec, &facts, &loaded, slots.len())?;
+    let entry = boot::hand_off(&loaded, &tree, &memory).map_err(MachineError::Boot)?;
+    if let Some(first) = vcpus.first_mut() {
+        first.set_entry(entry).map_err(MachineError::Hypervisor)?;
+    }
+    let firmware = Firmware::new(memory, Arc::new(Screen(hub.clone())));
+    let exits = Exits {
+        bus: Arc::new(bus),
+        firmware,
+        unknown: Arc::new(AtomicU64::new(0)),
+    };
+    let input: Box<dyn GuestInput + Send> = match spec.console() {
+        Console::Serial => Box::new(UartInput(uart)),
+        Console::Virtio => Box::new(typed),
+    };
+    Ok(Assembled {
+        vcpus,
+        exits,
+        slots,
+        input,
+    })
+}
+
+/// The devices that every machine has: UART, RTC, syscon.
+fn plug_platform(
+    bus: &mut Bus,
+    wiring: &Wiring,
+    hub: &Hub,
+    ending: &Arc<Ending>,
+) -> Result<Arc<Mutex<Uart>>, MachineError> {
+    let screen = Arc::new(Screen(hub.clone()));
+    let uart = Arc::new(Mutex::new(Uart::new(
+        wiring.line(UART_IRQ),
+        Arc::<Screen>::clone(&screen),
+        screen,
+    )));
+    plug(bus, UART, Arc::<Mutex<Uart>>::clone(&uart))?;
+    plug(bus, RTC, Arc::new(Mutex::new(Rtc::new(wall_clock))))?;
+    let end = Arc::clone(ending);
+    let act = move |action| {
+        end.report(match action {
+            SysconAction::Poweroff => Outcome::Poweroff,
+            SysconAction::Reset => Outcome::Reset,
+            SysconAction::Fail(code) => {
+                Outcome::Failed(format!("the guest switched itself off with failure code {code}"))
+            }
+        });
+    };
+    plug(bus, SYSCON, Arc::new(Mutex::new(Syscon::new(act))))?;
+    Ok(uart)
+}
+
+/// The virtio devices, in the order in which both backends put them: disks, nets, console, rng.
+fn plug_virtio(
+    spec: &Spec,
+    hub: &Hub,
+    memory: &GuestMemoryMmap,
+    bus: &mut Bus,
+    wiring: &Wiring,
+    vm: &dyn Vm,
+) -> Result<(Vec<Slot>, VirtioInput), MachineError> {
+    let mut devices: Vec<(Box<dyn VirtioDevice>, Option<Backend>)> = Vec::new();
+    for disk in spec.disks() {
+        let backend = RawDisk::open(&disk.path, disk.read_only).map_err(MachineError::Disk)?;
+        let options = BlockOptions {
+            read_only: disk.read_only,
+            serial: disk.serial.clone().unwrap_or_default(),
+        };
+        devices.push((Box::new(Block::new(Box::new(backend), &options)), None));
+    }
+    for net in spec.nets() {
+        let tap = Tap::open(&net.tap).map_err(MachineError::Tap)?;
+        let fd = tap.as_raw_fd();
+        let device = Net::new(Box::new(tap), net.mac.octets());
+        devices.push((
+            Box::new(device),
+            Some(Backend {
+                fd,
+                queue: Net::RECEIVE,
+            }),
+        ));
+    }
+    let typed = Typed::new(hub.clone());
+    let console = VirtioConsole::new(Arc::new(Screen(hub.clone())), Box::new(typed.clone()));
+    let console_slot = devices.len();
+    devices.push((Box::new(console), None));
+    devices.push((Box::new(Rng::new(Box::new(HostEntropy))), None));
+
+    let mut slots = Vec::new();
+    for ((device, backend), index) in devices.into_iter().zip(0..) {
+        let window = VIRTIO.nth(index);
+        let source = VIRTIO_IRQ + u32::try_from(index).unwrap_or(0);
+        let slot = Slot::new(device, memory.clone(), wiring.line(source), backend)
+            .map_err(MachineError::Hypervisor)?;
+        slot.bind(vm, window).map_err(MachineError::Hypervisor)?;
+        plug(
+            bus,
+            window,
+            Arc::new(Mutex::new(MmioTransport::window(slot.transport()))),
+        )?;
+        slots.push(slot);
+    }
+    let transport = slots
+        .get(console_slot)
+        .map(|slot| Arc::clone(slot.transport()))
+        .ok_or(MachineError::Console)?;
+    Ok((slots, VirtioInput { typed, transport }))
+}
+
+fn plug(bus: &mut Bus, window: Window, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), MachineError> {
+    bus.insert(
+        Range {
+            base: window.base,
+            len: window.len,
+        },
+        device,
+    )
+    .map_err(MachineError::Bus)
+}
+
+fn device_tree(
+    spec: &Spec,
+    facts: &Facts,
+    loaded: &boot::Loaded,
+    virtio: usize,
+) -> Result<Vec<u8>, MachineError> {
+    let mut cmdline = Cmdline::new(MAX_CMDLINE + 1).map_err(MachineError::Cmdline)?;
+    cmdline
+        .insert_str(&spec.boot().cmdline)
+        .map_err(MachineError::Cmdline)?;
+    let text = cmdline.as_cstring().map_err(MachineError::Cmdline)?;
+    let mut seed = [0; 64];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| MachineError::Memory(errno.into()))?;
+    let tree = Tree {
+        facts,
+        cpus: spec.cpus(),
+        memory: spec.memory().bytes(),
+        cmdline: &text.to_string_lossy(),
+        loaded,
+        virtio: u32::try_from(virtio).unwrap_or(0),
+        seed: &seed,
+    };
+    fdt::build(&tree).map_err(MachineError::DeviceTree)
+}
+
+fn wall_clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

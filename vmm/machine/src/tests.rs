@@ -1,0 +1,185 @@
+//! A whole machine around a scripted guest.
+
+use std::io::Write;
+use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
+
+use rvmm_hypervisor::fake::{self, Act, FakeVm};
+use rvmm_hypervisor::{Facts, Interrupts, sbi};
+use rvmm_spec::{Boot, MemorySize, Outcome, Spec};
+
+use super::*;
+use crate::layout::{PLIC, RAM_BASE, SYSCON, UART, UART_IRQ, VIRTIO};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Run {
+    vm: Arc<FakeVm>,
+    hub: Hub,
+    machine: Machine,
+    outcome: Receiver<Outcome>,
+    _kernel: tempfile::NamedTempFile,
+}
+
+/// The smallest file that is an Image.
+fn kernel() -> tempfile::NamedTempFile {
+    let mut bytes = [0; 4096];
+    bytes[16..24].copy_from_slice(&4096u64.to_le_bytes());
+    bytes[56..60].copy_from_slice(b"RSC\x05");
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    file
+}
+
+fn start(facts: Facts, scripts: Vec<Vec<Act>>) -> Run {
+    rvmm_hypervisor::install_kick().unwrap();
+    let kernel = kernel();
+    let cpus = scripts.len() as u64;
+    let spec = Spec::builder(Boot::new(kernel.path()))
+        .cpus(cpus)
+        .memory(MemorySize::from_mib(32))
+        .build()
+        .unwrap();
+    let hub = Hub::new().unwrap();
+    let (sender, outcome) = mpsc::channel();
+    let on_end = Box::new(move |outcome| sender.send(outcome).unwrap());
+    let mut seen = None;
+    let create = |_: &Config| {
+        let (vm, created) = fake::create(facts, scripts);
+        seen = Some(vm);
+        Ok(created)
+    };
+    let (machine, _) = Machine::start_on(create, &spec, &hub, on_end).unwrap();
+    Run {
+        vm: seen.unwrap(),
+        hub,
+        machine,
+        outcome,
+        _kernel: kernel,
+    }
+}
+
+fn outcome_of(script: Vec<Act>) -> Outcome {
+    let run = start(fake::facts(), vec![script]);
+    let outcome = run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.machine.stop();
+    outcome
+}
+
+#[test]
+fn each_way_to_end_is_reported_as_what_it_is() {
+    assert_eq!(outcome_of(vec![Act::Shutdown]), Outcome::Poweroff);
+    assert_eq!(outcome_of(vec![Act::Reset]), Outcome::Reset);
+    assert_eq!(
+        outcome_of(vec![Act::Write(SYSCON.base, 0x5555u32.to_le_bytes().to_vec())]),
+        Outcome::Poweroff
+    );
+    assert_eq!(
+        outcome_of(vec![Act::Write(SYSCON.base, 0x7777u32.to_le_bytes().to_vec())]),
+        Outcome::Reset
+    );
+    assert!(matches!(outcome_of(vec![Act::Fault]), Outcome::Failed(why) if why.contains("cannot emulate")));
+}
+
+#[test]
+fn what_the_guest_prints_reaches_the_console() {
+    let hello = |byte| Act::Write(UART.base, vec![byte]);
+    let call = sbi::Call {
+        extension: sbi::LEGACY_PUTCHAR,
+        function: 0,
+        args: [u64::from(b'!'), 0, 0, 0, 0, 0],
+    };
+    let run = start(
+        fake::facts(),
+        vec![vec![hello(b'h'), hello(b'i'), Act::Sbi(call), Act::Shutdown]],
+    );
+    run.outcome.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(run.hub.end(), 3);
+    run.machine.stop();
+}
+
+#[test]
+fn the_first_vcpu_starts_at_the_kernel_with_the_device_tree() {
+    let run = start(fake::facts(), vec![vec![Act::Shutdown], vec![]]);
+    run.outcome.recv_timeout(PATIENCE).unwrap();
+    let [entry] = run.vm.entries()[..] else {
+        unreachable!("only vCPU 0 is started by us")
+    };
+    assert_eq!((entry.pc, entry.hart), (RAM_BASE + 0x20_0000, 0));
+    assert_eq!(entry.device_tree, RAM_BASE + (30 << 20));
+    run.machine.stop();
+}
+
+#[test]
+fn every_virtio_slot_answers_and_the_next_one_is_empty() {
+    let magic = |slot: u64| Act::Read(VIRTIO.base + slot * VIRTIO.len, 4);
+    let run = start(
+        fake::facts(),
+        vec![vec![magic(0), magic(1), magic(2), Act::Shutdown]],
+    );
+    run.outcome.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        run.vm.reads(),
+        [b"virt".to_vec(), b"virt".to_vec(), vec![0xff; 4]]
+    );
+    run.machine.stop();
+}
+
+#[test]
+fn a_uart_interrupt_is_a_pulse_with_aia_and_an_external_interrupt_without() {
+    // Enable the "transmitter empty" interrupt.
+    let enable = Act::Write(UART.base + 1, vec![2]);
+    let print = Act::Write(UART.base, vec![b'x']);
+    let with_aia = start(
+        fake::facts(),
+        vec![vec![enable.clone(), print.clone(), Act::Shutdown]],
+    );
+    with_aia.outcome.recv_timeout(PATIENCE).unwrap();
+    assert!(with_aia.vm.pulses().contains(&UART_IRQ));
+    with_aia.machine.stop();
+
+    let word = |offset: u64, value: u32| Act::Write(PLIC.base + offset, value.to_le_bytes().to_vec());
+    let plic = vec![
+        word(u64::from(UART_IRQ) * 4, 1),
+        word(0x2000, 1 << UART_IRQ),
+        enable,
+        print,
+        Act::Shutdown,
+    ];
+    let facts = Facts {
+        interrupts: Interrupts::Plic,
+        ..fake::facts()
+    };
+    let without = start(facts, vec![plic]);
+    without.outcome.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(without.vm.externals().first(), Some(&(0, true)));
+    without.machine.stop();
+}
+
+#[test]
+fn calls_and_exits_that_nobody_knows_do_not_stop_the_guest() {
+    let call = sbi::Call {
+        extension: 0x0a00_0000,
+        function: 9,
+        args: [u64::MAX; 6],
+    };
+    let run = start(
+        fake::facts(),
+        vec![vec![
+            Act::Sbi(call),
+            Act::Unknown(99),
+            Act::Read(0, 8),
+            Act::Shutdown,
+        ]],
+    );
+    assert_eq!(run.outcome.recv_timeout(PATIENCE).unwrap(), Outcome::Poweroff);
+    assert_eq!(run.vm.answers(), [None]);
+    run.machine.stop();
+}
+
+#[test]
+fn a_guest_that_never_ends_is_stopped_with_all_its_vcpus() {
+    let run = start(fake::facts(), vec![vec![], vec![], vec![], vec![]]);
+    run.machine.stop();
+    assert!(run.outcome.try_recv().is_err());
+}
