@@ -5,7 +5,11 @@
 
 pub mod console;
 pub mod control;
+pub mod disk;
+pub mod entropy;
+pub mod net;
 pub mod signals;
 pub mod socket;
+mod transfer;
 
 pub use console::{GuestInput, Hub};

@@ -1,0 +1,5 @@
+//! Networks of the host.
+
+pub mod tap;
+
+pub use tap::{Tap, TapError};
