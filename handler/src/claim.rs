@@ -1,0 +1,111 @@
+//! Which node takes a VMI, so that no two ever start it.
+//!
+//! ```text
+//!              Claim                         HandOver
+//!   Pending ───────────► Scheduling, node A ───────────► Scheduled, node A ──► A alone starts it, once
+//!                          │    ▲
+//!                          └────┘ Claim by B, once A's heartbeat is older than the stale time
+//! ```
+//!
+//! Each arrow is one write that carries the resourceVersion it was decided on, so of several writers one wins and
+//! the others learn that they read the past. A may be slow and not dead when B takes over: then A's HandOver fails,
+//! and A has started nothing yet. After the HandOver nobody else may ever start the VMI, dead node or not: that
+//! promise is worth more than a machine that waits for its node. Clocks only decide when B tries, never who wins.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rvm_types::admission::Cause;
+use rvm_types::names::{finalizers, labels};
+use rvm_types::{Phase, VirtualMachineInstance};
+
+use crate::plan::Me;
+use crate::status::Edit;
+use crate::translate;
+use crate::vm::VmId;
+
+/// Whether this node may take a VMI.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// It may.
+    Fits,
+    /// Another node has to.
+    NotHere,
+    /// No node can.
+    Invalid(Vec<Cause>),
+}
+
+/// Whether a claim of another node may be taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abandoned {
+    /// Its handler is gone.
+    Yes,
+    /// Not before this much time.
+    NotFor(Duration),
+}
+
+/// Whether a VMI's wishes suit this node.
+pub fn verdict(id: &VmId, vmi: &VirtualMachineInstance, me: &Me) -> Verdict {
+    let selector = &vmi.spec.node_selector;
+    if me.cordoned
+        || selector
+            .iter()
+            .any(|(key, value)| me.labels.get(key) != Some(value))
+    {
+        return Verdict::NotHere;
+    }
+    match translate::wants(id, vmi) {
+        Ok(_) => Verdict::Fits,
+        Err(causes) => Verdict::Invalid(causes),
+    }
+}
+
+/// Whether the node that claimed a VMI and has not started it looks dead. A claim younger than the stale time never
+/// does, whatever its heartbeat says: its handler may have begun just now.
+pub fn abandoned(
+    vmi: &VirtualMachineInstance,
+    heartbeat: Option<Timestamp>,
+    now: Timestamp,
+    stale_after: Duration,
+) -> Abandoned {
+    let alive = heartbeat
+        .max(entered(vmi, &Phase::Scheduling))
+        .unwrap_or(Timestamp::MIN);
+    let silent_for = now.duration_since(alive);
+    let left = jiff::SignedDuration::try_from(stale_after).unwrap_or(jiff::SignedDuration::MAX) - silent_for;
+    match Duration::try_from(left) {
+        Ok(left) if !left.is_zero() => Abandoned::NotFor(left),
+        _ => Abandoned::Yes,
+    }
+}
+
+/// When a phase was entered last.
+fn entered(vmi: &VirtualMachineInstance, phase: &Phase) -> Option<Timestamp> {
+    let transitions = &vmi.status.as_ref()?.phase_transition_timestamps;
+    let last = transitions
+        .iter()
+        .rev()
+        .find(|transition| transition.phase.as_ref() == Some(phase))?;
+    last.phase_transition_timestamp.as_ref().map(|time| time.0)
+}
+
+/// The claim: this node prepares the VMI.
+pub fn claim(edit: &mut Edit, me: &Me, now: Timestamp) {
+    edit.label(labels::NODE_NAME, &me.node);
+    edit.add_finalizer(finalizers::FOREGROUND_DELETE);
+    edit.status().node_name = Some(me.node.clone());
+    edit.re_enter(Phase::Scheduling, now);
+}
+
+/// The hand-over: from now on this node alone may start the VMI.
+pub fn hand_over(edit: &mut Edit, now: Timestamp) {
+    edit.enter(Phase::Scheduled, now);
+}
+
+/// The end: the API server may forget the VMI.
+pub fn release(edit: &mut Edit) {
+    edit.remove_finalizer(finalizers::FOREGROUND_DELETE);
+}
+
+#[cfg(test)]
+mod tests;

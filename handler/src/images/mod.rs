@@ -1,0 +1,165 @@
+//! What a machine boots from an OCI image: our kernel, and our init followed by the image's own root file system.
+//!
+//! ```text
+//!   image name ──mirror──► OCI layout on disk ──layout──► layers ──root_cpio──► root archive ┐
+//!   guests/Image, guests/init.cpio ───────────────────────────────────────────► init archive ┴► <state>/roots/….cpio
+//! ```
+//!
+//! The result is kept by what it was made from (image digest, init), written beside its place and then renamed, so
+//! a killed handler leaves no half of one. All of this blocks: it is called where blocking is allowed.
+
+pub mod cpio;
+pub mod layer;
+pub mod layout;
+pub mod mirror;
+pub mod root_cpio;
+pub mod tree;
+
+use std::fs::{self, File};
+use std::io::{self, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use sha2::{Digest, Sha256};
+
+pub use mirror::{Mirror, Mirrors};
+use root_cpio::RootError;
+
+/// Changes when the archive made from the same image and init would differ.
+const FORMAT: &str = "v1";
+
+/// Archives that are not finished start with this.
+const UNFINISHED: &str = ".new-";
+
+/// Linux finds the second archive at a multiple of 4; whole blocks are tidier.
+const ALIGNMENT: u64 = 512;
+
+/// The artefacts of a guest that boots from an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootBoot {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// Our init and the image's files.
+    pub initrd: PathBuf,
+}
+
+/// The image cannot be booted from.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Nothing says where it is.
+    #[error(
+        "image '{0}' has no mirror on this node and pulling from registries is not supported yet; start rvm-handler with --mirror '{0}=oci:DIR'"
+    )]
+    NoMirror(String),
+    /// Where it should be is nothing usable.
+    #[error("image '{0}'")]
+    Root(String, #[source] RootError),
+    /// No kernel and init to boot it with.
+    #[error("there is no guest kernel and init on this node; start rvm-handler with --guests DIR")]
+    NoGuests,
+    /// The kernel or init is not there.
+    #[error("'{0}' is needed to boot an image")]
+    Guest(PathBuf, #[source] io::Error),
+    /// The cache cannot be written.
+    #[error("the image cache '{0}' cannot be used")]
+    Cache(PathBuf, #[source] io::Error),
+}
+
+/// The images of this node.
+#[derive(Debug)]
+pub struct Images {
+    mirrors: Mirrors,
+    guests: Option<PathBuf>,
+    cache: PathBuf,
+    /// One at a time: two machines of the same image then share the work.
+    building: Mutex<()>,
+}
+
+// === impl Images ===
+
+impl Images {
+    /// Images from these mirrors, booted with the kernel and init in `guests`, kept below `state`.
+    ///
+    /// # Errors
+    /// [`ImageError::Cache`] when the cache cannot be made.
+    pub fn new(mirrors: Mirrors, guests: Option<PathBuf>, state: &Path) -> Result<Self, ImageError> {
+        let cache = state.join("roots");
+        let failed = |error| ImageError::Cache(cache.clone(), error);
+        fs::create_dir_all(&cache).map_err(failed)?;
+        for entry in fs::read_dir(&cache).map_err(failed)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(Self {
+            mirrors,
+            guests,
+            cache,
+            building: Mutex::new(()),
+        })
+    }
+
+    /// Makes an image bootable, or finds what was made before.
+    ///
+    /// # Errors
+    /// Any [`ImageError`].
+    pub fn root_boot(&self, image: &str) -> Result<RootBoot, ImageError> {
+        let layout = self
+            .mirrors
+            .find(image)
+            .ok_or_else(|| ImageError::NoMirror(image.to_owned()))?;
+        let guests = self.guests.as_deref().ok_or(ImageError::NoGuests)?;
+        let (kernel, init) = (guests.join("Image"), guests.join("init.cpio"));
+        fs::metadata(&kernel).map_err(|error| ImageError::Guest(kernel.clone(), error))?;
+        let bad_image = |error: RootError| ImageError::Root(image.to_owned(), error);
+        let found = layout.resolve().map_err(|error| bad_image(error.into()))?;
+        let init_digest = digest_of(&init).map_err(|error| ImageError::Guest(init.clone(), error))?;
+        let initrd = self
+            .cache
+            .join(format!("{}-{init_digest}-{FORMAT}.cpio", found.digest));
+        // Poisoned by a panic elsewhere: there is no state behind this lock that could be half done.
+        let _one_at_a_time = self
+            .building
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !initrd.exists() {
+            let no_cache = |error| ImageError::Cache(self.cache.clone(), error);
+            let mut fresh = tempfile::Builder::new()
+                .prefix(UNFINISHED)
+                .tempfile_in(&self.cache)
+                .map_err(no_cache)?;
+            copy_aligned(&init, fresh.as_file_mut()).map_err(|error| ImageError::Guest(init, error))?;
+            root_cpio::write(layout, &found, &self.cache, fresh.as_file_mut()).map_err(bad_image)?;
+            fresh.as_file().sync_all().map_err(no_cache)?;
+            fresh.persist(&initrd).map_err(|failed| no_cache(failed.error))?;
+        }
+        Ok(RootBoot { kernel, initrd })
+    }
+}
+
+fn digest_of(path: &Path) -> io::Result<String> {
+    let mut sha = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut HashWriter(&mut sha))?;
+    Ok(layout::hex(sha))
+}
+
+/// Lets `io::copy` feed a hash.
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn copy_aligned(from: &Path, to: &mut File) -> io::Result<()> {
+    let copied = io::copy(&mut File::open(from)?, to)?;
+    to.set_len(copied.next_multiple_of(ALIGNMENT))?;
+    to.seek(io::SeekFrom::End(0))?;
+    Ok(())
+}

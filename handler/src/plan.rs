@@ -1,0 +1,265 @@
+//! What has to be done for one VMI, decided from what is wished and what is seen. Pure: no clock, no disk, no API.
+//!
+//! ```text
+//!  nobody's ─► Accepted ─► Claim            (claim.rs: which node)
+//!  mine      Scheduling ─► Prepare, HandOver
+//!            Scheduled  ─► Start ─► wait ─► Running, or Over
+//!            Running    ─► keep its status true ─► Over
+//!            over       ─► nothing; a machine that still lives is ended
+//!  deleted   ─► Stop ─► Over ─► RemoveRunDir, Release
+//!  another's ─► nothing; but what is left here of it goes, and a dead node's claim may be taken over
+//! ```
+//!
+//! A plan holds at most one write. After it everything is looked at again, so each plan stands on the newest state
+//! and a plan from a stale state fails at its write. What has effects on the node comes in an order that survives
+//! being killed between any two steps: the run directory is made before the HandOver and started in after it, so
+//! "handed over, never started" and "handed over, lost" can be told apart.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rvm_types::names::{events, finalizers};
+use rvm_types::{Phase, VirtualMachineInstance};
+use rvmm_control::{Info, State};
+
+use crate::claim::{self, Abandoned, Verdict};
+use crate::status::{Edit, Happening, Over, Report};
+use crate::vm::{Machine, VmId};
+
+/// How often a machine that is about to answer is looked at.
+pub const POLL: Duration = Duration::from_millis(50);
+
+/// How long to wait where the API's view and the node's do not fit, which is a matter of a late watch event.
+pub const SETTLE: Duration = Duration::from_secs(1);
+
+/// Who decides.
+#[derive(Debug, Clone, Default)]
+pub struct Me {
+    /// This node.
+    pub node: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Nothing new may be put here.
+    pub cordoned: bool,
+    /// How old the heartbeat of a dead node is.
+    pub stale_after: Duration,
+}
+
+/// What is seen besides the VMI itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Its machine on this node.
+    pub machine: Machine,
+    /// Someone asked on this node for the machine to be ended.
+    pub stop_requested: bool,
+    /// When the node that claimed it was last alive; only looked at where that is another one.
+    pub owner_heartbeat: Option<Timestamp>,
+    /// It could not be prepared, and is to be left alone until then.
+    pub retry_at: Option<Timestamp>,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Write: this node prepares it.
+    Claim,
+    /// Write: this node, and no other ever, starts it.
+    HandOver,
+    /// Write: what is known of it.
+    Report(Report),
+    /// Write: it may be forgotten.
+    Release,
+    /// Get its image and disks, write its spec: everything but start it.
+    Prepare,
+    /// Start rvmm.
+    Start,
+    /// Record an event.
+    Announce(Happening),
+    /// Note that the end was asked for, then end rvmm.
+    Stop,
+    /// Remove its run directory and its disks.
+    RemoveRunDir,
+    /// Look again after this time.
+    Wait(Duration),
+}
+
+/// What to do now. Nothing, when all is as it should be.
+pub fn plan(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
+    let deleted = vmi.metadata.deletion_timestamp.is_some();
+    match vmi.node_name() {
+        Some(node) if node == me.node && deleted => ending(vmi, seen),
+        Some(node) if node == me.node => own(id, vmi, seen, me, now),
+        Some(_) => anothers(id, vmi, seen, me, now),
+        None if deleted && has_finalizer(vmi) => vec![Step::Release],
+        None if deleted => vec![],
+        None => nobodys(id, vmi, me, now),
+    }
+}
+
+/// The write that a step is, as a patch, and what is recorded once it is done. Nothing for other steps, and where
+/// the object says it already.
+pub fn write(
+    step: &Step,
+    vmi: &VirtualMachineInstance,
+    me: &Me,
+    now: Timestamp,
+) -> Option<(serde_json::Value, Vec<Happening>)> {
+    let mut edit = Edit::of(vmi);
+    let mut events = Vec::new();
+    match step {
+        Step::Claim => claim::claim(&mut edit, me, now),
+        Step::HandOver => claim::hand_over(&mut edit, now),
+        Step::Release => claim::release(&mut edit),
+        Step::Report(report) => {
+            report.apply(&mut edit, now);
+            events = report.events(vmi);
+        }
+        _ => return None,
+    }
+    edit.patch().map(|patch| (patch, events))
+}
+
+fn nobodys(id: &VmId, vmi: &VirtualMachineInstance, me: &Me, now: Timestamp) -> Vec<Step> {
+    match vmi.phase() {
+        None => vec![Step::Report(Report::Accepted)],
+        Some(Phase::Other(phase)) if phase.is_empty() => vec![Step::Report(Report::Accepted)],
+        Some(Phase::Pending) => take(id, vmi, me, now),
+        _ => vec![],
+    }
+}
+
+fn take(id: &VmId, vmi: &VirtualMachineInstance, me: &Me, now: Timestamp) -> Vec<Step> {
+    match claim::verdict(id, vmi, me) {
+        Verdict::Fits => vec![Step::Claim],
+        Verdict::NotHere => vec![],
+        Verdict::Invalid(causes) => if_it_changes(Report::Refused(causes), vmi, me, now),
+    }
+}
+
+fn own(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
+    match vmi.phase() {
+        Some(Phase::Scheduling) => prepare(seen, now),
+        Some(Phase::Scheduled) => start(seen),
+        Some(Phase::Running) => keep(vmi, seen, me, now),
+        Some(Phase::Succeeded | Phase::Failed) => match seen.machine {
+            Machine::Alive(_) | Machine::Silent => vec![Step::Stop],
+            Machine::Launching => vec![Step::Wait(POLL)],
+            _ => vec![],
+        },
+        // A node's name without a claim is only somebody's wish.
+        None | Some(Phase::Pending) => take(id, vmi, me, now),
+        Some(Phase::Unknown | Phase::Other(_)) => vec![],
+    }
+}
+
+fn prepare(seen: &Seen, now: Timestamp) -> Vec<Step> {
+    match (&seen.machine, seen.retry_at) {
+        (Machine::Absent | Machine::Prepared, Some(later)) if later > now => {
+            vec![Step::Wait(until(later, now))]
+        }
+        (Machine::Absent | Machine::Prepared, _) => vec![Step::Prepare, Step::HandOver],
+        // It was started, so it was handed over: what we see of the API is old.
+        _ => vec![Step::Wait(SETTLE)],
+    }
+}
+
+fn start(seen: &Seen) -> Vec<Step> {
+    match &seen.machine {
+        Machine::Prepared if seen.stop_requested => over(Over::well("It was stopped before it started.")),
+        Machine::Prepared => vec![Step::Start],
+        Machine::Launching | Machine::Silent => vec![Step::Wait(POLL)],
+        Machine::Alive(info) if info.state == State::Running => report_running(info),
+        Machine::Alive(_) => vec![Step::Wait(POLL)],
+        Machine::Absent | Machine::Ended(_) | Machine::Lost => over(ended(seen)),
+    }
+}
+
+fn keep(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
+    match &seen.machine {
+        Machine::Alive(info) => if_it_changes(Report::Running(info.clone()), vmi, me, now),
+        Machine::Launching | Machine::Silent => vec![Step::Wait(SETTLE)],
+        Machine::Absent | Machine::Prepared | Machine::Ended(_) | Machine::Lost => over(ended(seen)),
+    }
+}
+
+fn ending(vmi: &VirtualMachineInstance, seen: &Seen) -> Vec<Step> {
+    let started = matches!(vmi.phase(), Some(Phase::Scheduled | Phase::Running));
+    match &seen.machine {
+        Machine::Alive(_) | Machine::Silent if seen.stop_requested => vec![Step::Stop],
+        Machine::Alive(_) | Machine::Silent => {
+            vec![
+                Step::Announce(Happening::normal(events::DELETED, "Signaled Deletion")),
+                Step::Stop,
+            ]
+        }
+        Machine::Launching => vec![Step::Wait(POLL)],
+        Machine::Absent | Machine::Prepared if started => over(Over::well("It was deleted.")),
+        Machine::Ended(_) | Machine::Lost if started => over(ended(seen)),
+        _ => vec![Step::RemoveRunDir, Step::Release],
+    }
+}
+
+fn anothers(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
+    match &seen.machine {
+        Machine::Alive(_) | Machine::Silent => return vec![Step::Stop],
+        Machine::Launching => return vec![Step::Wait(POLL)],
+        Machine::Prepared | Machine::Ended(_) | Machine::Lost => return vec![Step::RemoveRunDir],
+        Machine::Absent => {}
+    }
+    if vmi.phase() != Some(&Phase::Scheduling) {
+        return vec![];
+    }
+    match claim::abandoned(vmi, seen.owner_heartbeat, now, me.stale_after) {
+        Abandoned::NotFor(left) => vec![Step::Wait(left)],
+        Abandoned::Yes if vmi.metadata.deletion_timestamp.is_some() => vec![Step::Release],
+        Abandoned::Yes => take(id, vmi, me, now),
+    }
+}
+
+/// How a machine of ours that no longer runs has ended.
+fn ended(seen: &Seen) -> Over {
+    match &seen.machine {
+        Machine::Ended(ending) => Over::of(ending, seen.stop_requested),
+        Machine::Lost if seen.stop_requested => Over::well("It was stopped."),
+        Machine::Lost => Over::badly(
+            "Crashed",
+            "The machine's process is gone without having said why.",
+        ),
+        _ => Over::badly(
+            "RunDirectoryLost",
+            "The machine's run directory is gone: its node was restarted.",
+        ),
+    }
+}
+
+fn over(over: Over) -> Vec<Step> {
+    vec![Step::Report(Report::Over(over))]
+}
+
+fn report_running(info: &Info) -> Vec<Step> {
+    vec![Step::Report(Report::Running(Box::new(info.clone())))]
+}
+
+fn if_it_changes(report: Report, vmi: &VirtualMachineInstance, me: &Me, now: Timestamp) -> Vec<Step> {
+    let step = Step::Report(report);
+    if write(&step, vmi, me, now).is_some() {
+        vec![step]
+    } else {
+        vec![]
+    }
+}
+
+fn has_finalizer(vmi: &VirtualMachineInstance) -> bool {
+    let finalizers = vmi.metadata.finalizers.iter().flatten();
+    finalizers
+        .into_iter()
+        .any(|known| known == finalizers::FOREGROUND_DELETE)
+}
+
+fn until(later: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(later.duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests;

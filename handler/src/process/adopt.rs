@@ -1,0 +1,154 @@
+//! Sees what is there: a machine's state from its run directory, and whose run directories there are.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rvmm_control::{Client, ClientError, Info, Liveness, RunDir};
+
+use super::{Machines, Owner, log, stop_mark};
+use crate::vm::{Machine, VmId, is_uid};
+
+/// Largest file of ours that is read.
+const MAX_FILE: u64 = 64 << 10;
+
+/// Where rvmm's own log is cut; what it said last is lost then, which is better than a full disk.
+const MAX_LOG: u64 = 1 << 20;
+
+/// A run directory cannot be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The file system.
+    #[error("'{0}' cannot be read")]
+    Io(PathBuf, #[source] io::Error),
+    /// Made for another cluster or node.
+    #[error("'{0}' was made for '{1}' and is left alone")]
+    NotOurs(PathBuf, String),
+}
+
+impl Machines {
+    /// What is seen of a machine now. Blocks while an rvmm is asked.
+    ///
+    /// # Errors
+    /// Any [`ObserveError`].
+    pub fn observe(&self, id: &VmId) -> Result<Machine, ObserveError> {
+        let run = self.run_dir(id);
+        let failed = |error| ObserveError::Io(run.path().to_owned(), error);
+        if !run.path().exists() {
+            return Ok(Machine::Absent);
+        }
+        match owner(run.path()).map_err(failed)? {
+            Some(owner) if owner.home != self.home => {
+                return Err(ObserveError::NotOurs(run.path().to_owned(), owner.home));
+            }
+            _ => {}
+        }
+        // In this order: a machine that had its pid, or its start's lock, before it was seen without a living
+        // process cannot be one that is just coming up.
+        let had_pid = fs::metadata(run.path().join("pid")).is_ok_and(|file| file.len() > 0);
+        let launching = is_locked(&log(&run)).map_err(failed)?;
+        Ok(match run.liveness().map_err(failed)? {
+            Liveness::Alive(pid) => {
+                ask(&run, id, pid).map_or(Machine::Silent, |info| Machine::Alive(Box::new(info)))
+            }
+            Liveness::Ended(ending) => Machine::Ended(ending),
+            Liveness::Dead if had_pid => Machine::Lost,
+            Liveness::Dead if launching => Machine::Launching,
+            Liveness::Dead => Machine::Prepared,
+        })
+    }
+
+    /// Whether the machine's end was asked for on this node.
+    pub fn stop_requested(&self, id: &VmId) -> bool {
+        stop_mark(&self.run_dir(id)).exists()
+    }
+
+    /// The VMs that have a run directory here, made for this cluster and node.
+    ///
+    /// # Errors
+    /// [`ObserveError::Io`].
+    pub fn all(&self) -> Result<Vec<VmId>, ObserveError> {
+        let failed = |error| ObserveError::Io(self.run.clone(), error);
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.run).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if !entry.file_name().to_str().is_some_and(is_uid) {
+                continue;
+            }
+            match owner(&entry.path()) {
+                Ok(Some(owner)) if owner.home == self.home && entry.file_name() == *owner.vm.uid => {
+                    found.push(owner.vm);
+                }
+                Ok(_) => tracing::debug!(path = %entry.path().display(), "not ours, left alone"),
+                Err(error) => {
+                    tracing::warn!(path = %entry.path().display(), %error, "cannot be read, left alone")
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Keeps rvmm's own log from growing without end.
+    pub fn bound_log(&self, id: &VmId) {
+        let path = log(&self.run_dir(id));
+        if fs::metadata(&path).is_ok_and(|file| file.len() > MAX_LOG)
+            && let Err(error) = File::options()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_len(0))
+        {
+            tracing::warn!(path = %path.display(), %error, "log cannot be cut");
+        }
+    }
+}
+
+/// Asks an rvmm who it is; nothing if it does not answer, or is not the one that it should be.
+fn ask(run: &RunDir, id: &VmId, pid: Option<u32>) -> Option<Info> {
+    match answer(run, pid) {
+        Ok(info) if info.uid.as_deref() == Some(id.uid.as_str()) => Some(info),
+        Ok(info) => {
+            tracing::warn!(vm = %id, uid = id.uid, other = ?info.uid, "the control socket is another machine's");
+            None
+        }
+        Err(error) => {
+            tracing::debug!(vm = %id, uid = id.uid, %error, "the control socket does not answer");
+            None
+        }
+    }
+}
+
+fn answer(run: &RunDir, pid: Option<u32>) -> Result<Info, ClientError> {
+    let mut client = Client::connect(&run.control_socket())?;
+    let peer = client.peer_pid()?;
+    if pid.is_some_and(|pid| pid != peer) {
+        return Err(ClientError::Refused(format!(
+            "process {peer} listens, not the machine's"
+        )));
+    }
+    client.info()
+}
+
+/// Whose a run directory is; nothing for one that no handler made.
+fn owner(path: &Path) -> io::Result<Option<Owner>> {
+    let file = match File::open(path.join("owner.json")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut content = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut content)?;
+    Ok(Some(serde_json::from_slice(&content)?))
+}
+
+/// Whether some process holds the file's lock.
+fn is_locked(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(file) => match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}

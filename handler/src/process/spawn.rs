@@ -1,0 +1,130 @@
+//! Starts an rvmm that outlives us, and sees to it that its run directory tells how it ended.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rvmm_control::{EndReason, Ending, Liveness, RunDir};
+
+use super::{Machines, log, stop_mark};
+use crate::status::bounded;
+use crate::vm::VmId;
+
+/// How much of rvmm's log is looked at for its last line.
+const LOG_TAIL: u64 = 4 << 10;
+
+/// rvmm could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// Somebody starts it already.
+    #[error("the machine is already being started")]
+    Already,
+    /// Its log cannot be written.
+    #[error("'{0}' cannot be written")]
+    Log(PathBuf, #[source] io::Error),
+    /// The program cannot be run.
+    #[error("'{0}' cannot be run")]
+    Exec(PathBuf, #[source] io::Error),
+}
+
+impl Machines {
+    /// Starts the machine of a run directory. The child is to be waited for, then given to [`Machines::settle`].
+    ///
+    /// # Errors
+    /// Any [`SpawnError`]; nothing runs then.
+    pub fn start(&self, id: &VmId) -> Result<Child, SpawnError> {
+        let run = self.run_dir(id);
+        let path = log(&run);
+        let no_log = |error| SpawnError::Log(path.clone(), error);
+        let mut options = File::options();
+        options.append(true).create(true).mode(0o600);
+        let output = options.open(&path).map_err(no_log)?;
+        // The lock belongs to the open file, which rvmm keeps as its output, and not to us.
+        match output.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(SpawnError::Already),
+            Err(TryLockError::Error(error)) => return Err(no_log(error)),
+        }
+        let mut command = Command::new(&self.rvmm);
+        command
+            .arg("--spec")
+            .arg(run.spec())
+            .arg("--run-dir")
+            .arg(run.path());
+        command.current_dir("/").stdin(Stdio::null());
+        command.stdout(output.try_clone().map_err(no_log)?).stderr(output);
+        in_own_session(&mut command);
+        command
+            .spawn()
+            .map_err(|error| SpawnError::Exec(self.rvmm.clone(), error))
+    }
+
+    /// After a child is gone: where it left no ending, writes one in its place, so that a machine that never came
+    /// up is not taken for one that was never started.
+    pub fn settle(&self, id: &VmId, status: io::Result<ExitStatus>) {
+        let run = self.run_dir(id);
+        if !matches!(run.liveness(), Ok(Liveness::Dead)) || !run.path().exists() {
+            return;
+        }
+        let asked = stop_mark(&run).exists();
+        let ending = Ending {
+            reason: if asked {
+                EndReason::Killed
+            } else {
+                EndReason::Failed
+            },
+            message: epitaph(&run, status),
+        };
+        // Claimed, so that no rvmm can come up in between.
+        let written = run
+            .claim()
+            .map_err(io::Error::other)
+            .and_then(|lock| run.write_ending(&lock, &ending));
+        if let Err(error) = written {
+            tracing::warn!(vm = %id, uid = id.uid, %error, "how the machine ended cannot be noted");
+        }
+    }
+}
+
+/// A session of its own: no signal that is meant for us or our terminal reaches rvmm.
+fn in_own_session(command: &mut Command) {
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; setsid(2) is one, and nothing is
+    // allocated or locked.
+    #[expect(
+        unsafe_code,
+        reason = "std has no stable way to start a process in a session of its own"
+    )]
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
+    }
+}
+
+fn epitaph(run: &RunDir, status: io::Result<ExitStatus>) -> String {
+    let how = match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => format!("rvmm ended with status {code}"),
+            (None, Some(signal)) => format!("rvmm was killed by signal {signal}"),
+            (None, None) => "rvmm ended".to_owned(),
+        },
+        Err(error) => format!("rvmm cannot be waited for: {error}"),
+    };
+    match last_line(run) {
+        Some(line) => format!("{how}: {line}"),
+        None => how,
+    }
+}
+
+fn last_line(run: &RunDir) -> Option<String> {
+    let path = log(run);
+    let length = fs::metadata(&path).ok()?.len();
+    let mut file = File::open(&path).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL))).ok()?;
+    let mut tail = Vec::new();
+    file.take(LOG_TAIL).read_to_end(&mut tail).ok()?;
+    let text = String::from_utf8_lossy(&tail);
+    let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    Some(bounded(line))
+}

@@ -1,0 +1,363 @@
+//! What a VMI's owner reads: from what is known of its machine to phase, conditions and events. Pure.
+//!
+//! ```text
+//!   Pending ──► Scheduling ──► Scheduled ──► Running ──► Succeeded   switched off, or stopped by its user
+//!      │             │             └────────────┴──────► Failed      crashed, killed by nobody we know, lost
+//!      └── Synchronized=False and why, for as long as it cannot be prepared
+//! ```
+//!
+//! Every write is a merge patch of what changed and nothing else, with the uid and the resourceVersion of the
+//! object that it was decided on: it takes hold on that very state or not at all. Texts are KubeVirt's own where it
+//! has one, since people and programs look for them.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rvm_types::admission::{self, Cause};
+use rvm_types::condition::{self, Condition};
+use rvm_types::domain::Machine as MachineType;
+use rvm_types::names::{self, conditions, events, reasons};
+use rvm_types::quantity::Quantity;
+use rvm_types::status::{CpuTopology, MemoryStatus};
+use rvm_types::{Phase, VirtualMachineInstance, VirtualMachineInstanceStatus};
+use rvmm_control::{Accelerator, EndReason, Ending, Info};
+use serde_json::{Map, Value, json};
+
+/// Longest text of ours in a status or an event: what ended a machine may quote anything.
+const MAX_TEXT: usize = 1024;
+
+const NOT_RUNNING: &str = "Guest VM is not reported as running";
+
+/// Something to be said of a VMI.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// It was seen.
+    Accepted,
+    /// No node can run it.
+    Refused(Vec<Cause>),
+    /// It could not be prepared, and will be tried again.
+    NotPrepared {
+        /// One word.
+        reason: &'static str,
+        /// What went wrong.
+        message: String,
+    },
+    /// Its guest runs.
+    Running(Box<Info>),
+    /// It is over.
+    Over(Over),
+}
+
+/// How a VMI ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    /// Whether it ended as it should.
+    pub well: bool,
+    /// One word on why, where it did not.
+    pub reason: Option<&'static str>,
+    /// What happened.
+    pub message: String,
+}
+
+/// An event to record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// Something that should not be.
+    pub warning: bool,
+    /// One word.
+    pub reason: &'static str,
+    /// What happened.
+    pub message: String,
+}
+
+// === impl Over ===
+
+impl Over {
+    /// From how the machine ended, and whether its user had asked for that.
+    pub fn of(ending: &Ending, asked: bool) -> Self {
+        let reason = match ending.reason {
+            EndReason::Poweroff => None,
+            EndReason::Killed if asked => None,
+            EndReason::Killed => Some("Killed"),
+            EndReason::Reset => Some("GuestReset"),
+            EndReason::Failed => Some("MachineFailed"),
+        };
+        Self {
+            well: reason.is_none(),
+            reason,
+            message: ending.message.clone(),
+        }
+    }
+
+    /// It ended as it should.
+    pub fn well(message: &str) -> Self {
+        Self {
+            well: true,
+            reason: None,
+            message: message.to_owned(),
+        }
+    }
+
+    /// It ended as it should not.
+    pub fn badly(reason: &'static str, message: &str) -> Self {
+        Self {
+            well: false,
+            reason: Some(reason),
+            message: message.to_owned(),
+        }
+    }
+}
+
+// === impl Happening ===
+
+impl Happening {
+    /// What is expected to happen.
+    pub fn normal(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            warning: false,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// What is not.
+    pub fn warning(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            warning: true,
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    /// Writes the report into a VMI's status.
+    pub fn apply(&self, edit: &mut Edit, now: Timestamp) {
+        match self {
+            Self::Accepted => edit.enter(Phase::Pending, now),
+            Self::Refused(causes) => {
+                let message = admission::summary(causes);
+                edit.condition(not_synchronized(reasons::FAILED_CREATE, &message), now);
+            }
+            Self::NotPrepared { reason, message } => edit.condition(not_synchronized(reason, message), now),
+            Self::Running(info) => running(edit, info, now),
+            Self::Over(over) => {
+                edit.enter(
+                    if over.well {
+                        Phase::Succeeded
+                    } else {
+                        Phase::Failed
+                    },
+                    now,
+                );
+                edit.status().reason = over.reason.map(str::to_owned);
+                edit.condition(not_ready(&over.message), now);
+            }
+        }
+    }
+
+    /// What is recorded once the report has been written; `vmi` is the object before that.
+    pub fn events(&self, vmi: &VirtualMachineInstance) -> Vec<Happening> {
+        let started = vmi.phase() == Some(&Phase::Running);
+        match self {
+            Self::Accepted => vec![],
+            Self::Refused(causes) => vec![Happening::warning(
+                reasons::FAILED_CREATE,
+                admission::summary(causes),
+            )],
+            Self::NotPrepared { message, .. } => vec![Happening::warning(events::SYNC_FAILED, message)],
+            Self::Running(_) if started => vec![],
+            Self::Running(_) => vec![Happening::normal(
+                events::STARTED,
+                "VirtualMachineInstance started.",
+            )],
+            Self::Over(over) if over.well => {
+                vec![Happening::normal(
+                    events::STOPPED,
+                    "The VirtualMachineInstance was shut down.",
+                )]
+            }
+            Self::Over(_) if started => {
+                vec![Happening::warning(
+                    events::STOPPED,
+                    "The VirtualMachineInstance crashed.",
+                )]
+            }
+            Self::Over(over) => vec![Happening::warning(events::SYNC_FAILED, &over.message)],
+        }
+    }
+}
+
+fn not_synchronized(reason: &str, message: &str) -> Condition {
+    Condition::new(conditions::SYNCHRONIZED, condition::FALSE).because(reason, bounded(message))
+}
+
+fn not_ready(message: &str) -> Condition {
+    Condition::new(conditions::READY, condition::FALSE).because(reasons::GUEST_NOT_RUNNING, bounded(message))
+}
+
+fn running(edit: &mut Edit, info: &Info, now: Timestamp) {
+    edit.enter(Phase::Running, now);
+    edit.without_condition(conditions::SYNCHRONIZED);
+    edit.condition(Condition::new(conditions::READY, condition::TRUE), now);
+    match info.accelerator {
+        Accelerator::Kvm => edit.without_condition(conditions::SOFTWARE_EMULATION),
+        Accelerator::Tcg => {
+            let emulated = Condition::new(conditions::SOFTWARE_EMULATION, condition::TRUE).because(
+                reasons::CROSS_ARCHITECTURE_EMULATION,
+                bounded(&info.accelerator_reason),
+            );
+            edit.condition(emulated, now);
+        }
+    }
+    let memory = Some(Quantity::from(format!("{}Ki", info.memory_bytes >> 10).as_str()));
+    let status = edit.status();
+    status.machine = Some(MachineType {
+        machine_type: Some(names::MACHINE.to_owned()),
+        ..MachineType::default()
+    });
+    status.current_cpu_topology = Some(CpuTopology {
+        cores: Some(info.cpus.into()),
+        sockets: Some(1),
+        threads: Some(1),
+        ..CpuTopology::default()
+    });
+    status.memory = Some(MemoryStatus {
+        guest_at_boot: memory.clone(),
+        guest_current: memory.clone(),
+        guest_requested: memory,
+        ..MemoryStatus::default()
+    });
+}
+
+/// Cuts a text that came from elsewhere.
+pub fn bounded(text: &str) -> String {
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// Changes to a VMI, collected until they are one patch.
+#[derive(Debug, Clone)]
+pub struct Edit {
+    old: VirtualMachineInstance,
+    new: VirtualMachineInstance,
+}
+
+// === impl Edit ===
+
+impl Edit {
+    /// No change yet.
+    pub fn of(vmi: &VirtualMachineInstance) -> Self {
+        Self {
+            old: vmi.clone(),
+            new: vmi.clone(),
+        }
+    }
+
+    /// The status, to be changed.
+    pub fn status(&mut self) -> &mut VirtualMachineInstanceStatus {
+        self.new.status.get_or_insert_default()
+    }
+
+    /// Enters a phase, unless it is the one that holds.
+    pub fn enter(&mut self, phase: Phase, now: Timestamp) {
+        self.status().enter(phase, second(now));
+    }
+
+    /// Enters a phase, even the one that holds: a claim that is taken over begins anew.
+    pub fn re_enter(&mut self, phase: Phase, now: Timestamp) {
+        let status = self.status();
+        if status.phase.as_ref() == Some(&phase) {
+            status.phase = None;
+            status
+                .phase_transition_timestamps
+                .retain(|transition| transition.phase.as_ref() != Some(&phase));
+        }
+        self.enter(phase, now);
+        self.condition(not_ready(NOT_RUNNING), now);
+    }
+
+    /// Sets a condition.
+    pub fn condition(&mut self, mut condition: Condition, now: Timestamp) {
+        condition.last_transition_time = Some(second(now));
+        condition::upsert(&mut self.status().conditions, condition);
+    }
+
+    /// Takes a condition away.
+    pub fn without_condition(&mut self, kind: &str) {
+        condition::remove(&mut self.status().conditions, kind);
+    }
+
+    /// Sets a label.
+    pub fn label(&mut self, key: &str, value: &str) {
+        let labels = self.new.metadata.labels.get_or_insert_default();
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+
+    /// Adds a finalizer.
+    pub fn add_finalizer(&mut self, finalizer: &str) {
+        let finalizers = self.new.metadata.finalizers.get_or_insert_default();
+        if !finalizers.iter().any(|known| known == finalizer) {
+            finalizers.push(finalizer.to_owned());
+        }
+    }
+
+    /// Takes a finalizer away.
+    pub fn remove_finalizer(&mut self, finalizer: &str) {
+        let finalizers = self.new.metadata.finalizers.get_or_insert_default();
+        finalizers.retain(|known| known != finalizer);
+    }
+
+    /// The merge patch, or nothing where nothing changed.
+    pub fn patch(&self) -> Option<Value> {
+        let (old, new) = (&self.old.metadata, &self.new.metadata);
+        let mut metadata = Map::new();
+        if old.labels != new.labels {
+            metadata.insert("labels".into(), json!(new.labels));
+        }
+        if old.finalizers.clone().unwrap_or_default() != new.finalizers.clone().unwrap_or_default() {
+            metadata.insert("finalizers".into(), json!(new.finalizers));
+        }
+        let status = difference(&json!(self.old.status), &json!(self.new.status));
+        if metadata.is_empty() && status.is_empty() {
+            return None;
+        }
+        metadata.insert("uid".into(), json!(old.uid));
+        metadata.insert("resourceVersion".into(), json!(old.resource_version));
+        let mut patch = Map::from_iter([("metadata".to_owned(), Value::Object(metadata))]);
+        if !status.is_empty() {
+            patch.insert("status".into(), Value::Object(status));
+        }
+        Some(Value::Object(patch))
+    }
+}
+
+/// The fields of `new` that are not those of `old`; null for what is gone. Deeper down a field is given whole: a
+/// merge patch cannot say less than a whole list.
+fn difference(old: &Value, new: &Value) -> Map<String, Value> {
+    let empty = Map::new();
+    let (old, new) = (
+        old.as_object().unwrap_or(&empty),
+        new.as_object().unwrap_or(&empty),
+    );
+    let gone = old
+        .keys()
+        .filter(|key| !new.contains_key(*key))
+        .map(|key| (key.clone(), Value::Null));
+    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
+    changed
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .chain(gone)
+        .collect()
+}
+
+/// Kubernetes keeps no finer time.
+fn second(now: Timestamp) -> Time {
+    Time(Timestamp::from_second(now.as_second()).expect("a timestamp's own seconds are in range"))
+}
+
+#[cfg(test)]
+mod tests;

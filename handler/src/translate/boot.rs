@@ -1,0 +1,97 @@
+//! What a VMI boots: an ordinary image as root file system, or a kernel out of an image.
+
+use rvm_types::VirtualMachineInstance;
+use rvm_types::admission::{Cause, Path};
+use rvmm_spec::boot::DEFAULT_CMDLINE;
+
+/// Longest host name that Linux takes, as a DNS label.
+const MAX_HOSTNAME: usize = 63;
+
+/// Where kernel and initial RAM disk come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BootSource {
+    /// The image's layers are the root file system; kernel and init are ours.
+    RootFilesystem {
+        /// The image's reference.
+        image: String,
+        /// What the guest calls itself.
+        hostname: String,
+        /// More for the kernel's command line.
+        args: Option<String>,
+    },
+    /// Kernel and initrd are files of an image.
+    Kernel {
+        /// The image's reference.
+        image: String,
+        /// The kernel's path in it.
+        kernel: String,
+        /// The initial RAM disk's path in it.
+        initrd: Option<String>,
+        /// The kernel's command line.
+        args: Option<String>,
+    },
+}
+
+/// What a checked VMI boots.
+///
+/// # Errors
+/// It boots nothing.
+pub fn source(vmi: &VirtualMachineInstance) -> Result<BootSource, Cause> {
+    let firmware = vmi.spec.domain.firmware.as_ref();
+    let kernel_boot = firmware.and_then(|firmware| firmware.kernel_boot.as_ref());
+    let args = kernel_boot
+        .and_then(|boot| boot.kernel_args.clone())
+        .filter(|args| !args.is_empty());
+    if let Some(name) = vmi.root_filesystem() {
+        let volume = vmi.spec.volumes.iter().find(|volume| volume.name == name);
+        let disk = volume.and_then(|volume| volume.container_disk.as_ref());
+        let path = Path::new("metadata.annotations[rvm/root-filesystem]");
+        let disk = disk.ok_or_else(|| path.invalid("names no containerDisk"))?;
+        return Ok(BootSource::RootFilesystem {
+            image: disk.image.clone(),
+            hostname: hostname(vmi),
+            args,
+        });
+    }
+    let path = Path::new("spec.domain.firmware.kernelBoot.container");
+    let container = kernel_boot.and_then(|boot| boot.container.as_ref());
+    let container = container.ok_or_else(|| path.required("is missing"))?;
+    let kernel = container.kernel_path.clone();
+    Ok(BootSource::Kernel {
+        image: container.image.clone(),
+        kernel: kernel.ok_or_else(|| path.field("kernelPath").required("is missing"))?,
+        initrd: container.initrd_path.clone(),
+        args,
+    })
+}
+
+/// What the guest calls itself: the VMI's name where it does not say, made a single label as KubeVirt does.
+fn hostname(vmi: &VirtualMachineInstance) -> String {
+    let name = vmi
+        .spec
+        .hostname
+        .as_deref()
+        .or(vmi.metadata.name.as_deref())
+        .unwrap_or("vm");
+    let label: String = name
+        .chars()
+        .map(|c| if c == '.' { '-' } else { c })
+        .take(MAX_HOSTNAME)
+        .collect();
+    label.trim_end_matches('-').to_owned()
+}
+
+// === impl BootSource ===
+
+impl BootSource {
+    /// The kernel's command line.
+    pub fn cmdline(&self) -> String {
+        match self {
+            Self::RootFilesystem { hostname, args, .. } => {
+                let ours = format!("{DEFAULT_CMDLINE} quiet rdinit=/rvm-init rvm.hostname={hostname}");
+                args.iter().fold(ours, |line, more| format!("{line} {more}"))
+            }
+            Self::Kernel { args, .. } => args.clone().unwrap_or_else(|| DEFAULT_CMDLINE.to_owned()),
+        }
+    }
+}

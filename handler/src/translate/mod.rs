@@ -1,0 +1,116 @@
+//! From a VMI to a machine: first what has to be there before it can start ([`Wants`]), then, once it is there, the
+//! checked [`Spec`] for rvmm.
+//!
+//! ```text
+//!   VMI ──default, validate──► wants() ──► Wants ──prepared by steps──► Artefacts ──► spec() ──► Spec
+//!                                └► Vec<Cause>: what cannot be done, each with its field's path
+//! ```
+//!
+//! Pure, and asked before a VMI is claimed: a node takes only what it can run.
+
+pub mod boot;
+pub mod cpu;
+pub mod disks;
+pub mod memory;
+
+use std::path::PathBuf;
+
+use rvm_types::admission::{self, Cause};
+use rvm_types::{VirtualMachineInstance, VirtualMachineInstanceSpec};
+use rvmm_spec::{AcceleratorChoice, MemorySize, Spec, SpecError};
+
+use crate::vm::VmId;
+pub use boot::BootSource;
+pub use disks::DiskWish;
+
+/// A machine as the VMI asks for it, before its files are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wants {
+    /// What it boots.
+    pub boot: BootSource,
+    /// Its disks, in the guest's order.
+    pub disks: Vec<DiskWish>,
+    /// Its processors.
+    pub cpus: u64,
+    /// Its memory.
+    pub memory: MemorySize,
+}
+
+/// The files that a machine needs, each where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artefacts {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: Option<PathBuf>,
+    /// One for each of [`Wants::disks`].
+    pub disks: Vec<PathBuf>,
+}
+
+/// What a VMI asks for.
+///
+/// # Errors
+/// Everything that is wrong with it or cannot be done here, at least one cause.
+pub fn wants(id: &VmId, vmi: &VirtualMachineInstance) -> Result<Wants, Vec<Cause>> {
+    let mut vmi = vmi.clone();
+    admission::default(&mut vmi);
+    let mut causes = admission::validate(&vmi);
+    if !causes.is_empty() {
+        return Err(causes);
+    }
+    let spec: &VirtualMachineInstanceSpec = &vmi.spec;
+    let boot = boot::source(&vmi).map_err(|cause| causes.push(cause));
+    let disks = disks::wishes(&vmi).map_err(|more| causes.extend(more));
+    let memory = memory::guest(&spec.domain).map_err(|cause| causes.push(cause));
+    match (boot, disks, memory) {
+        (Ok(boot), Ok(disks), Ok(memory)) => {
+            let wants = Wants {
+                boot,
+                disks,
+                memory,
+                cpus: cpu::count(&spec.domain),
+            };
+            // Whatever else a Spec refuses is found now, not after the VMI was claimed.
+            let nowhere = Artefacts {
+                kernel: PathBuf::new(),
+                initrd: None,
+                disks: vec![PathBuf::new(); wants.disks.len()],
+            };
+            match self::spec(id, &wants, nowhere, AcceleratorChoice::Auto) {
+                Ok(_) => Ok(wants),
+                Err(error) => Err(vec![admission::Path::new("spec").invalid(error)]),
+            }
+        }
+        _ => Err(causes),
+    }
+}
+
+/// The machine for rvmm.
+///
+/// # Errors
+/// What a [`Spec`] refuses.
+pub fn spec(
+    id: &VmId,
+    wants: &Wants,
+    files: Artefacts,
+    accelerator: AcceleratorChoice,
+) -> Result<Spec, SpecError> {
+    let boot = rvmm_spec::Boot {
+        kernel: files.kernel,
+        initrd: files.initrd,
+        cmdline: wants.boot.cmdline(),
+    };
+    let builder = Spec::builder(boot)
+        .name(&id.name)
+        .uid(&id.uid)
+        .cpus(wants.cpus)
+        .memory(wants.memory)
+        .accelerator(accelerator);
+    let disks = wants.disks.iter().zip(files.disks);
+    disks
+        .fold(builder, |builder, (wish, path)| builder.disk(wish.at(path)))
+        .build()
+}
+
+#[cfg(test)]
+mod tests;

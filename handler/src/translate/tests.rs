@@ -1,0 +1,162 @@
+//! What is promised of translation: the right machine, or every refusal with its field's path.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn vmi(spec: Value) -> VirtualMachineInstance {
+    serde_json::from_value(json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstance",
+        "metadata": {
+            "name": "vmi-alpine", "namespace": "default", "uid": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+            "annotations": {"rvm/root-filesystem": "root"},
+        },
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+fn alpine() -> Value {
+    json!({
+        "domain": {"devices": {}, "memory": {"guest": "128M"}},
+        "volumes": [{"name": "root", "containerDisk": {"image": "docker.io/library/alpine:3.23"}}],
+    })
+}
+
+fn wanted(vmi: &VirtualMachineInstance) -> Result<Wants, Vec<Cause>> {
+    wants(&VmId::of(vmi).unwrap(), vmi)
+}
+
+fn fields(spec: Value) -> Vec<String> {
+    wanted(&vmi(spec))
+        .unwrap_err()
+        .into_iter()
+        .map(|cause| cause.field)
+        .collect()
+}
+
+#[test]
+fn an_image_as_root_boots_with_our_init_and_the_vmis_name() {
+    let wants = wanted(&vmi(alpine())).unwrap();
+    assert_eq!(
+        wants.boot.cmdline(),
+        "console=ttyS0 quiet rdinit=/rvm-init rvm.hostname=vmi-alpine"
+    );
+    assert_eq!((wants.cpus, wants.disks.len()), (1, 0));
+}
+
+#[test]
+fn decimal_memory_is_rounded_up_to_what_a_machine_can_have() {
+    let wants = wanted(&vmi(alpine())).unwrap();
+    assert_eq!(wants.memory, MemorySize::from_mib(124));
+}
+
+#[test]
+fn processors_are_cores_times_sockets_times_threads() {
+    let mut spec = alpine();
+    spec["domain"]["cpu"] = json!({"cores": 2, "sockets": 3, "threads": 1});
+    assert_eq!(wanted(&vmi(spec)).unwrap().cpus, 6);
+}
+
+#[test]
+fn an_empty_disk_is_made_in_whole_sectors_with_its_serial() {
+    let mut spec = alpine();
+    spec["volumes"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "scratch", "emptyDisk": {"capacity": "1000"}}));
+    spec["domain"]["devices"]["disks"] =
+        json!([{"name": "scratch", "serial": "S1", "disk": {"bus": "virtio"}}]);
+    let wants = wanted(&vmi(spec)).unwrap();
+    let expected = DiskWish {
+        volume: "scratch".into(),
+        capacity: 1024,
+        read_only: false,
+        serial: Some("S1".into()),
+    };
+    assert_eq!(wants.disks, [expected]);
+}
+
+#[test]
+fn a_kernel_out_of_an_image_keeps_its_own_command_line() {
+    let mut vmi = vmi(json!({
+        "domain": {
+            "devices": {}, "memory": {"guest": "256Mi"},
+            "firmware": {"kernelBoot": {
+                "kernelArgs": "console=ttyS0 debug",
+                "container": {"image": "demo:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd"},
+            }},
+        },
+    }));
+    vmi.metadata.annotations = None;
+    let wants = wanted(&vmi).unwrap();
+    assert_eq!(wants.boot.cmdline(), "console=ttyS0 debug");
+    assert!(matches!(wants.boot, BootSource::Kernel { kernel, .. } if kernel == "/boot/vmlinuz"));
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_by_its_path() {
+    let mut spec = alpine();
+    spec["architecture"] = json!("amd64");
+    assert_eq!(fields(spec), ["spec.architecture"]);
+    let mut spec = alpine();
+    spec["volumes"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "data", "containerDisk": {"image": "a:1"}}));
+    assert_eq!(fields(spec), ["spec.volumes[1].containerDisk"]);
+    let mut spec = alpine();
+    spec["volumes"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "data", "emptyDisk": {"capacity": "1Ei"}}));
+    assert_eq!(fields(spec), ["spec.volumes[1].emptyDisk.capacity"]);
+    let mut spec = alpine();
+    spec["domain"]["memory"]["guest"] = json!("4Mi");
+    assert_eq!(fields(spec), ["spec.domain.memory.guest"]);
+}
+
+#[test]
+fn what_only_the_machine_itself_refuses_is_found_before_it_is_claimed() {
+    let mut spec = alpine();
+    spec["domain"]["devices"]["disks"] = json!([{"name": "scratch", "serial": "has space", "disk": {}}]);
+    spec["volumes"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "scratch", "emptyDisk": {"capacity": "1Mi"}}));
+    assert_eq!(fields(spec), ["spec"]);
+}
+
+#[test]
+fn a_long_dotted_name_becomes_one_label() {
+    let mut vmi = vmi(alpine());
+    vmi.metadata.name = Some(format!("a.{}.b", "x".repeat(60)));
+    let line = wanted(&vmi).unwrap().boot.cmdline();
+    assert!(
+        line.ends_with(&format!("rvm.hostname=a-{}", "x".repeat(60))),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_spec_names_the_vmi_and_its_files() {
+    let vmi = vmi(alpine());
+    let files = Artefacts {
+        kernel: "/k".into(),
+        initrd: Some("/i".into()),
+        disks: vec![],
+    };
+    let spec = spec(
+        &VmId::of(&vmi).unwrap(),
+        &wanted(&vmi).unwrap(),
+        files,
+        AcceleratorChoice::Tcg,
+    )
+    .unwrap();
+    assert_eq!(
+        (spec.name(), spec.uid()),
+        ("vmi-alpine", Some("6f9619ff-8b86-4d01-b42d-00cf4fc964ff"))
+    );
+    assert_eq!(spec.accelerator(), AcceleratorChoice::Tcg);
+    assert_eq!(spec.boot().initrd.as_deref(), Some(std::path::Path::new("/i")));
+}
