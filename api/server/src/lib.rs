@@ -1,1 +1,31 @@
-//! The server of the gRPC API rvm.v1.
+//! The server of the gRPC API rvm.v1: a door to the cluster's objects, and to the consoles of this node's machines.
+//!
+//! ```text
+//!   rvm, programs ──gRPC──► MachinesService ──kube::Client──► kube-apiserver, or the local store
+//!        │                      │    └──Power────► handler: end this machine
+//!        └── Console stream ────┴─────Consoles───► handler: a byte stream to rvmm's console.sock
+//! ```
+//!
+//! Life of one console: the first request names the machine; its object is read and its phase judged; [`Consoles`]
+//! opens a byte stream; from then on one task moves bytes both ways until the machine closes its end, the viewer
+//! goes away, or the server stops. That task holds one chunk and a short queue, so a viewer that does not read
+//! makes it wait, and nothing grows.
+//!
+//! Invariants: the server keeps no state of its own; what it says about a machine it has just read. It never talks
+//! to rvmm itself. Whoever reaches its socket or holds a certificate of its CA may do what its `kube::Client` may.
+
+pub mod apply;
+pub mod console;
+mod error;
+#[cfg(feature = "fake")]
+pub mod fake;
+pub mod listen;
+mod objects;
+pub mod power;
+mod service;
+mod watch;
+
+pub use console::{AttachError, ConsoleStream, Consoles};
+pub use listen::{ListenError, TlsFiles, serve_tls, serve_unix};
+pub use power::{Power, StopError};
+pub use service::MachinesService;

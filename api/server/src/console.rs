@@ -1,0 +1,202 @@
+//! One console, one viewer: judging whether it can be attached, then moving bytes until one end has had enough.
+
+use std::io;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use rvm_proto::v1::console_request::Request as FromViewer;
+use rvm_proto::v1::console_response::{Attached, Response as ToViewer};
+use rvm_proto::v1::{ConsoleRequest, ConsoleResponse};
+use rvm_proto::{MAX_CONSOLE_CHUNK, reasons};
+use rvm_types::{Phase, VirtualMachineInstance};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use crate::error::{invalid_argument, precondition};
+
+/// Bytes that are read from a console at once.
+const CHUNK: usize = 16 << 10;
+/// Chunks that wait for a viewer before its console is no longer read.
+const QUEUE: usize = 4;
+
+/// A byte stream both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
+
+/// Whoever can open the consoles of machines: the handler.
+#[tonic::async_trait]
+pub trait Consoles: Send + Sync + 'static {
+    /// Opens the serial console of a machine that runs: its backlog comes first, then what it prints.
+    async fn attach(&self, vmi: &VirtualMachineInstance) -> Result<ConsoleStream, AttachError>;
+}
+
+/// An open console.
+pub struct ConsoleStream {
+    stream: Pin<Box<dyn Duplex>>,
+    node: String,
+    accelerator: String,
+}
+
+/// Why a console cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The machine has yet to start.
+    #[error("it does not run yet; its phase is {phase}")]
+    NotRunningYet {
+        /// Where it is instead.
+        phase: Phase,
+    },
+    /// The machine has ended.
+    #[error("it has ended; its phase is {phase}")]
+    Ended {
+        /// How it ended.
+        phase: Phase,
+    },
+    /// The machine runs on a node that this server does not reach.
+    #[error("it runs on node {node:?}, which this server does not reach")]
+    AnotherNode {
+        /// The node.
+        node: String,
+    },
+    /// The machine was made without a serial console.
+    #[error("it has no serial console (autoattachSerialConsole is false)")]
+    NoConsole,
+    /// The machine's process does not answer.
+    #[error("its process does not answer")]
+    Unavailable(#[source] io::Error),
+}
+
+// === impl ConsoleStream ===
+
+impl ConsoleStream {
+    /// An open console of a machine on this node.
+    pub fn new(stream: impl Duplex + 'static, node: impl Into<String>) -> Self {
+        Self {
+            stream: Box::pin(stream),
+            node: node.into(),
+            accelerator: String::new(),
+        }
+    }
+
+    /// Says what runs the machine: kvm or tcg.
+    #[must_use]
+    pub fn with_accelerator(mut self, accelerator: impl Into<String>) -> Self {
+        self.accelerator = accelerator.into();
+        self
+    }
+}
+
+// === judging ===
+
+/// What the object alone says against attaching to its console.
+pub(crate) fn judge(vmi: &VirtualMachineInstance) -> Result<(), AttachError> {
+    if !vmi.has_serial_console() {
+        return Err(AttachError::NoConsole);
+    }
+    match vmi.phase() {
+        None => Err(AttachError::NotRunningYet {
+            phase: Phase::Pending,
+        }),
+        Some(phase) if phase.is_before_running() => Err(AttachError::NotRunningYet { phase: phase.clone() }),
+        Some(phase) if phase.is_final() => Err(AttachError::Ended { phase: phase.clone() }),
+        Some(_) => Ok(()),
+    }
+}
+
+/// The status that says so about this machine.
+pub(crate) fn refusal(name: &str, error: &AttachError) -> Status {
+    let message = format!("the console of {name:?} cannot be opened: {error}");
+    match error {
+        AttachError::NotRunningYet { phase } => {
+            precondition(reasons::NOT_RUNNING_YET, message, &[("phase", phase.as_str())])
+        }
+        AttachError::Ended { phase } => precondition(reasons::ENDED, message, &[("phase", phase.as_str())]),
+        AttachError::AnotherNode { node } => precondition(reasons::ANOTHER_NODE, message, &[("node", node)]),
+        AttachError::NoConsole => precondition(reasons::NO_CONSOLE, message, &[]),
+        AttachError::Unavailable(source) => Status::unavailable(format!("{message}: {source}")),
+    }
+}
+
+// === moving bytes ===
+
+type Outgoing = mpsc::Sender<Result<ConsoleResponse, Status>>;
+
+/// What a viewer of this console receives. The bytes are moved by a task of their own, which ends when the machine
+/// closes its console, when the viewer goes away, or when either breaks.
+pub(crate) fn view(
+    console: ConsoleStream,
+    requests: Streaming<ConsoleRequest>,
+    read_only: bool,
+) -> mpsc::Receiver<Result<ConsoleResponse, Status>> {
+    let (out, responses) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        let ConsoleStream {
+            stream,
+            node,
+            accelerator,
+        } = console;
+        let attached = ToViewer::Attached(Attached { node, accelerator });
+        if send(&out, attached).await.is_err() {
+            return;
+        }
+        let (reader, writer) = tokio::io::split(stream);
+        tokio::select! {
+            () = out.closed() => {}
+            () = print(reader, &out) => {}
+            Err(status) = type_in(requests, writer, read_only) => {
+                // The viewer is told if it is still there; if not, there is nobody to tell.
+                let _ = out.send(Err(status)).await;
+            }
+        }
+    });
+    responses
+}
+
+/// From the console to the viewer, until the console closes or the viewer is gone.
+async fn print(mut console: ReadHalf<Pin<Box<dyn Duplex>>>, out: &Outgoing) {
+    let mut chunk = vec![0; CHUNK];
+    // A console that breaks is a machine that is gone, and its viewer learns that from the end of the stream.
+    while let Ok(length @ 1..) = console.read(&mut chunk).await {
+        let output = Bytes::copy_from_slice(&chunk[..length]);
+        if send(out, ToViewer::Output(output)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// From the viewer to the console. Ends well when the viewer has no more to type or the console no longer takes it,
+/// since there may still be something to read; ends badly when the viewer breaks the rules or the connection.
+async fn type_in(
+    mut requests: Streaming<ConsoleRequest>,
+    mut console: WriteHalf<Pin<Box<dyn Duplex>>>,
+    read_only: bool,
+) -> Result<(), Status> {
+    while let Some(request) = requests.message().await? {
+        let input = match request.request {
+            Some(FromViewer::Input(input)) => input,
+            Some(FromViewer::Resize(_)) => continue,
+            Some(FromViewer::Open(_)) => return Err(invalid_argument("the console is open already")),
+            None => return Err(invalid_argument("an empty console request")),
+        };
+        if input.len() > MAX_CONSOLE_CHUNK {
+            return Err(invalid_argument(format!(
+                "more than {MAX_CONSOLE_CHUNK} bytes of input in one message"
+            )));
+        }
+        if !read_only && (console.write_all(&input).await.is_err() || console.flush().await.is_err()) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn send(out: &Outgoing, response: ToViewer) -> Result<(), mpsc::error::SendError<()>> {
+    let response = ConsoleResponse {
+        response: Some(response),
+    };
+    out.send(Ok(response))
+        .await
+        .map_err(|_| mpsc::error::SendError(()))
+}

@@ -1,0 +1,77 @@
+//! Machines that are only a console and a switch, both in the test's hands.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rvm_types::VirtualMachineInstance;
+use tokio::io::DuplexStream;
+use tokio::sync::mpsc;
+
+use crate::{AttachError, ConsoleStream, Consoles, Power, StopError};
+
+/// Bytes that the pipe between a console and the server holds; a real socket holds some more.
+const PIPE: usize = 4 << 10;
+
+/// The machine's end of one viewer's console: what is written to it the viewer sees, what is read from it the
+/// viewer has typed. Dropping it is the machine's end.
+pub type FakeConsole = DuplexStream;
+
+/// A machine that was stopped, and the grace that was given.
+type Stopped = (String, Option<Duration>);
+
+/// Machines in the hands of a test. Clones are the same machines.
+#[derive(Clone)]
+pub struct FakeMachines {
+    viewers: mpsc::UnboundedSender<FakeConsole>,
+    refusal: Arc<Mutex<Option<AttachError>>>,
+    stopped: Arc<Mutex<Vec<Stopped>>>,
+}
+
+impl FakeMachines {
+    /// Machines, and where the console of each new viewer comes out.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<FakeConsole>) {
+        let (viewers, consoles) = mpsc::unbounded_channel();
+        (
+            Self {
+                viewers,
+                refusal: Arc::default(),
+                stopped: Arc::default(),
+            },
+            consoles,
+        )
+    }
+
+    /// Refuses the next viewer.
+    pub fn refuse(&self, error: AttachError) {
+        *lock(&self.refusal) = Some(error);
+    }
+
+    /// Which machines were stopped, and with which grace.
+    pub fn stopped(&self) -> Vec<Stopped> {
+        lock(&self.stopped).clone()
+    }
+}
+
+#[tonic::async_trait]
+impl Consoles for FakeMachines {
+    async fn attach(&self, vmi: &VirtualMachineInstance) -> Result<ConsoleStream, AttachError> {
+        if let Some(refusal) = lock(&self.refusal).take() {
+            return Err(refusal);
+        }
+        let (server, machine) = tokio::io::duplex(PIPE);
+        self.viewers.send(machine).expect("the test still takes viewers");
+        Ok(ConsoleStream::new(server, vmi.node_name().unwrap_or("here")).with_accelerator("tcg"))
+    }
+}
+
+#[tonic::async_trait]
+impl Power for FakeMachines {
+    async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), StopError> {
+        lock(&self.stopped).push((vmi.metadata.name.clone().unwrap_or_default(), grace));
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,193 @@
+//! Where the server is reached: a Unix socket that only its owner can open, or TLS with certificates on both ends.
+
+use std::future::Future;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fs, fs::File};
+
+use rustix::fs::FlockOperation;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::oneshot;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::transport::server::Connected;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+
+use crate::MachinesService;
+
+/// Most streams of one connection: a person has a few consoles open, a program maybe dozens.
+const MAX_STREAMS: u32 = 256;
+
+/// How long open streams may go on when the server stops. A console may be open for ever, so they are not waited for.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Why the server cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody else serves there.
+    #[error("{0} is served by another process")]
+    InUse(PathBuf),
+    /// The folder of the socket belongs to somebody else.
+    #[error("{0} belongs to another user")]
+    NotOurs(PathBuf),
+    /// The folder, the lock or the socket cannot be made.
+    #[error("cannot listen on {path}")]
+    Socket {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A certificate or key cannot be read.
+    #[error("cannot read {path}")]
+    Identity {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The server broke, or its certificates do not fit together.
+    #[error("the gRPC server failed")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// The certificates of a server that asks for its clients' too; PEM files all.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The server's own certificate, with what it was signed by.
+    pub certificate: PathBuf,
+    /// The server's key.
+    pub key: PathBuf,
+    /// Who signs the clients' certificates. Nobody gets in without one.
+    pub client_ca: PathBuf,
+}
+
+/// Serves on a Unix socket of mode 0600 in a folder of mode 0700 until `shutdown` is done, then takes the socket away.
+/// A socket that a dead server left is replaced; a living server's is not.
+pub async fn serve_unix(
+    path: &Path,
+    service: MachinesService,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ListenError> {
+    let (listener, lock) = bind_private(path)?;
+    let served = serve(
+        Server::builder(),
+        UnixListenerStream::new(listener),
+        service,
+        shutdown,
+    )
+    .await;
+    // Nobody else can have put another socket here, since the lock is still ours.
+    let _ = fs::remove_file(path);
+    drop(lock);
+    served
+}
+
+/// Serves on a TCP listener until `shutdown` is done, to clients that show a certificate of the CA.
+pub async fn serve_tls(
+    listener: TcpListener,
+    files: &TlsFiles,
+    service: MachinesService,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ListenError> {
+    let read = |path: &PathBuf| {
+        fs::read(path).map_err(|source| ListenError::Identity {
+            path: path.clone(),
+            source,
+        })
+    };
+    let tls = ServerTlsConfig::new()
+        .identity(Identity::from_pem(read(&files.certificate)?, read(&files.key)?))
+        .client_ca_root(Certificate::from_pem(read(&files.client_ca)?))
+        .client_auth_optional(false);
+    let server = Server::builder().tls_config(tls).map_err(ListenError::Serve)?;
+    serve(server, TcpListenerStream::new(listener), service, shutdown).await
+}
+
+async fn serve<IO>(
+    server: Server,
+    incoming: impl Stream<Item = io::Result<IO>>,
+    service: MachinesService,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ListenError>
+where
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let (stop, stopped) = oneshot::channel::<()>();
+    let router = server
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(service.into_server());
+    let drained = async {
+        shutdown.await;
+        drop(stop);
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        served = router.serve_with_incoming_shutdown(incoming, async { drop(stopped.await) }) => {
+            served.map_err(ListenError::Serve)
+        }
+        () = drained => Ok(()),
+    }
+}
+
+/// Binds the socket; the lock beside it says for as long as it is held that its server lives.
+fn bind_private(path: &Path) -> Result<(UnixListener, File), ListenError> {
+    let failed = |source| ListenError::Socket {
+        path: path.to_owned(),
+        source,
+    };
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    make_private(folder)?;
+    let lock = lock(&path.with_extension("lock")).map_err(failed)?;
+    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Err(ListenError::InUse(path.to_owned()));
+    }
+    match StdUnixStream::connect(path) {
+        Ok(_) => return Err(ListenError::InUse(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)?;
+        }
+        Err(error) => return Err(failed(error)),
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok((listener, lock))
+}
+
+fn lock(path: &Path) -> io::Result<File> {
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}
+
+/// Makes the folder, or closes one of ours to everybody else. It comes before the socket, so that there is no moment
+/// at which others could open that.
+fn make_private(folder: &Path) -> Result<(), ListenError> {
+    let failed = |source| ListenError::Socket {
+        path: folder.to_owned(),
+        source,
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(failed)?;
+    let metadata = fs::metadata(folder).map_err(failed)?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() {
+        return Err(ListenError::NotOurs(folder.to_owned()));
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)
+}

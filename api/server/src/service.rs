@@ -1,0 +1,154 @@
+//! The service itself: each call of rvm.v1, in a few lines that say what it does.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use kube::Client;
+use rvm_proto::MAX_MESSAGE;
+use rvm_proto::v1::console_request::Request as FromViewer;
+use rvm_proto::v1::machines_server::{Machines, MachinesServer};
+use rvm_proto::v1::{
+    ApplyRequest, ApplyResponse, ConsoleRequest, ConsoleResponse, DeleteRequest, DeleteResponse, GetRequest,
+    GetResponse, ListRequest, ListResponse, StopRequest, StopResponse, VersionRequest, VersionResponse,
+    WatchRequest, WatchResponse,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::console::{self, AttachError, Consoles};
+use crate::error::{invalid_argument, precondition};
+use crate::objects::{Objects, to_json};
+use crate::power::{self, Power};
+use crate::watch::watch;
+
+/// The machines of a cluster, and the consoles that this node reaches.
+#[derive(Clone)]
+pub struct MachinesService {
+    objects: Objects,
+    consoles: Arc<dyn Consoles>,
+    power: Arc<dyn Power>,
+}
+
+impl MachinesService {
+    /// A service over this cluster, whose consoles and ends are the handler's business.
+    pub fn new(client: Client, consoles: Arc<dyn Consoles>, power: Arc<dyn Power>) -> Self {
+        Self {
+            objects: Objects::new(client),
+            consoles,
+            power,
+        }
+    }
+
+    /// The service with its limits, ready for a server.
+    pub fn into_server(self) -> MachinesServer<Self> {
+        MachinesServer::new(self)
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Waits for the first request of a viewer and opens the console that it names.
+    async fn open(
+        &self,
+        mut requests: Streaming<ConsoleRequest>,
+    ) -> Result<ReceiverStream<Result<ConsoleResponse, Status>>, Status> {
+        let first = requests.message().await?.and_then(|first| first.request);
+        let Some(FromViewer::Open(open)) = first else {
+            return Err(invalid_argument(
+                "the first request must say which console to open",
+            ));
+        };
+        let vmi = self.objects.get_typed(&open.namespace, &open.name).await?;
+        let refusal = |error: AttachError| console::refusal(&open.name, &error);
+        console::judge(&vmi).map_err(refusal)?;
+        let stream = self.consoles.attach(&vmi).await.map_err(refusal)?;
+        Ok(ReceiverStream::new(console::view(
+            stream,
+            requests,
+            open.read_only,
+        )))
+    }
+}
+
+#[tonic::async_trait]
+impl Machines for MachinesService {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
+    type ConsoleStream = ReceiverStream<Result<ConsoleResponse, Status>>;
+
+    async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionResponse>, Status> {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(Response::new(VersionResponse {
+            version,
+            api_versions: vec!["v1".to_owned()],
+        }))
+    }
+
+    async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
+        let ApplyRequest { manifest, namespace } = request.into_inner();
+        let (outcome, object) = self.objects.apply(&manifest, &namespace).await?;
+        Ok(Response::new(ApplyResponse {
+            outcome: outcome.into(),
+            object: to_json(object)?,
+        }))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let GetRequest { namespace, name } = request.into_inner();
+        let object = self.objects.get(&namespace, &name).await?;
+        Ok(Response::new(GetResponse {
+            object: to_json(object)?,
+        }))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let objects = self.objects.list(&request.into_inner().namespace).await?;
+        let objects = objects.into_iter().map(to_json).collect::<Result<_, _>>()?;
+        Ok(Response::new(ListResponse { objects }))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let WatchRequest { namespace, name } = request.into_inner();
+        let (api, name) = match name.as_str() {
+            "" => (self.objects.all_or(&namespace), None),
+            _ => (self.objects.namespaced(&namespace), Some(name)),
+        };
+        Ok(Response::new(watch(api, name).boxed()))
+    }
+
+    async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopResponse>, Status> {
+        let StopRequest {
+            namespace,
+            name,
+            grace_period_seconds,
+        } = request.into_inner();
+        let vmi = self.objects.get_typed(&namespace, &name).await?;
+        if let Some(phase) = vmi.phase().filter(|phase| phase.is_final()) {
+            let message = format!("{name:?} cannot be stopped: it has ended; its phase is {phase}");
+            return Err(precondition(
+                rvm_proto::reasons::ENDED,
+                message,
+                &[("phase", phase.as_str())],
+            ));
+        }
+        let grace = grace_period_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+        self.power
+            .stop(&vmi, grace)
+            .await
+            .map_err(|error| power::refusal(&name, &error))?;
+        Ok(Response::new(StopResponse {}))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        let DeleteRequest { namespace, name } = request.into_inner();
+        let uid = self.objects.delete(&namespace, &name).await?;
+        Ok(Response::new(DeleteResponse { uid }))
+    }
+
+    async fn console(
+        &self,
+        request: Request<Streaming<ConsoleRequest>>,
+    ) -> Result<Response<Self::ConsoleStream>, Status> {
+        self.open(request.into_inner()).await.map(Response::new)
+    }
+}
