@@ -58,6 +58,16 @@ impl Uart {
         self.serial.enqueue_raw_bytes(input).unwrap_or(0)
     }
 
+    /// Back to the state after power-on, as when the guest is reset. What was typed and not yet read is lost.
+    pub fn reset(&mut self) {
+        let (irq, output) = (
+            self.serial.interrupt_evt().0.clone(),
+            self.serial.writer().0.clone(),
+        );
+        self.serial = Serial::new(Line(irq), Output(output));
+        self.room.input_room();
+    }
+
     fn holds_input(&mut self) -> bool {
         self.serial.read(LINE_STATUS) & DATA_READY != 0
     }

@@ -11,7 +11,6 @@ use virtio_bindings::virtio_mmio::{
     VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_READY, VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH,
     VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_STATUS,
 };
-use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::mock::MockSplitQueue;
@@ -20,9 +19,10 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::{MmioTransport, VirtioDevice};
 use crate::{BusDevice, IrqLine};
 
-pub const NEXT: u16 = VRING_DESC_F_NEXT as u16;
-pub const WRITE: u16 = VRING_DESC_F_WRITE as u16;
-pub const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;
+/// Descriptor flags.
+pub const NEXT: u16 = 1;
+pub const WRITE: u16 = 2;
+pub const INDIRECT: u16 = 4;
 
 /// RAM of the tests: two regions with a hole between them.
 pub const RAM: u64 = 0x8000_0000;
@@ -37,7 +37,8 @@ const RINGS_STRIDE: u64 = 0x4000;
 pub const DATA: u64 = RAM + 0x10_0000;
 
 pub const RING_SIZE: u16 = 16;
-const EVENT_IDX: u64 = 1 << 29;
+pub const EVENT_IDX: u64 = 1 << 29;
+pub const VERSION_1: u64 = 1 << 32;
 
 /// Bits of the status register that a driver sets on its way up.
 pub const ACKNOWLEDGE: u32 = 1;
