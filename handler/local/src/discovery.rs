@@ -1,0 +1,138 @@
+//! What there is to ask for: the documents in which clients look up kinds, names and verbs.
+//!
+//! Both forms are made: the aggregated one of today, and the one document per group of before.
+
+use serde_json::{Value, json};
+
+use crate::resource::Resource;
+
+const VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
+
+/// The answers to all questions about what is served, made once.
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    /// `/api` and `/apis` in aggregated form.
+    pub(crate) core: Value,
+    pub(crate) groups: Value,
+    /// `/api` and `/apis` as they were before.
+    pub(crate) core_versions: Value,
+    pub(crate) group_list: Value,
+    /// `/apis/{group}`: (group, document).
+    pub(crate) group: Vec<(String, Value)>,
+    /// `/api/v1` and `/apis/{group}/{version}`: (group/version, document).
+    pub(crate) resources: Vec<(String, Value)>,
+}
+
+impl Discovery {
+    pub(crate) fn of<'a>(resources: &(impl Iterator<Item = &'a Resource> + Clone)) -> Self {
+        let groups = group_versions(resources.clone());
+        let (core, named): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(group, ..)| group.is_empty());
+        let within = |group: &str, version: &str| -> Vec<&Resource> {
+            resources
+                .clone()
+                .filter(|r| r.group == group && r.version == version)
+                .collect()
+        };
+        let aggregated = |groups: &[(String, String)]| -> Value {
+            let item = |(group, version): &(String, String)| {
+                let list: Vec<Value> = within(group, version)
+                    .into_iter()
+                    .map(aggregated_resource)
+                    .collect();
+                let version = json!({"version": version, "freshness": "Current", "resources": list});
+                json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": [version]})
+            };
+            let items: Vec<Value> = groups.iter().map(item).collect();
+            json!({
+                "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2",
+                "metadata": {}, "items": items,
+            })
+        };
+        let group: Vec<(String, Value)> = named
+            .iter()
+            .map(|(group, version)| (group.clone(), api_group(group, version)))
+            .collect();
+        let every = core.iter().chain(&named);
+        Self {
+            core: aggregated(&core),
+            groups: aggregated(&named),
+            core_versions: json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+            group_list: json!({
+                "kind": "APIGroupList", "apiVersion": "v1",
+                "groups": group.iter().map(|(_, document)| document).collect::<Vec<_>>(),
+            }),
+            resources: every.map(|(g, v)| resource_list(g, v, &within(g, v))).collect(),
+            group,
+        }
+    }
+}
+
+/// Every group with its version, in the order of their first resources.
+fn group_versions<'a>(resources: impl Iterator<Item = &'a Resource>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for resource in resources {
+        let pair = (resource.group.clone(), resource.version.clone());
+        if !found.contains(&pair) {
+            found.push(pair);
+        }
+    }
+    found
+}
+
+fn api_group(group: &str, version: &str) -> Value {
+    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    json!({"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": [version], "preferredVersion": version})
+}
+
+fn aggregated_resource(resource: &Resource) -> Value {
+    let kind = resource.group_version_kind();
+    let subresources = if resource.has_status {
+        json!([{"subresource": "status", "responseKind": kind, "verbs": STATUS_VERBS}])
+    } else {
+        Value::Null
+    };
+    let mut found = json!({
+        "resource": resource.plural, "responseKind": kind,
+        "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": resource.singular, "verbs": VERBS,
+        "shortNames": resource.short_names, "categories": resource.categories, "subresources": subresources,
+    });
+    if let Some(fields) = found.as_object_mut() {
+        fields.retain(|_, value| !value.is_null() && *value != json!([]));
+    }
+    found
+}
+
+fn resource_list(group: &str, version: &str, resources: &[&Resource]) -> (String, Value) {
+    let group_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    let mut list = Vec::new();
+    for resource in resources {
+        list.push(json!({
+            "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
+            "kind": resource.kind, "verbs": VERBS, "shortNames": resource.short_names,
+            "categories": resource.categories,
+        }));
+        if resource.has_status {
+            list.push(json!({
+                "name": format!("{}/status", resource.plural), "singularName": "", "kind": resource.kind,
+                "namespaced": resource.namespaced, "verbs": STATUS_VERBS,
+            }));
+        }
+    }
+    let document = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list});
+    (group_version, document)
+}

@@ -1,0 +1,341 @@
+//! What creating, changing and deleting mean: decided on a `Batch`, so that a write happens whole or not at all.
+//!
+//! ```text
+//!   create   shape ─► begin (uid, time, generation) ─► admit ─► put
+//!   change   shape ─► carry over what clients cannot change ─► admit ─► put, or nothing where nothing changed,
+//!                                                                      or remove where the last finalizer went
+//!   delete   finalizers left? mark with deletionTimestamp : remove
+//!
+//!   admit    drop unknown fields ─► defaults (schema, then the kind's own) ─► metadata, schema, the kind's own rules
+//! ```
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use serde_json::{Value, json};
+
+use crate::batch::Batch;
+use crate::builtin::DEFAULT_NAMESPACE;
+use crate::metadata;
+use crate::object::{Key, Object, Prefix, has_finalizers, metadata_mut, metadata_text};
+use crate::resource::Resource;
+use crate::status::{Answer, Failure};
+
+/// What becomes of fields that the schema does not know (`fieldValidation`); they are never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnknownFields {
+    Ignore,
+    Warn,
+    Refuse,
+}
+
+/// The object that a request is about.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) resource: Arc<Resource>,
+    pub(crate) namespace: Option<String>,
+    /// Only `status` is changed (the status subresource).
+    pub(crate) status_only: bool,
+}
+
+/// A stored object, and what the client should be warned about.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) object: Arc<Object>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What a deletion came to.
+#[derive(Debug)]
+pub(crate) enum Deleted {
+    /// The object is gone.
+    Gone(Arc<Object>),
+    /// It is marked, and goes when its finalizers are gone.
+    Marked(Arc<Object>),
+}
+
+impl Place {
+    pub(crate) fn key(&self, name: &str) -> Key {
+        Key::new(&self.resource.prefix(), self.namespace.as_deref(), name)
+    }
+
+    fn not_found(&self, name: &str) -> Failure {
+        Failure::not_found(&self.resource.group, &self.resource.plural, name)
+    }
+
+    /// The stored object, or 404.
+    pub(crate) fn find(&self, batch: &Batch<'_>, name: &str) -> Answer<Arc<Object>> {
+        batch.get(&self.key(name)).ok_or_else(|| self.not_found(name))
+    }
+
+    /// Stores a new object.
+    pub(crate) fn create(
+        &self,
+        batch: &mut Batch<'_>,
+        mut body: Value,
+        unknown: UnknownFields,
+    ) -> Answer<Written> {
+        let resource = &self.resource;
+        metadata::check_shape(resource, self.namespace.as_deref(), &mut body)?;
+        metadata::begin(&mut body)?;
+        self.check_namespace(batch, metadata_text(&body, "name"))?;
+        if resource.has_status && resource.schema.is_some() {
+            body.as_object_mut().and_then(|fields| fields.remove("status"));
+        }
+        let warnings = self.admit(&mut body, None, unknown)?;
+        let name = metadata_text(&body, "name").to_owned();
+        let key = self.key(&name);
+        if batch.get(&key).is_some() {
+            return Err(Failure::already_exists(&resource.group, &resource.plural, &name));
+        }
+        let object = batch.put(key, resource.to_stored(body))?;
+        Ok(Written { object, warnings })
+    }
+
+    fn check_namespace(&self, batch: &Batch<'_>, name: &str) -> Answer<()> {
+        let Some(namespace) = &self.namespace else {
+            return Ok(());
+        };
+        let found = batch.get(&namespace_key(namespace));
+        let found = found.ok_or_else(|| Failure::not_found("", "namespaces", namespace))?;
+        if found.is_terminating() {
+            let why = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            return Err(Failure::forbidden(
+                &self.resource.group,
+                &self.resource.plural,
+                name,
+                &why,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Stores what `change` makes of the object. `blind` takes a new form that names no resourceVersion.
+    pub(crate) fn update(
+        &self,
+        batch: &mut Batch<'_>,
+        name: &str,
+        unknown: UnknownFields,
+        blind: bool,
+        change: impl FnOnce(&Value) -> Answer<Value>,
+    ) -> Answer<Written> {
+        let resource = &self.resource;
+        let before = self.find(batch, name)?;
+        let shown = resource.show(&before.value).into_owned();
+        let mut after = change(&shown)?;
+        metadata::check_shape(resource, self.namespace.as_deref(), &mut after)?;
+        metadata::carry_over(resource, &before, &mut after, blind)?;
+        if self.status_only {
+            let status = after.get("status").cloned();
+            after = shown.clone();
+            replace(&mut after, "status", status);
+        } else if resource.has_status {
+            replace(&mut after, "status", shown.get("status").cloned());
+        }
+        let warnings = self.admit(&mut after, Some((&before, &shown)), unknown)?;
+        if wish(&after) != wish(&shown) {
+            let generation = before.metadata("generation").and_then(Value::as_u64).unwrap_or(0);
+            metadata_mut(&mut after).insert("generation".to_owned(), json!(generation + 1));
+        }
+        let after = resource.to_stored(after);
+        if after == before.value {
+            return Ok(Written {
+                object: before,
+                warnings,
+            });
+        }
+        let object = if before.is_terminating() && !has_finalizers(&after) {
+            let gone = batch
+                .remove(&before.key, Some(after))
+                .ok_or_else(|| self.not_found(name))?;
+            settle_namespace(batch, self.namespace.as_deref());
+            gone
+        } else {
+            batch.put(before.key.clone(), after)?
+        };
+        Ok(Written { object, warnings })
+    }
+
+    /// Brings an object into shape and checks it; returns warnings.
+    fn admit(
+        &self,
+        object: &mut Value,
+        before: Option<(&Object, &Value)>,
+        unknown: UnknownFields,
+    ) -> Answer<Vec<String>> {
+        let resource = &self.resource;
+        let mut dropped = metadata::prune(object);
+        if let Some(schema) = &resource.schema {
+            dropped.extend(schema.prune(object));
+            schema.fill_defaults(object);
+        }
+        let texts: Vec<String> = dropped
+            .iter()
+            .map(|path| format!("unknown field {path:?}"))
+            .collect();
+        if unknown == UnknownFields::Refuse && !texts.is_empty() {
+            return Err(Failure::bad_request(format!(
+                "strict decoding error: {}",
+                texts.join(", ")
+            )));
+        }
+        let (stored, shown) = (before.map(|(stored, _)| stored), before.map(|(_, shown)| shown));
+        if let Some(admission) = &resource.admission {
+            admission.default(object, shown);
+        }
+        let mut causes = metadata::validate(resource, object, stored);
+        causes.extend(resource.schema.iter().flat_map(|schema| schema.validate(object)));
+        // The kind's own rules read the object through its types: they come once the types are right.
+        if causes.is_empty() {
+            causes.extend(
+                resource
+                    .admission
+                    .iter()
+                    .flat_map(|admission| admission.validate(object, shown)),
+            );
+        }
+        if !causes.is_empty() {
+            let name = metadata_text(object, "name");
+            return Err(Failure::invalid(&resource.group, &resource.kind, name, causes));
+        }
+        Ok(if unknown == UnknownFields::Warn {
+            texts
+        } else {
+            Vec::new()
+        })
+    }
+
+    /// Deletes an object, or marks it where finalizers are in the way.
+    pub(crate) fn delete(
+        &self,
+        batch: &mut Batch<'_>,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Answer<Deleted> {
+        let resource = &self.resource;
+        let object = self.find(batch, name)?;
+        self.check_preconditions(&object, name, options)?;
+        if resource.group.is_empty() && resource.kind == "Namespace" {
+            return delete_namespace(batch, &object, name);
+        }
+        let deleted = delete_object(batch, &object)?;
+        settle_namespace(batch, self.namespace.as_deref());
+        Ok(deleted)
+    }
+
+    fn check_preconditions(&self, object: &Object, name: &str, options: &DeleteOptions) -> Answer<()> {
+        let Some(wanted) = &options.preconditions else {
+            return Ok(());
+        };
+        let checks = [
+            ("UID", &wanted.uid, "uid"),
+            ("ResourceVersion", &wanted.resource_version, "resourceVersion"),
+        ];
+        for (title, wanted, field) in checks {
+            let found = object.text(field);
+            if let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) {
+                let why = format!(
+                    "Precondition failed: {title} in precondition: {wanted}, {title} in object meta: {found}"
+                );
+                return Err(Failure::conflict(
+                    &self.resource.group,
+                    &self.resource.plural,
+                    name,
+                    &why,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn replace(object: &mut Value, field: &str, value: Option<Value>) {
+    if let Some(fields) = object.as_object_mut() {
+        match value {
+            Some(value) => fields.insert(field.to_owned(), value),
+            None => fields.remove(field),
+        };
+    }
+}
+
+/// What the user wishes for: all but metadata and status. A change of it makes a new generation.
+fn wish(object: &Value) -> Vec<(&String, &Value)> {
+    let fields = object.as_object().into_iter().flatten();
+    fields
+        .filter(|(name, _)| *name != "metadata" && *name != "status")
+        .collect()
+}
+
+fn delete_object(batch: &mut Batch<'_>, object: &Arc<Object>) -> Answer<Deleted> {
+    if !object.has_finalizers() {
+        let gone = batch.remove(&object.key, None);
+        return Ok(Deleted::Gone(gone.unwrap_or_else(|| Arc::clone(object))));
+    }
+    if object.is_terminating() {
+        return Ok(Deleted::Marked(Arc::clone(object)));
+    }
+    let mut value = object.value.clone();
+    mark(&mut value);
+    Ok(Deleted::Marked(batch.put(object.key.clone(), value)?))
+}
+
+fn mark(value: &mut Value) {
+    let metadata = metadata_mut(value);
+    let generation = metadata.get("generation").and_then(Value::as_u64).unwrap_or(0);
+    metadata.insert("deletionTimestamp".to_owned(), json!(metadata::now()));
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(0));
+    metadata.insert("generation".to_owned(), json!(generation + 1));
+}
+
+fn namespace_key(namespace: &str) -> Key {
+    Key::new(&Prefix::of("", "namespaces"), None, namespace)
+}
+
+fn within(object: &Object, namespace: &str) -> bool {
+    object.text("namespace") == namespace
+}
+
+/// A namespace goes with all that is in it, once that has gone.
+fn delete_namespace(batch: &mut Batch<'_>, namespace: &Arc<Object>, name: &str) -> Answer<Deleted> {
+    if name == DEFAULT_NAMESPACE {
+        return Err(Failure::forbidden(
+            "",
+            "namespaces",
+            name,
+            "this namespace may not be deleted",
+        ));
+    }
+    let mut value = namespace.value.clone();
+    if !namespace.is_terminating() {
+        mark(&mut value);
+    }
+    value["status"] = json!({"phase": "Terminating"});
+    let marked = batch.put(namespace.key.clone(), value)?;
+    let content: Vec<Arc<Object>> = batch
+        .all()
+        .filter(|object| within(object, name))
+        .cloned()
+        .collect();
+    for object in content {
+        delete_object(batch, &object)?;
+    }
+    Ok(match settle_namespace(batch, Some(name)) {
+        Some(gone) => Deleted::Gone(gone),
+        None => Deleted::Marked(marked),
+    })
+}
+
+/// Removes a namespace that is being deleted and has become empty.
+fn settle_namespace(batch: &mut Batch<'_>, name: Option<&str>) -> Option<Arc<Object>> {
+    let name = name?;
+    let namespace = batch.get(&namespace_key(name))?;
+    if !namespace.is_terminating()
+        || namespace.has_finalizers()
+        || batch.all().any(|object| within(object, name))
+    {
+        return None;
+    }
+    batch.remove(&namespace.key, None)
+}
