@@ -12,7 +12,8 @@ pub struct Unavailable {
 // === impl Unavailable ===
 
 impl Unavailable {
-    pub(crate) fn new(reason: impl Into<String>) -> Self {
+    /// With this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
         }

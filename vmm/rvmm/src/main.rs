@@ -1,3 +1,81 @@
-//! One virtual machine in one process.
+//! One virtual machine in one process: arguments → order → supervisor → exit status.
 
-fn main() {}
+mod accelerator;
+mod args;
+mod guest;
+mod supervise;
+mod throttle;
+
+use std::process::ExitCode;
+
+use args::{Args, Order};
+use clap::Parser;
+use rvmm_control::EndReason;
+use rvmm_hypervisor::probe;
+use supervise::{Finish, Supervisor};
+
+/// The exit status for a command line that is not valid.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    init_log();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return refuse(&error),
+    };
+    let finish = args
+        .resolve()
+        .and_then(start)
+        .map_or_else(|error| Finish::failed(format!("{error:#}")), Supervisor::run);
+    rvmm_backends::console::raw::restore_all();
+    match finish.ending.reason {
+        EndReason::Failed => eprintln!("rvmm: {}", finish.ending.message),
+        EndReason::Reset | EndReason::Killed => tracing::info!("{}", finish.ending.message),
+        EndReason::Poweroff => {}
+    }
+    ExitCode::from(finish.status)
+}
+
+fn start(order: Order) -> anyhow::Result<Supervisor> {
+    let decision = accelerator::decide(order.spec.accelerator(), probe)?;
+    if decision.notable {
+        eprintln!("rvmm: {}; running in QEMU-TCG, which is slower", decision.reason);
+    }
+    rvmm_hypervisor::install_kick()?;
+    Supervisor::new(order.spec, decision, order.run_dir)
+}
+
+/// Help and version go where they are read; a mistake is one line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        // A reader that went away has seen enough.
+        error.print().ok();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
+    // A list of what is missing stands below its heading.
+    let rest: Vec<&str> = lines.take_while(|line| line.starts_with("--")).collect();
+    let list = if rest.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", rest.join(", "))
+    };
+    eprintln!("rvmm: {first}{list}; see rvmm --help");
+    ExitCode::from(USAGE)
+}
+
+fn init_log() {
+    let level = match std::env::var("RVMM_LOG").as_deref() {
+        Ok("debug") => tracing::Level::DEBUG,
+        Ok("info") => tracing::Level::INFO,
+        _ => tracing::Level::WARN,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+}

@@ -1,0 +1,264 @@
+//! The command line: first as it was typed ([`Args`]), then resolved once into what is run ([`Order`]).
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use clap::{Parser, ValueEnum};
+use rvmm_control::RunDir;
+use rvmm_spec::limits::MAX_DOCUMENT;
+use rvmm_spec::{
+    AcceleratorChoice, Boot, Console, Disk, MacAddress, MemorySize, OnReset, Spec, TapName, boot, wire,
+};
+
+const AFTER_HELP: &str = "\
+Leave the console with Ctrl-]: that stops the guest.
+
+Exit status: 0 the guest switched itself off, or you stopped it; 1 it could not be started or could not go on;
+2 the command line is not valid; 3 the guest was reset, with --on-reset exit; 128+n ended by signal n.
+
+Example: rvmm --kernel Image --initrd initrd.gz --memory 512M --cpus 2 --cmdline \"console=ttyS0 quiet\"";
+
+/// Run one riscv64 virtual machine with its console on this terminal: under KVM where the host has the H extension,
+/// in QEMU-TCG elsewhere.
+#[derive(Debug, Parser)]
+#[command(name = "rvmm", version, after_help = AFTER_HELP)]
+pub struct Args {
+    /// Kernel to boot: a riscv64 Image, plain or gzip'd
+    #[arg(long, value_name = "FILE", required_unless_present = "spec")]
+    kernel: Option<PathBuf>,
+    /// Initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// The kernel's command line [default: "console=ttyS0", and "root=/dev/vda rw" where there is a disk and no initrd]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    cmdline: Option<String>,
+    /// Guest memory, such as 256M or 2G [default: 256M]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<MemorySize>,
+    /// Number of vCPUs [default: 1]
+    #[arg(long, value_name = "N")]
+    cpus: Option<u64>,
+    /// A raw disk image or block device; may be repeated
+    #[arg(long = "disk", value_name = "FILE[,readonly][,serial=S]")]
+    disks: Vec<String>,
+    /// A network interface on a tap that exists; may be repeated
+    #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]")]
+    nets: Vec<String>,
+    /// The device that carries the console: ttyS0 or hvc0
+    #[arg(long, value_enum, default_value_t)]
+    console: ConsoleArg,
+    /// What runs the guest: KVM where it is there and QEMU-TCG elsewhere, or one of them
+    #[arg(long, value_enum, value_name = "WHAT")]
+    accel: Option<AccelArg>,
+    /// What a reset of the guest does: boot it again, or end rvmm with status 3
+    #[arg(long, value_enum, default_value_t)]
+    on_reset: OnResetArg,
+    /// Name for logs and tools [default: vm]
+    #[arg(long)]
+    name: Option<String>,
+    /// Read the machine from a JSON document instead of these options
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "memory", "cpus", "disks", "nets", "name", "console", "on_reset"])]
+    spec: Option<PathBuf>,
+    /// Keep control socket, console socket, console log and exit status in this folder
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct Order {
+    /// The machine.
+    pub spec: Spec,
+    /// Where its sockets and its ending go, if anywhere.
+    pub run_dir: Option<RunDir>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum ConsoleArg {
+    #[default]
+    Serial,
+    Virtio,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum AccelArg {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum OnResetArg {
+    #[default]
+    Restart,
+    Exit,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Resolves what was typed into what is run.
+    ///
+    /// # Errors
+    /// What cannot be, in one line.
+    pub fn resolve(self) -> anyhow::Result<Order> {
+        let run_dir = self.run_dir.clone().map(RunDir::new);
+        let spec = match &self.spec {
+            Some(path) => read_document(path)?,
+            None => self.build()?,
+        };
+        Ok(Order { spec, run_dir })
+    }
+
+    fn build(self) -> anyhow::Result<Spec> {
+        let kernel = self.kernel.context("--kernel is needed")?;
+        let default = || default_cmdline(!self.disks.is_empty() && self.initrd.is_none());
+        let cmdline = self.cmdline.unwrap_or_else(default);
+        let mut wish = Spec::builder(Boot {
+            kernel,
+            initrd: self.initrd,
+            cmdline,
+        })
+        .console(match self.console {
+            ConsoleArg::Serial => Console::Serial,
+            ConsoleArg::Virtio => Console::Virtio,
+        })
+        .accelerator(match self.accel {
+            None | Some(AccelArg::Auto) => AcceleratorChoice::Auto,
+            Some(AccelArg::Kvm) => AcceleratorChoice::Kvm,
+            Some(AccelArg::Tcg) => AcceleratorChoice::Tcg,
+        })
+        .on_reset(match self.on_reset {
+            OnResetArg::Restart => OnReset::Restart,
+            OnResetArg::Exit => OnReset::Exit,
+        });
+        if let Some(memory) = self.memory {
+            wish = wish.memory(memory);
+        }
+        if let Some(cpus) = self.cpus {
+            wish = wish.cpus(cpus);
+        }
+        if let Some(name) = self.name {
+            wish = wish.name(name);
+        }
+        for text in &self.disks {
+            wish = wish.disk(parse_disk(text).with_context(|| format!("--disk '{text}'"))?);
+        }
+        for text in &self.nets {
+            let (tap, mac) = parse_net(text).with_context(|| format!("--net '{text}'"))?;
+            wish = wish.net(tap, mac);
+        }
+        Ok(wish.build()?)
+    }
+}
+
+fn default_cmdline(root_on_disk: bool) -> String {
+    let root = if root_on_disk { " root=/dev/vda rw" } else { "" };
+    format!("{}{root}", boot::DEFAULT_CMDLINE)
+}
+
+fn read_document(path: &Path) -> anyhow::Result<Spec> {
+    let mut json = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_DOCUMENT + 1).read_to_end(&mut json));
+    read.with_context(|| format!("--spec '{}' cannot be read", path.display()))?;
+    if json.len() as u64 > MAX_DOCUMENT {
+        bail!("--spec '{}' has more than {MAX_DOCUMENT} bytes", path.display());
+    }
+    wire::Document::parse(&json).with_context(|| format!("--spec '{}'", path.display()))
+}
+
+fn parse_disk(text: &str) -> anyhow::Result<Disk> {
+    let mut parts = text.split(',');
+    let path = parts
+        .next()
+        .filter(|path| !path.is_empty())
+        .context("names no file")?;
+    let mut disk = Disk {
+        path: path.into(),
+        read_only: false,
+        serial: None,
+    };
+    for part in parts {
+        match part.split_once('=') {
+            None if part == "readonly" => disk.read_only = true,
+            Some(("serial", serial)) => disk.serial = Some(serial.to_owned()),
+            _ => bail!("'{part}' is not known; 'readonly' and 'serial=S' are"),
+        }
+    }
+    Ok(disk)
+}
+
+fn parse_net(text: &str) -> anyhow::Result<(TapName, Option<MacAddress>)> {
+    let (mut tap, mut mac) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("tap", name)) => tap = Some(name.parse()?),
+            Some(("mac", address)) => mac = Some(address.parse()?),
+            _ => bail!("'{part}' is not known; 'tap=NAME' and 'mac=MAC' are"),
+        }
+    }
+    Ok((tap.context("needs tap=NAME")?, mac))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(line: &str) -> anyhow::Result<Order> {
+        Args::try_parse_from(line.split_whitespace())?.resolve()
+    }
+
+    #[test]
+    fn a_kernel_alone_boots_with_the_documented_defaults() {
+        let order = resolve("rvmm --kernel Image").unwrap();
+        assert_eq!(order.spec.boot().cmdline, "console=ttyS0");
+        assert_eq!(order.spec.memory(), MemorySize::from_mib(256));
+        assert!(order.run_dir.is_none());
+    }
+
+    #[test]
+    fn a_disk_without_initrd_is_the_root() {
+        let order = resolve("rvmm --kernel Image --disk a.img,readonly,serial=s1").unwrap();
+        assert_eq!(order.spec.boot().cmdline, "console=ttyS0 root=/dev/vda rw");
+        let disk = &order.spec.disks()[0];
+        assert_eq!((disk.read_only, disk.serial.as_deref()), (true, Some("s1")));
+    }
+
+    #[test]
+    fn a_net_keeps_the_address_that_was_given() {
+        let order = resolve("rvmm --kernel Image --net tap=t0,mac=52:54:00:00:00:07").unwrap();
+        assert_eq!(order.spec.nets()[0].mac.to_string(), "52:54:00:00:00:07");
+    }
+
+    #[test]
+    fn every_wrong_word_is_named() {
+        for (line, text) in [
+            (
+                "rvmm --kernel Image --disk a.img,cache=none",
+                "--disk 'a.img,cache=none': 'cache=none' is not known",
+            ),
+            (
+                "rvmm --kernel Image --net mac=52:54:00:00:00:07",
+                "needs tap=NAME",
+            ),
+            (
+                "rvmm --kernel Image --net tap=a/b",
+                "'a/b' is not an interface name",
+            ),
+            (
+                "rvmm --kernel Image --cpus 0",
+                "0 vCPUs are not possible: 1 to 64",
+            ),
+            (
+                "rvmm --kernel Image --memory 4M",
+                "4 MiB of memory is not possible",
+            ),
+            ("rvmm --spec /nonexistent", "--spec '/nonexistent' cannot be read"),
+        ] {
+            let error = format!("{:#}", resolve(line).unwrap_err());
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}
