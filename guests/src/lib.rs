@@ -12,11 +12,14 @@ pub mod command;
 pub mod cpio;
 pub mod cross;
 pub mod debian;
+pub mod demo;
 pub mod kernel;
+pub mod oci;
 pub mod tiny;
 pub mod toolbox;
 
 pub use cache::Cache;
 pub use debian::Debian;
+pub use demo::DemoGuest;
 pub use kernel::Kernel;
 pub use toolbox::Toolbox;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use rvm_guests::{Cache, Kernel, Toolbox, bench, tiny};
+use rvm_guests::{Cache, Kernel, Toolbox, bench, demo, tiny};
 
-const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|qemu|opensbi";
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|qemu|opensbi";
 
 fn main() -> ExitCode {
     let what = std::env::args().nth(1).unwrap_or_default();
@@ -28,6 +28,7 @@ fn make(what: &str) -> Result<PathBuf> {
         "kernel" => Ok(Kernel::debian(&cache)?.image),
         "tiny" => tiny::build(&cache),
         "bench" => bench::build(&cache),
+        "demo" => Ok(demo::build(&cache)?.folder),
         "qemu" => Ok(Toolbox::open(&cache)?.qemu()),
         "opensbi" => Ok(Toolbox::open(&cache)?.opensbi()),
         _ => bail!(USAGE),

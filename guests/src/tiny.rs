@@ -10,7 +10,7 @@
 //! | `vdso` | reads the clock through the vDSO, says `vdso ok`, powers off |
 //! | none of these | a shell on the console with the prompt `guest# ` |
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -74,7 +74,12 @@ pub fn build(cache: &Cache) -> Result<PathBuf> {
             archive.link(&format!("bin/{applet}"), "busybox");
         }
         archive.file_from("bin/probe", 0o755, &probe);
-        add_modules(&mut archive, "modules", &kernel.modules_for(&MODULES)?)?;
+        add_modules(
+            &mut archive,
+            "modules",
+            "modules/order",
+            &kernel.modules_for(&MODULES)?,
+        );
         write_gzipped(&archive, &dir.join("tiny.cpio.gz"))
     })?;
     Ok(place.join("tiny.cpio.gz"))
@@ -96,20 +101,20 @@ pub(crate) fn base(busybox: &Busybox, init: &str) -> Archive {
     archive
 }
 
-/// Puts modules into `folder` with the list `order` of their file names.
-pub(crate) fn add_modules(archive: &mut Archive, folder: &str, modules: &[PathBuf]) -> Result<()> {
+/// Puts modules into `folder` and the list of their file names, in their order, at `list`.
+pub(crate) fn add_modules(archive: &mut Archive, folder: &str, list: &str, modules: &[PathBuf]) {
     let mut order = String::new();
     for module in modules {
         let name = module
             .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        archive.file(&format!("{folder}/{name}"), 0o644, fs::read(module)?);
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        archive.file_from(&format!("{folder}/{name}"), 0o644, module);
         order.push_str(&name);
         order.push('\n');
     }
-    archive.file(&format!("{folder}/order"), 0o644, order);
-    Ok(())
+    archive.file(list, 0o644, order);
 }
 
 /// Writes `archive` gzip'ed, the same bytes every time.

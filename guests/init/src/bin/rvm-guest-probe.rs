@@ -34,7 +34,9 @@ fn vdso() -> Result<String, String> {
     let base = vdso_address()?;
     let mut image = vec![0; VDSO_MAX];
     let memory = File::open("/proc/self/mem").map_err(|error| format!("cannot read own memory: {error}"))?;
-    let read = memory.read_at(&mut image, base).map_err(|error| format!("cannot read the vDSO: {error}"))?;
+    let read = memory
+        .read_at(&mut image, base)
+        .map_err(|error| format!("cannot read the vDSO: {error}"))?;
     image.truncate(read);
     let offset = symbol(&image, CLOCK_GETTIME).ok_or("this vDSO has no clock_gettime")?;
     let first = clock::read(base.wrapping_add(offset))?;
@@ -46,18 +48,25 @@ fn vdso() -> Result<String, String> {
 }
 
 fn vdso_address() -> Result<u64, String> {
-    let vector = fs::read("/proc/self/auxv").map_err(|error| format!("cannot read the auxiliary vector: {error}"))?;
+    let vector =
+        fs::read("/proc/self/auxv").map_err(|error| format!("cannot read the auxiliary vector: {error}"))?;
     let pairs = vector.chunks_exact(16).map(|pair| (word(pair, 0), word(pair, 8)));
     let found = pairs.into_iter().find(|(kind, _)| *kind == Some(AT_SYSINFO_EHDR));
-    found.and_then(|(_, address)| address).ok_or_else(|| "this kernel maps no vDSO".to_owned())
+    found
+        .and_then(|(_, address)| address)
+        .ok_or_else(|| "this kernel maps no vDSO".to_owned())
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+    Some(u64::from_le_bytes(
+        bytes.get(at..at.checked_add(8)?)?.try_into().ok()?,
+    ))
 }
 
 fn half(bytes: &[u8], at: usize) -> Option<usize> {
-    Some(usize::from(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?)))
+    Some(usize::from(u16::from_le_bytes(
+        bytes.get(at..at.checked_add(2)?)?.try_into().ok()?,
+    )))
 }
 
 fn place(bytes: &[u8], at: usize) -> Option<usize> {
@@ -69,14 +78,20 @@ fn symbol(image: &[u8], name: &[u8]) -> Option<u64> {
     const DYNSYM: u32 = 11;
     let (table, size, count) = (place(image, 40)?, half(image, 58)?, half(image, 60)?);
     let section = |index: usize| image.get(table.checked_add(index.checked_mul(size)?)?..);
-    let symbols = (0..count).filter_map(section).find(|header| header.get(4..8) == Some(&DYNSYM.to_le_bytes()))?;
+    let symbols = (0..count)
+        .filter_map(section)
+        .find(|header| header.get(4..8) == Some(&DYNSYM.to_le_bytes()))?;
     let strings = section(usize::try_from(word(symbols, 40)? & u64::from(u32::MAX)).ok()?)?;
     let (from, length) = (place(symbols, 24)?, place(symbols, 32)?);
     let names = image.get(place(strings, 24)?..)?;
     let entries = image.get(from..from.checked_add(length)?)?.chunks_exact(24);
     let named = |entry: &&[u8]| {
-        let at = entry.get(..4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
-        at.and_then(|at| names.get(usize::try_from(at).ok()?..)).is_some_and(|text| text.starts_with(name))
+        let at = entry
+            .get(..4)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u32::from_le_bytes);
+        at.and_then(|at| names.get(usize::try_from(at).ok()?..))
+            .is_some_and(|text| text.starts_with(name))
     };
     word(entries.into_iter().find(named)?, 8)
 }
@@ -93,7 +108,10 @@ mod clock {
     type ClockGettime = extern "C" fn(i32, &mut [u64; 2]) -> i32;
 
     /// Nanoseconds of the monotonic clock, by calling `__vdso_clock_gettime` at `address`.
-    #[expect(unsafe_code, reason = "a function of the vDSO has no other name than its address")]
+    #[expect(
+        unsafe_code,
+        reason = "a function of the vDSO has no other name than its address"
+    )]
     pub fn read(address: u64) -> Result<u64, String> {
         let place = usize::try_from(address).map_err(|_| "the vDSO lies beyond memory".to_owned())?;
         // SAFETY: the kernel mapped the vDSO for this process's life, `address` is where its own symbol table puts
@@ -139,7 +157,10 @@ mod tests {
     fn the_clock_is_found_in_the_vdso_of_the_machine_that_runs_this_test() {
         let base = vdso_address().unwrap();
         let mut image = vec![0; VDSO_MAX];
-        let read = File::open("/proc/self/mem").unwrap().read_at(&mut image, base).unwrap();
+        let read = File::open("/proc/self/mem")
+            .unwrap()
+            .read_at(&mut image, base)
+            .unwrap();
         let offset = symbol(&image[..read], CLOCK_GETTIME);
         assert!(offset.is_some_and(|offset| offset > 0), "{offset:?}");
     }
