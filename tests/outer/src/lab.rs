@@ -1,6 +1,6 @@
 //! A running lab.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -81,10 +81,12 @@ impl Setup {
             "nothing can be connected to a {} host; give it a job",
             self.profile.name
         );
-        let mut emulator = self.boot(&self.ports)?;
+        let (mut emulator, initrd) = self.boot(&self.ports)?;
         emulator
             .wait_for(READY, START)
             .context("the lab does not start")?;
+        // QEMU has read it; so a killed test leaves little behind.
+        fs::remove_file(initrd)?;
         let agent = emulator.forwarded(AGENT_PORT)?;
         Ok(Lab {
             profile: self.profile,
@@ -98,12 +100,14 @@ impl Setup {
     pub fn job(mut self, script: &str, patience: Duration) -> Result<String> {
         self.files
             .push(("lab/job".to_owned(), 0o755, script.as_bytes().to_vec()));
-        self.boot(&[])?
+        let (emulator, _) = self.boot(&[])?;
+        emulator
             .wait_for_end(patience)
             .context("the lab's job was not done")
     }
 
-    fn boot(&self, ports: &[u16]) -> Result<Emulator> {
+    /// Starts QEMU; also says where the initramfs of this run lies.
+    fn boot(&self, ports: &[u16]) -> Result<(Emulator, PathBuf)> {
         let cache = Cache::open()?;
         let image = Image::open(&cache, self.profile.emulator)?;
         let folder = tempfile::Builder::new().prefix("rvm-lab-").tempdir()?;
@@ -116,7 +120,7 @@ impl Setup {
             cmdline: CMDLINE,
             ports,
         };
-        Emulator::start(&cache, &start, folder)
+        Ok((Emulator::start(&cache, &start, folder)?, initrd))
     }
 
     fn overlay(&self, cache: &Cache) -> Result<Archive> {

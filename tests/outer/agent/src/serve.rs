@@ -84,20 +84,16 @@ struct Started {
 }
 
 fn start(program: &Program, launcher: &[&str]) -> Result<Started> {
-    // The program leads a session of its own when it has a terminal; `-c` makes that its controlling one.
-    let session: &[&str] = if program.terminal { &["setsid", "-c"] } else { &[] };
-    let words: Vec<&str> = launcher
-        .iter()
-        .chain(session)
-        .copied()
-        .chain(program.argv.iter().map(String::as_str))
-        .collect();
-    let [name, arguments @ ..] = words.as_slice() else {
+    let Some(name) = program.argv.first() else {
         bail!("no command given")
     };
-    let mut command = Command::new(name);
+    // The program leads a session of its own when it has a terminal; `-c` makes that its controlling one.
+    let session: &[&str] = if program.terminal { &["setsid", "-c"] } else { &[] };
+    let before = launcher.iter().chain(session).copied();
+    let mut words = before.chain(program.argv.iter().map(String::as_str));
+    let mut command = Command::new(words.next().unwrap_or_default());
     command
-        .args(arguments)
+        .args(words)
         .envs(program.env.iter().map(|(name, value)| (name, value)));
     if let Some(cwd) = &program.cwd {
         command.current_dir(cwd);
@@ -107,12 +103,7 @@ fn start(program: &Program, launcher: &[&str]) -> Result<Started> {
     } else {
         start_on_pipes(command)
     }
-    .with_context(|| {
-        format!(
-            "cannot start {}",
-            program.argv.first().map_or("nothing", String::as_str)
-        )
-    })
+    .with_context(|| format!("cannot start {name}"))
 }
 
 fn start_on_pipes(mut command: Command) -> Result<Started> {
