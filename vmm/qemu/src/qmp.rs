@@ -1,0 +1,208 @@
+//! What QEMU says on its QMP socket, and the two commands that we give.
+//!
+//! ```text
+//!   ← {"QMP": {"version": …}}        → {"execute": "qmp_capabilities"}
+//!   ← {"return": {}}                 → {"execute": "cont"}
+//!   ← {"return": {}}                 the guest runs
+//!   ← {"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}     and QEMU ends
+//! ```
+
+use rvmm_control::frame::{LineTooLong, Lines};
+use serde::Deserialize;
+
+/// Enters command mode; before that, QEMU sends no events.
+pub const CAPABILITIES: &[u8] = b"{\"execute\": \"qmp_capabilities\"}\n";
+
+/// Lets the guest run.
+pub const CONTINUE: &[u8] = b"{\"execute\": \"cont\"}\n";
+
+/// Something that QEMU said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// Hello, and its version: major, minor, micro.
+    Greeting((u32, u32, u32)),
+    /// The command was done.
+    Done,
+    /// The command was refused, and why.
+    Refused(String),
+    /// The machine is over.
+    Shutdown(Reason),
+    /// Anything that does not matter here.
+    Other,
+}
+
+/// Why the machine is over (`ShutdownCause` of QEMU, as far as it matters here).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub enum Reason {
+    /// The guest switched itself off.
+    GuestShutdown,
+    /// The guest asked for a reset.
+    GuestReset,
+    /// The guest said that it failed.
+    GuestPanic,
+    /// Anything else, in QEMU's word.
+    Other(String),
+}
+
+/// Its words cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum QmpError {
+    /// More than any message has.
+    #[error("a message of QEMU has no end")]
+    TooLong(#[source] LineTooLong),
+    /// Not a message.
+    #[error("QEMU sent what is not QMP")]
+    Json(#[source] serde_json::Error),
+}
+
+/// Turns bytes into what was said.
+#[derive(Debug, Default)]
+pub struct Listener {
+    lines: Lines,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(rename = "QMP")]
+    greeting: Option<Greeting>,
+    #[serde(rename = "return")]
+    done: Option<serde_json::Value>,
+    error: Option<Refusal>,
+    event: Option<String>,
+    data: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Greeting {
+    version: Versions,
+}
+
+#[derive(Deserialize)]
+struct Versions {
+    qemu: Version,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    major: u32,
+    minor: u32,
+    micro: u32,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    desc: String,
+}
+
+#[derive(Deserialize)]
+struct Shutdown {
+    reason: Reason,
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Adds what came in and gives what was said by now.
+    ///
+    /// # Errors
+    /// [`QmpError`]; QEMU is of no more use then.
+    pub fn hear(&mut self, bytes: &[u8]) -> Result<Vec<Said>, QmpError> {
+        self.lines.feed(bytes);
+        let mut said = Vec::new();
+        while let Some(line) = self.lines.next_line().map_err(QmpError::TooLong)? {
+            said.push(understand(&line).map_err(QmpError::Json)?);
+        }
+        Ok(said)
+    }
+}
+
+fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
+    let message: Message = serde_json::from_slice(line)?;
+    if let Some(greeting) = message.greeting {
+        let version = greeting.version.qemu;
+        return Ok(Said::Greeting((version.major, version.minor, version.micro)));
+    }
+    if let Some(refusal) = message.error {
+        return Ok(Said::Refused(refusal.desc));
+    }
+    Ok(match message.event.as_deref() {
+        Some("SHUTDOWN") => {
+            let shutdown: Shutdown = serde_json::from_value(message.data.unwrap_or_default())?;
+            Said::Shutdown(shutdown.reason)
+        }
+        None if message.done.is_some() => Said::Done,
+        _ => Said::Other,
+    })
+}
+
+// === impl Reason ===
+
+impl From<String> for Reason {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "guest-shutdown" => Self::GuestShutdown,
+            "guest-reset" => Self::GuestReset,
+            "guest-panic" => Self::GuestPanic,
+            _ => Self::Other(word),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As QEMU 10.0.13 sent it.
+    const SESSION: &str = concat!(
+        r#"{"QMP": {"version": {"qemu": {"micro": 13, "minor": 0, "major": 10}, "package": "Debian"}, "capabilities": ["oob"]}}"#,
+        "\r\n",
+        r#"{"return": {}}"#,
+        "\r\n",
+        r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "RESUME"}"#,
+        "\r\n",
+        r#"{"return": {}}"#,
+        "\r\n",
+        r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#,
+        "\r\n",
+    );
+
+    #[test]
+    fn a_session_is_understood_however_it_is_cut() {
+        let mut listener = Listener::default();
+        let mut said = Vec::new();
+        for piece in SESSION.as_bytes().chunks(7) {
+            said.extend(listener.hear(piece).unwrap());
+        }
+        assert_eq!(
+            said,
+            [
+                Said::Greeting((10, 0, 13)),
+                Said::Done,
+                Said::Other,
+                Said::Done,
+                Said::Shutdown(Reason::GuestReset)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_reason() {
+        let line = b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\n";
+        let said = Listener::default().hear(line).unwrap();
+        assert_eq!(said, [Said::Refused("no such thing".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_not_qmp_is_an_error() {
+        assert!(matches!(
+            Listener::default().hear(b"hello\n"),
+            Err(QmpError::Json(_))
+        ));
+        let endless = vec![b'x'; 1 << 20];
+        assert!(matches!(
+            Listener::default().hear(&endless),
+            Err(QmpError::TooLong(_))
+        ));
+    }
+}
