@@ -13,7 +13,7 @@ use virtio_bindings::virtio_mmio::{
 };
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
-use virtio_queue::mock::MockSplitQueue;
+use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::{MmioTransport, VirtioDevice};
@@ -33,7 +33,9 @@ pub const HIGH_RAM_LEN: usize = 0x1_0000;
 
 /// Rings lie here, one queue's after the other's; what is behind [`DATA`] is free for buffers.
 const RINGS: u64 = RAM + 0x1000;
-const RINGS_STRIDE: u64 = 0x4000;
+const RINGS_LEN: usize = 0x3000;
+const AVAIL: u64 = 0x1000;
+const USED: u64 = 0x2000;
 pub const DATA: u64 = RAM + 0x10_0000;
 
 pub const RING_SIZE: u16 = 16;
@@ -59,10 +61,10 @@ pub struct Rig {
     pub kicks: Arc<Mutex<Vec<usize>>>,
 }
 
-/// The driver's side of one queue.
+/// The driver's side of one queue: table, available and used ring at places that all tests know.
 pub struct Ring<'a> {
-    mock: MockSplitQueue<'a, GuestMemoryMmap>,
     memory: &'a GuestMemoryMmap,
+    base: u64,
     next_descriptor: u16,
     used_seen: u16,
 }
@@ -99,12 +101,17 @@ pub fn descriptor(addr: u64, len: u32, flags: u16, next: u16) -> RawDescriptor {
 impl Rig {
     /// A device that has just been reset.
     pub fn new(device: impl VirtioDevice + 'static) -> Self {
+        Self::boxed(Box::new(device))
+    }
+
+    /// [`Rig::new`] for a device of any kind.
+    pub fn boxed(device: Box<dyn VirtioDevice>) -> Self {
         let memory = ram();
         let irq = Arc::new(Pulses::default());
         let kicks = Arc::new(Mutex::new(Vec::new()));
         let note = kicks.clone();
         let kick = Arc::new(move |queue| note.lock().unwrap().push(queue));
-        let transport = MmioTransport::new(Box::new(device), memory.clone(), irq.clone(), kick);
+        let transport = MmioTransport::new(device, memory.clone(), irq.clone(), kick);
         Self {
             memory,
             transport,
@@ -191,17 +198,18 @@ impl Rig {
         self.read(VIRTIO_MMIO_QUEUE_READY) == 1
     }
 
-    /// All queues where [`Rig::ring`] expects them.
+    /// All queues where a [`Ring`] has them, empty.
     pub fn start_queues(&mut self) {
         let memory = self.memory.clone();
-        for index in 0..u32::try_from(self.transport.queue_count()).unwrap() {
-            let mock = MockSplitQueue::create(&memory, rings_of(index as usize), RING_SIZE);
+        for index in 0..self.transport.queue_count() {
+            let ring = Ring::new(&memory, index);
+            let index = u32::try_from(index).unwrap();
             self.place_queue(
                 index,
                 u32::from(RING_SIZE),
-                mock.desc_table_addr().0,
-                mock.avail_addr().0,
-                mock.used_addr().0,
+                ring.table(),
+                ring.avail(),
+                ring.used(),
             );
             self.set_ready(index, true);
         }
@@ -212,6 +220,7 @@ impl Rig {
         self.negotiate(features);
         self.start_queues();
         self.advance(DRIVER_OK);
+        assert_eq!(self.status(), ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
         self.kicks.lock().unwrap().clear();
     }
 
@@ -224,26 +233,52 @@ impl Rig {
     }
 }
 
-fn rings_of(queue: usize) -> GuestAddress {
-    GuestAddress(RINGS + queue as u64 * RINGS_STRIDE)
-}
-
 // === impl Ring ===
 
 impl<'a> Ring<'a> {
-    /// An empty ring where [`Rig::start_queues`] told the device that it is.
+    /// The ring of this queue, made empty.
     pub fn new(memory: &'a GuestMemoryMmap, queue: usize) -> Self {
-        let mock = MockSplitQueue::create(memory, rings_of(queue), RING_SIZE);
+        let ring = Self::watch(memory, queue);
+        poke(memory, ring.base, &[0; RINGS_LEN]);
+        ring
+    }
+
+    /// The ring of this queue as it is.
+    pub fn watch(memory: &'a GuestMemoryMmap, queue: usize) -> Self {
         Self {
-            mock,
             memory,
+            base: RINGS + (queue * RINGS_LEN) as u64,
             next_descriptor: 0,
             used_seen: 0,
         }
     }
 
-    pub fn mock(&self) -> &MockSplitQueue<'a, GuestMemoryMmap> {
-        &self.mock
+    pub fn table(&self) -> u64 {
+        self.base
+    }
+
+    pub fn avail(&self) -> u64 {
+        self.base + AVAIL
+    }
+
+    pub fn used(&self) -> u64 {
+        self.base + USED
+    }
+
+    /// The device's side, without a device.
+    pub fn queue(&self) -> Queue {
+        let mut queue = Queue::new(RING_SIZE).unwrap();
+        queue
+            .try_set_desc_table_address(GuestAddress(self.table()))
+            .unwrap();
+        queue
+            .try_set_avail_ring_address(GuestAddress(self.avail()))
+            .unwrap();
+        queue
+            .try_set_used_ring_address(GuestAddress(self.used()))
+            .unwrap();
+        queue.set_ready(true);
+        queue
     }
 
     /// Makes a chain of (address, length, flags) available; returns its head. NEXT and the indices are filled in.
@@ -261,28 +296,44 @@ impl<'a> Ring<'a> {
 
     /// Writes one descriptor as it is.
     pub fn store(&self, index: u16, descriptor: RawDescriptor) {
-        self.mock.desc_table().store(index, descriptor).unwrap();
+        let at = self.table() + 16 * u64::from(index);
+        self.memory.write_obj(descriptor, GuestAddress(at)).unwrap();
     }
 
     /// Makes a head available, whatever it is.
     pub fn offer(&self, head: u16) {
-        let idx = self.mock.avail().idx().load();
-        self.mock
-            .avail()
-            .ring()
-            .ref_at(usize::from(idx % RING_SIZE))
-            .unwrap()
-            .store(head);
-        self.mock.avail().idx().store(idx.wrapping_add(1));
+        let idx = self.avail_idx();
+        self.store_u16(self.avail() + 4 + 2 * u64::from(idx % RING_SIZE), head);
+        self.set_avail_idx(idx.wrapping_add(1));
+    }
+
+    pub fn avail_idx(&self) -> u16 {
+        self.load_u16(self.avail() + 2)
     }
 
     pub fn set_avail_idx(&self, idx: u16) {
-        self.mock.avail().idx().store(idx);
+        self.store_u16(self.avail() + 2, idx);
+    }
+
+    pub fn set_avail_flags(&self, flags: u16) {
+        self.store_u16(self.avail(), flags);
+    }
+
+    pub fn set_used_event(&self, event: u16) {
+        self.store_u16(self.avail() + 4 + 2 * u64::from(RING_SIZE), event);
+    }
+
+    pub fn avail_event(&self) -> u16 {
+        self.load_u16(self.used() + 4 + 8 * u64::from(RING_SIZE))
+    }
+
+    pub fn used_flags(&self) -> u16 {
+        self.load_u16(self.used())
     }
 
     /// How many chains the device has used in all.
     pub fn used_idx(&self) -> u16 {
-        self.mock.used().idx().load()
+        self.load_u16(self.used() + 2)
     }
 
     /// The next used chain: its head and how many bytes were written.
@@ -290,10 +341,18 @@ impl<'a> Ring<'a> {
         if self.used_seen == self.used_idx() {
             return None;
         }
-        let at = self.mock.used_addr().0 + 4 + 8 * u64::from(self.used_seen % RING_SIZE);
+        let at = self.used() + 4 + 8 * u64::from(self.used_seen % RING_SIZE);
         self.used_seen = self.used_seen.wrapping_add(1);
         let [id, len] = self.memory.read_obj::<[u32; 2]>(GuestAddress(at)).unwrap();
         Some((id, len))
+    }
+
+    fn load_u16(&self, addr: u64) -> u16 {
+        self.memory.read_obj(GuestAddress(addr)).unwrap()
+    }
+
+    fn store_u16(&self, addr: u64, value: u16) {
+        self.memory.write_obj(value, GuestAddress(addr)).unwrap();
     }
 }
 

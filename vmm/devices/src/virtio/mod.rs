@@ -21,6 +21,8 @@ pub mod transport;
 
 #[cfg(test)]
 mod driver;
+#[cfg(test)]
+mod hostile;
 
 pub use device::{QueueError, Stop, VirtioDevice};
 pub use transport::{MmioTransport, MmioWindow};

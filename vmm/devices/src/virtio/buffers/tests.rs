@@ -1,7 +1,7 @@
 //! Chains of descriptors, well-formed and hostile: checklist A1 to A7.
 
+use virtio_queue::QueueOwnedT;
 use virtio_queue::desc::RawDescriptor;
-use virtio_queue::{Queue, QueueOwnedT};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
@@ -20,7 +20,7 @@ fn load_with(table: &[RawDescriptor], max: u16, memory: &GuestMemoryMmap) -> Res
         ring.store(index, descriptor);
     }
     ring.offer(0);
-    let mut queue: Queue = ring.mock().create_queue().unwrap();
+    let mut queue = ring.queue();
     let chain = queue.iter(memory).unwrap().next().unwrap();
     let mut buffers = Buffers::default();
     buffers.load(chain, memory, max)?;

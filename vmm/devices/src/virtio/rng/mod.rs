@@ -16,7 +16,7 @@ use super::device::{QueueError, Stop, VirtioDevice, drain};
 
 /// Bytes that one request gets at most; Linux asks for 64 or fewer.
 pub const MAX_REQUEST_BYTES: usize = 1 << 10;
-const QUEUE_SIZES: [u16; 1] = [8];
+const QUEUE_SIZES: [u16; 1] = [16];
 
 /// Where the random bytes come from.
 pub trait EntropySource: Send {

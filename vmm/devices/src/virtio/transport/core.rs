@@ -299,3 +299,6 @@ impl QueueSlot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
