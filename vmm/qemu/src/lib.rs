@@ -103,9 +103,9 @@ impl QemuGuest {
     ///
     /// # Errors
     /// What is missing, or what QEMU refused. Nothing is left running then, and `on_end` is never called.
-    pub fn start(spec: &Spec, hub: Hub, work_dir: &Path, on_end: OnEnd) -> Result<Self, QemuError> {
+    pub fn start(spec: &Spec, hub: &Hub, work_dir: &Path, on_end: OnEnd) -> Result<Self, QemuError> {
         let program = find::program().map_err(QemuError::Find)?;
-        Self::start_program(&program, spec, &hub, work_dir, on_end)
+        Self::start_program(&program, spec, hub, work_dir, on_end)
     }
 
     fn start_program(
