@@ -1,3 +1,67 @@
-//! The command line: apply, get, console, stop, delete.
+//! `rvm`: the command line of rvm.v1. The same program is `kubectl-rvm` and `kubectl-virt`, which kubectl finds by
+//! their names; then its help says so.
+//!
+//! ```text
+//!   arguments ──args──► Cli ──connect──► Machines client ──verbs/*──► screen (table, JSON, YAML, console)
+//! ```
+//!
+//! Exit status: 0 done, 1 an error (one line on standard error), 2 the command line was wrong. Whoever stops reading
+//! our output (`rvm get | head`) is no error.
 
-fn main() {}
+mod args;
+mod connect;
+mod paths;
+mod screen;
+mod terminal;
+mod verbs;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::args::{Cli, called_as};
+
+fn main() -> ExitCode {
+    let command = called_as(Cli::command(), std::env::args_os().next());
+    let cli = command
+        .clone()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    match cli {
+        Ok(cli) => run(cli, command),
+        Err(wrong) => {
+            // Help is printed here too; where it cannot be printed there is nobody to tell.
+            let _ = wrong.print();
+            ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(2))
+        }
+    }
+}
+
+fn run(cli: Cli, command: clap::Command) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(verbs::run(cli, command));
+            // A thread may be waiting for the terminal, for ever; it is not waited for.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("{}", screen::error_line(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|io| io.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -145,9 +145,11 @@ pub(crate) fn view(
         tokio::select! {
             () = out.closed() => {}
             () = print(reader, &out) => {}
-            Err(status) = type_in(requests, writer, read_only) => {
-                // The viewer is told if it is still there; if not, there is nobody to tell.
-                let _ = out.send(Err(status)).await;
+            Some(end) = type_in(requests, writer, read_only) => {
+                if let Err(status) = end {
+                    // The viewer is told if it is still there; if not, there is nobody to tell.
+                    let _ = out.send(Err(status)).await;
+                }
             }
         }
     });
@@ -166,30 +168,36 @@ async fn print(mut console: ReadHalf<Pin<Box<dyn Duplex>>>, out: &Outgoing) {
     }
 }
 
-/// From the viewer to the console. Ends well when the viewer has no more to type or the console no longer takes it,
-/// since there may still be something to read; ends badly when the viewer breaks the rules or the connection.
+/// From the viewer to the console. Some when the stream must end: the viewer has had enough, or it breaks the rules
+/// or the connection. None when the viewer has no more to type or the console no longer takes it, since there may
+/// still be something to read.
 async fn type_in(
     mut requests: Streaming<ConsoleRequest>,
     mut console: WriteHalf<Pin<Box<dyn Duplex>>>,
     read_only: bool,
-) -> Result<(), Status> {
-    while let Some(request) = requests.message().await? {
-        let input = match request.request {
-            Some(FromViewer::Input(input)) => input,
-            Some(FromViewer::Resize(_)) => continue,
-            Some(FromViewer::Open(_)) => return Err(invalid_argument("the console is open already")),
-            None => return Err(invalid_argument("an empty console request")),
+) -> Option<Result<(), Status>> {
+    loop {
+        let input = match requests.message().await {
+            Ok(request) => match request?.request {
+                Some(FromViewer::Input(input)) if input.len() > MAX_CONSOLE_CHUNK => {
+                    let message = format!("more than {MAX_CONSOLE_CHUNK} bytes of input in one message");
+                    return Some(Err(invalid_argument(message)));
+                }
+                Some(FromViewer::Input(input)) => input,
+                Some(FromViewer::Resize(_)) => continue,
+                Some(FromViewer::Close(_)) => return Some(Ok(())),
+                Some(FromViewer::Open(_)) => {
+                    return Some(Err(invalid_argument("the console is open already")));
+                }
+                None => return Some(Err(invalid_argument("an empty console request"))),
+            },
+            Err(status) => return Some(Err(status)),
         };
-        if input.len() > MAX_CONSOLE_CHUNK {
-            return Err(invalid_argument(format!(
-                "more than {MAX_CONSOLE_CHUNK} bytes of input in one message"
-            )));
-        }
-        if !read_only && (console.write_all(&input).await.is_err() || console.flush().await.is_err()) {
-            break;
+        if !read_only {
+            console.write_all(&input).await.ok()?;
+            console.flush().await.ok()?;
         }
     }
-    Ok(())
 }
 
 async fn send(out: &Outgoing, response: ToViewer) -> Result<(), mpsc::error::SendError<()>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rvm_proto::v1::console_request::{Open, Request};
+use rvm_proto::v1::console_request::{Close, Open, Request};
 use rvm_proto::v1::console_response::{Attached, Response};
 use rvm_proto::v1::machines_client::MachinesClient;
 use rvm_proto::v1::{ConsoleRequest, ConsoleResponse};
@@ -170,10 +170,10 @@ async fn a_viewer_that_only_looks_types_nothing() {
     let mut lab = Lab::new().await;
     let (mut viewer, mut console) = lab.view(true).await;
     viewer.send(Request::Input(Bytes::from_static(b"halt\r"))).await;
-    // The input was sent before this output was asked for, and has been thrown away by the time both are done.
     console.write_all(b"x").await.unwrap();
     assert_eq!(viewer.read(1).await, b"x");
-    drop(viewer);
+    viewer.send(Request::Close(Close {})).await;
+    assert_eq!(viewer.next().await, None);
     let mut typed = Vec::new();
     timeout(PATIENCE, console.read_to_end(&mut typed))
         .await
@@ -203,6 +203,20 @@ async fn a_viewer_that_has_no_more_to_type_goes_on_reading() {
     };
     console.write_all(b"still here").await.unwrap();
     assert_eq!(viewer.read(10).await, b"still here");
+}
+
+#[tokio::test]
+async fn a_viewer_that_closes_has_all_that_it_typed_delivered() {
+    let mut lab = Lab::new().await;
+    let (mut viewer, mut console) = lab.view(false).await;
+    viewer
+        .send(Request::Input(Bytes::from_static(b"poweroff\r")))
+        .await;
+    viewer.send(Request::Close(Close {})).await;
+    assert_eq!(viewer.next().await, None);
+    let mut typed = Vec::new();
+    console.read_to_end(&mut typed).await.unwrap();
+    assert_eq!(typed, b"poweroff\r");
 }
 
 #[tokio::test]

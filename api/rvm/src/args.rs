@@ -1,0 +1,277 @@
+//! The arguments, as they are typed. Help, usage errors and completions all come from here.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Virtual machines for RISC-V: from a manifest to a console.
+#[derive(Debug, Parser)]
+#[command(name = "rvm", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Where the API is, and which namespace is meant.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The API: unix:///path, or https://host:port [default: this machine's rvm-handler --local]
+    #[arg(
+        long,
+        env = "RVM_SERVER",
+        value_name = "URL",
+        global = true,
+        hide_env_values = true
+    )]
+    pub server: Option<String>,
+    /// Who signed the server's certificate (PEM file)
+    #[arg(
+        long,
+        env = "RVM_CA",
+        value_name = "FILE",
+        global = true,
+        hide_env_values = true
+    )]
+    pub ca: Option<PathBuf>,
+    /// Your certificate (PEM file)
+    #[arg(
+        long,
+        env = "RVM_CERT",
+        value_name = "FILE",
+        requires = "key",
+        global = true,
+        hide_env_values = true
+    )]
+    pub cert: Option<PathBuf>,
+    /// Your certificate's key (PEM file)
+    #[arg(
+        long,
+        env = "RVM_KEY",
+        value_name = "FILE",
+        requires = "cert",
+        global = true,
+        hide_env_values = true
+    )]
+    pub key: Option<PathBuf>,
+    /// The namespace [default: default]
+    #[arg(short, long, value_name = "NAME", global = true)]
+    pub namespace: Option<String>,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Create or change machines as a manifest says
+    Apply(Apply),
+    /// Show machines
+    Get(Get),
+    /// Attach to a machine's serial console
+    Console(Console),
+    /// End a machine and keep its object
+    Stop(Stop),
+    /// End machines and take their objects away
+    Delete(Delete),
+    /// Print the versions of this program and of the server
+    Version(Version),
+    /// Print the path of local mode's kubeconfig
+    Kubeconfig,
+    /// Print the completions of a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// The manifest; - is standard input
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Return when the machines run
+    #[arg(long)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub patience: Patience,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Args)]
+pub struct Get {
+    /// [vmi|vmis] [NAME]: one machine, or all of the namespace
+    #[arg(value_name = "NAME", num_args = 0..=2)]
+    pub what: Vec<String>,
+    /// The machines of all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// The form of the output
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub output: Output,
+    /// Go on and show each change
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// Arguments of `console`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What was printed before comes first. Ctrl+] or Ctrl+5 detaches; the machine goes on."
+)]
+pub struct Console {
+    /// The machine
+    pub name: String,
+    /// Only look: nothing that is typed reaches the machine
+    #[arg(long)]
+    pub read_only: bool,
+    /// Print until this text appears, then exit
+    #[arg(long, value_name = "TEXT")]
+    pub until: Option<String>,
+    #[command(flatten)]
+    pub patience: Patience,
+}
+
+/// Arguments of `stop`.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// The machine
+    pub name: String,
+    /// How long the guest may take to shut down [default: the machine's own grace period]
+    #[arg(long, value_name = "SECONDS")]
+    pub grace_period: Option<u32>,
+    /// Return when the machine has ended
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub wait: bool,
+    #[command(flatten)]
+    pub patience: Patience,
+}
+
+/// Arguments of `delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// The machines
+    #[arg(
+        value_name = "NAME",
+        required_unless_present = "files",
+        conflicts_with = "files"
+    )]
+    pub names: Vec<String>,
+    /// The machines of this manifest; - is standard input
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Return when the machines are gone
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub wait: bool,
+    /// A machine that is not there is no error
+    #[arg(long)]
+    pub ignore_not_found: bool,
+    #[command(flatten)]
+    pub patience: Patience,
+}
+
+/// Arguments of `version`.
+#[derive(Debug, Args)]
+pub struct Version {
+    /// Ask no server
+    #[arg(long)]
+    pub client: bool,
+    /// The form of the output
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    pub output: VersionOutput,
+}
+
+/// How long is waited.
+#[derive(Debug, Args)]
+pub struct Patience {
+    /// How long to wait: 90s, 5m, 1h; 0 does not wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// Forms of `get`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// A line per machine
+    Table,
+    /// The objects as JSON
+    Json,
+    /// The objects as YAML
+    Yaml,
+    /// The objects' names
+    Name,
+}
+
+/// Forms of `version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VersionOutput {
+    /// Lines for people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+/// The command under the name that it was called by: kubectl finds its plugins by theirs, and calls them without
+/// saying so.
+pub fn called_as(command: clap::Command, argv0: Option<OsString>) -> clap::Command {
+    let argv0 = argv0.unwrap_or_default();
+    match Path::new(&argv0).file_stem().and_then(|name| name.to_str()) {
+        Some("kubectl-rvm") => command.name("kubectl rvm").bin_name("kubectl rvm"),
+        Some("kubectl-virt") => command.name("kubectl virt").bin_name("kubectl virt"),
+        _ => command,
+    }
+}
+
+/// `90s`, `5m`, `1h`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err("not a duration such as 90s, 5m or 1h".to_owned()),
+    };
+    let count: u32 = digits
+        .parse()
+        .map_err(|_| "not a duration such as 90s, 5m or 1h".to_owned())?;
+    Ok(Duration::from_secs(u64::from(count) * unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_with_and_without_a_unit() {
+        assert_eq!(
+            ["90s", "5m", "1h", "7", "0"].map(|text| duration(text).unwrap().as_secs()),
+            [90, 300, 3600, 7, 0]
+        );
+        assert!(
+            ["", "m", "5d", "1.5s", "-1", "99999999999"]
+                .iter()
+                .all(|text| duration(text).is_err())
+        );
+    }
+
+    #[test]
+    fn a_plugin_says_how_it_was_called() {
+        let usage = |argv0: &str| {
+            called_as(Cli::command(), Some(argv0.into()))
+                .render_usage()
+                .to_string()
+        };
+        assert!(usage("/usr/bin/kubectl-rvm").contains("kubectl rvm "));
+        assert!(usage("kubectl-virt").contains("kubectl virt "));
+        assert!(usage("./rvm").contains("Usage: rvm "));
+    }
+}

@@ -1,0 +1,158 @@
+//! Finding the API: the URL that was given, or this machine's local mode.
+
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use rvm_proto::MAX_MESSAGE;
+use rvm_proto::v1::machines_client::MachinesClient;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
+
+use crate::args::Global;
+use crate::paths;
+
+/// A client of the API.
+pub type Client = MachinesClient<Channel>;
+
+/// How long a server may take to answer its door.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Where the API is.
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    Unix(PathBuf),
+    Tls(Uri),
+    /// Plain text never leaves the machine.
+    Loopback(Uri),
+}
+
+/// Connects to the API.
+pub async fn connect(global: &Global) -> Result<Client> {
+    let channel = match &global.server {
+        Some(url) => match Address::parse(url)? {
+            Address::Unix(path) => unix(&path).await,
+            Address::Tls(uri) => dial(Endpoint::from(uri).tls_config(tls(global)?)?, url).await,
+            Address::Loopback(uri) => dial(Endpoint::from(uri), url).await,
+        },
+        None => unix(&paths::socket()?).await,
+    };
+    Ok(MachinesClient::new(channel?)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE))
+}
+
+impl Address {
+    fn parse(url: &str) -> Result<Self> {
+        if let Some(path) = url.strip_prefix("unix://") {
+            if !path.starts_with('/') {
+                bail!("{url:?} is no address: a socket's path is absolute, as in unix:///run/rvm/rvm.sock");
+            }
+            return Ok(Self::Unix(path.into()));
+        }
+        let uri: Uri = url
+            .parse()
+            .map_err(|_| anyhow!("{url:?} is no address; use unix:///path or https://host:port"))?;
+        let host = uri.host().unwrap_or_default();
+        let loopback = host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse()
+                .is_ok_and(|host: std::net::IpAddr| host.is_loopback());
+        match uri.scheme_str() {
+            Some("https") => Ok(Self::Tls(uri)),
+            Some("http") if loopback => Ok(Self::Loopback(uri)),
+            Some("http") => bail!("{url:?} would send everything in plain text; use https://"),
+            _ => bail!("{url:?} is no address; use unix:///path or https://host:port"),
+        }
+    }
+}
+
+/// The certificates of both ends. The server's CA must be named: a machine's console is not trusted to whoever some
+/// public CA vouches for.
+fn tls(global: &Global) -> Result<ClientTlsConfig> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    let ca = global
+        .ca
+        .as_deref()
+        .context("https:// needs --ca (or RVM_CA): who signed the server's certificate")?;
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
+    if let (Some(certificate), Some(key)) = (&global.cert, &global.key) {
+        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+    }
+    Ok(tls)
+}
+
+async fn unix(path: &Path) -> Result<Channel> {
+    // Asked plainly first, since the reason is lost in what tonic says of it.
+    match UnixStream::connect(path) {
+        Ok(_) => {}
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            bail!(
+                "nothing listens on {}; start `rvm-handler --local`, or name a server with --server or RVM_SERVER",
+                path.display()
+            )
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot open {}", path.display())),
+    }
+    let url = format!("unix://{}", path.display());
+    dial(Endpoint::try_from(url.clone())?, &url).await
+}
+
+async fn dial(endpoint: Endpoint, url: &str) -> Result<Channel> {
+    endpoint
+        .connect_timeout(CONNECT)
+        .connect()
+        .await
+        .with_context(|| format!("cannot reach {url}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_a_server_and_this_machine_are_addresses() {
+        assert_eq!(
+            Address::parse("unix:///run/rvm.sock").unwrap(),
+            Address::Unix("/run/rvm.sock".into())
+        );
+        assert!(matches!(
+            Address::parse("https://vm.example:443").unwrap(),
+            Address::Tls(_)
+        ));
+        assert!(matches!(
+            Address::parse("http://127.0.0.1:9").unwrap(),
+            Address::Loopback(_)
+        ));
+        assert!(matches!(
+            Address::parse("http://[::1]:9").unwrap(),
+            Address::Loopback(_)
+        ));
+        assert!(matches!(
+            Address::parse("http://localhost:9").unwrap(),
+            Address::Loopback(_)
+        ));
+    }
+
+    #[test]
+    fn plain_text_to_another_machine_is_refused() {
+        let error = Address::parse("http://localhost.example:80")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("plain text"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        let refused = ["", "unix://rvm.sock", "ftp://host", "host:443", "https://"];
+        assert!(refused.iter().all(|url| Address::parse(url).is_err()));
+    }
+}

@@ -1,0 +1,61 @@
+//! Where local mode keeps its socket and its kubeconfig.
+
+use std::env;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+/// The folder of what lives as long as the machines run: `RVM_RUN`, `/run/rvm` for root, `$XDG_RUNTIME_DIR/rvm`.
+fn run() -> Result<PathBuf> {
+    if let Some(run) = variable("RVM_RUN") {
+        return Ok(run);
+    }
+    if is_root() {
+        return Ok("/run/rvm".into());
+    }
+    let runtime = variable("XDG_RUNTIME_DIR")
+        .context("neither RVM_RUN nor XDG_RUNTIME_DIR is set; name a server with --server")?;
+    Ok(runtime.join("rvm"))
+}
+
+/// The folder of what stays: `RVM_STATE`, `/var/lib/rvm` for root, `$XDG_STATE_HOME/rvm` or `~/.local/state/rvm`.
+fn state() -> Result<PathBuf> {
+    if let Some(state) = variable("RVM_STATE") {
+        return Ok(state);
+    }
+    if is_root() {
+        return Ok("/var/lib/rvm".into());
+    }
+    if let Some(state) = variable("XDG_STATE_HOME") {
+        return Ok(state.join("rvm"));
+    }
+    let home = variable("HOME").context("neither XDG_STATE_HOME nor HOME is set")?;
+    Ok(home.join(".local/state/rvm"))
+}
+
+/// The socket of this machine's `rvm-handler --local`.
+pub fn socket() -> Result<PathBuf> {
+    Ok(run()?.join("rvm.sock"))
+}
+
+/// The kubeconfig that `rvm-handler --local` has written.
+pub fn kubeconfig() -> Result<PathBuf> {
+    let path = state()?.join("kubeconfig");
+    if !path.is_file() {
+        bail!(
+            "{} is not there; `rvm-handler --local` writes it when it starts",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

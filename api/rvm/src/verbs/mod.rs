@@ -1,0 +1,128 @@
+//! What `rvm` does, one file per verb, and what they share: names, manifests, waiting.
+
+mod apply;
+mod console;
+mod delete;
+mod get;
+mod stop;
+mod version;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::{Context, Result, bail};
+use rvm_proto::v1::WatchRequest;
+use rvm_proto::v1::watch_response::Change;
+use rvm_types::{VirtualMachineInstance, manifest};
+use serde_json::Value;
+use tonic::Streaming;
+
+use crate::args::{Cli, Verb};
+use crate::connect::{Client, connect};
+use crate::paths;
+use crate::screen::say;
+
+/// What the cluster calls a machine, before its name.
+const KIND: &str = "virtualmachineinstance.kubevirt.io";
+
+/// Does what was asked for.
+pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
+    let Cli { global, verb } = cli;
+    let namespace = global.namespace.clone().unwrap_or_default();
+    match verb {
+        Verb::Apply(args) => apply::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Get(args) => get::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Console(args) => console::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Stop(args) => stop::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Delete(args) => delete::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Version(args) => version::run(&global, &args).await,
+        Verb::Kubeconfig => Ok(say(&paths::kubeconfig()?.display().to_string())?),
+        Verb::Completion { shell } => {
+            clap_complete::generate(shell, &mut command, "rvm", &mut io::stdout());
+            Ok(())
+        }
+    }
+}
+
+/// A machine's name, without the kind that may stand before it.
+fn bare_name(name: &str) -> Result<&str> {
+    match name.split_once('/') {
+        None => Ok(name),
+        Some((kind, name)) if is_kind(kind) => Ok(name),
+        Some((kind, _)) => bail!("{kind:?} is not a kind of machine; use vmi"),
+    }
+}
+
+fn is_kind(word: &str) -> bool {
+    let word = word.strip_suffix(".kubevirt.io").unwrap_or(word);
+    ["vmi", "vmis", "virtualmachineinstance", "virtualmachineinstances"].contains(&word)
+}
+
+/// The objects of these files, in their order.
+fn read_manifests(files: &[PathBuf]) -> Result<Vec<Value>> {
+    let mut objects = Vec::new();
+    for file in files {
+        let name = if file == Path::new("-") {
+            "standard input".to_owned()
+        } else {
+            file.display().to_string()
+        };
+        let bytes = read(file).with_context(|| format!("cannot read {name}"))?;
+        let found = manifest::parse(&bytes).with_context(|| name.clone())?;
+        if found.is_empty() {
+            bail!("{name} holds no object");
+        }
+        objects.extend(found);
+    }
+    Ok(objects)
+}
+
+/// A file, or standard input; no more of either than a manifest may have, and one byte to see that it has more.
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let source: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        Box::new(fs::File::open(file)?)
+    };
+    let mut bytes = Vec::new();
+    source
+        .take(manifest::MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A text field of an object's metadata.
+fn metadata<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+fn parse(object: &[u8]) -> Result<VirtualMachineInstance> {
+    serde_json::from_slice(object).context("the server sent an object that cannot be understood")
+}
+
+/// The changes of one machine, beginning with what it is now.
+struct Changes(Streaming<rvm_proto::v1::WatchResponse>);
+
+impl Changes {
+    async fn of(client: &mut Client, namespace: &str, name: &str) -> Result<Self> {
+        let request = WatchRequest {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        Ok(Self(client.watch(request).await?.into_inner()))
+    }
+
+    /// The machine after its next change; none when it is gone.
+    async fn next(&mut self) -> Result<Option<VirtualMachineInstance>> {
+        let response = self
+            .0
+            .message()
+            .await?
+            .context("the server has closed the watch")?;
+        match response.change() {
+            Change::Deleted => Ok(None),
+            Change::Applied | Change::Unspecified => parse(&response.object).map(Some),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The real program, as a user types it: its words, its verbs against a server, its console on a terminal.
+
+mod console;
+mod lab;
+mod verbs;
+mod words;
