@@ -113,7 +113,7 @@ impl LocalApi {
         })
     }
 
-    /// A client that speaks to this API in process.
+    /// A client that speaks to this API in process. Has to be called within a tokio runtime.
     pub fn client(&self) -> kube::Client {
         kube::Client::new(self.router.clone(), DEFAULT_NAMESPACE)
     }

@@ -71,5 +71,3 @@ pub const WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// How long an event is kept after it was last written, as in Kubernetes.
 pub const EVENT_KEPT: Duration = Duration::from_secs(60 * 60);
-/// How often, at most, old events are looked for.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(60);

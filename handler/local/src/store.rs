@@ -354,3 +354,6 @@ fn load(database: &Database) -> Result<State, StoreError> {
     }
     Ok(state)
 }
+
+#[cfg(test)]
+mod tests;

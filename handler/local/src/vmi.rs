@@ -18,16 +18,16 @@ pub fn virtual_machine_instances() -> Result<Resource, ResourceError> {
 struct VmiRules;
 
 impl Admission for VmiRules {
-    /// Only at creation, as in KubeVirt: afterwards nobody wants fields to appear.
-    fn default(&self, object: &mut Value, before: Option<&Value>) {
+    /// What the author wrote stays as it was written, lists above all: `kubectl apply` compares them whole, and would find the
+    /// same manifest changed each time if their items gained fields here. The handler fills in the rest for itself.
+    fn default(&self, object: &mut Value, _before: Option<&Value>) {
         // What cannot be read is left as it is; the schema or `validate` says why.
-        if before.is_none()
-            && let Ok(mut vmi) = VirtualMachineInstance::deserialize(&*object)
-        {
-            admission::default(&mut vmi);
-            if let Ok(value) = serde_json::to_value(&vmi) {
-                *object = value;
-            }
+        let Ok(mut vmi) = VirtualMachineInstance::deserialize(&*object) else {
+            return;
+        };
+        admission::default(&mut vmi);
+        if let Ok(defaulted) = serde_json::to_value(&vmi) {
+            fill(object, defaulted);
         }
     }
 
@@ -47,6 +47,19 @@ impl Admission for VmiRules {
     }
 }
 
+/// Takes over what is new in `defaulted`, except into lists that are there.
+fn fill(object: &mut Value, defaulted: Value) {
+    match (object, defaulted) {
+        (Value::Object(fields), Value::Object(defaults)) => {
+            for (name, value) in defaults {
+                fill(fields.entry(name).or_insert(Value::Null), value);
+            }
+        }
+        (Value::Array(_), Value::Array(_)) => {}
+        (object, defaulted) => *object = defaulted,
+    }
+}
+
 fn cause(cause: &admission::Cause) -> Cause {
     // The message names the field for those who read it alone; in a Status the field stands before it anyway.
     let message = cause
@@ -54,4 +67,27 @@ fn cause(cause: &admission::Cause) -> Cause {
         .strip_prefix(&cause.field)
         .map_or(cause.message.as_str(), str::trim_start);
     Cause::new(cause.reason.as_str(), cause.field.clone(), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn defaults_leave_written_lists_as_they_are() {
+        let volumes = json!([{"name": "root", "containerDisk": {"image": "example/disk:1"}}]);
+        let mut vmi = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "a"},
+            "spec": {"domain": {"devices": {}, "memory": {"guest": "256Mi"}}, "networks": [], "volumes": volumes},
+        });
+        VmiRules.default(&mut vmi, None);
+        assert_eq!(vmi["spec"]["volumes"], volumes);
+        assert_eq!(vmi["spec"]["networks"], json!([]));
+        assert_eq!(vmi["spec"]["architecture"], "riscv64");
+        assert_eq!(vmi["spec"]["domain"]["devices"]["disks"][0]["name"], "root");
+        let once = vmi.clone();
+        VmiRules.default(&mut vmi, None);
+        assert_eq!(vmi, once);
+    }
 }

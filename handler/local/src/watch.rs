@@ -265,3 +265,6 @@ fn line(what: &str, object: &Value, piece: &mut String) {
     // Written by hand, since `json!` would copy the object.
     piece.push_str(&format!("{{\"type\":\"{what}\",\"object\":{object}}}\n"));
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,14 @@
 //! create, update, patch.
 
+use std::time::Instant;
+
 use axum::body::Bytes;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
 
 use super::read::single;
 use super::resources::Call;
+use crate::batch::Batch;
 use crate::patch::Patch;
 use crate::status::Answer;
 use crate::sweep::sweep;
@@ -16,8 +19,8 @@ pub(super) async fn create(call: Call, body: Bytes) -> Answer<Response> {
     let form = call.params.form(&call.headers)?;
     let object = call.json(&body)?;
     let place = call.place.clone();
-    let decide = move |batch: &mut crate::batch::Batch<'_>| {
-        sweep(batch, &place.resource);
+    let decide = move |batch: &mut Batch<'_>| {
+        sweep(batch, &place.resource, Instant::now());
         place.create(batch, object, unknown)
     };
     let written = call.api.store.write(dry, decide).await?;
@@ -33,8 +36,7 @@ pub(super) async fn replace(call: Call, name: String, body: Bytes) -> Answer<Res
     let object = call.json(&body)?;
     let place = call.place.clone();
     let blind = place.resource.blind_update;
-    let decide =
-        move |batch: &mut crate::batch::Batch<'_>| place.update(batch, &name, unknown, blind, |_| Ok(object));
+    let decide = move |batch: &mut Batch<'_>| place.update(batch, &name, unknown, blind, |_| Ok(object));
     let written = call.api.store.write(dry, decide).await?;
     Ok(answered(
         &written,
@@ -48,9 +50,8 @@ pub(super) async fn patch(call: Call, name: String, body: Bytes) -> Answer<Respo
     let patch = Patch::read(call.media(), &body)?;
     let place = call.place.clone();
     // The patch is applied to what is stored at that moment: without a resourceVersion in it, it cannot conflict.
-    let decide = move |batch: &mut crate::batch::Batch<'_>| {
-        place.update(batch, &name, unknown, true, |object| patch.apply(object))
-    };
+    let decide =
+        move |batch: &mut Batch<'_>| place.update(batch, &name, unknown, true, |object| patch.apply(object));
     let written = call.api.store.write(dry, decide).await?;
     Ok(answered(
         &written,
