@@ -34,7 +34,7 @@ pub const POLL: Duration = Duration::from_millis(50);
 pub const SETTLE: Duration = Duration::from_secs(1);
 
 /// Who decides.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Me {
     /// This node.
     pub node: String,
@@ -168,7 +168,9 @@ fn start(seen: &Seen) -> Vec<Step> {
     match &seen.machine {
         Machine::Prepared if seen.stop_requested => over(Over::well("It was stopped before it started.")),
         Machine::Prepared => vec![Step::Start],
-        Machine::Launching | Machine::Silent => vec![Step::Wait(POLL)],
+        Machine::Launching => vec![Step::Wait(POLL)],
+        Machine::Silent | Machine::Alive(_) if seen.stop_requested => vec![Step::Stop],
+        Machine::Silent => vec![Step::Wait(POLL)],
         Machine::Alive(info) if info.state == State::Running => report_running(info),
         Machine::Alive(_) => vec![Step::Wait(POLL)],
         Machine::Absent | Machine::Ended(_) | Machine::Lost => over(ended(seen)),
@@ -177,6 +179,7 @@ fn start(seen: &Seen) -> Vec<Step> {
 
 fn keep(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     match &seen.machine {
+        Machine::Silent | Machine::Alive(_) if seen.stop_requested => vec![Step::Stop],
         Machine::Alive(info) => if_it_changes(Report::Running(info.clone()), vmi, me, now),
         Machine::Launching | Machine::Silent => vec![Step::Wait(SETTLE)],
         Machine::Absent | Machine::Prepared | Machine::Ended(_) | Machine::Lost => over(ended(seen)),

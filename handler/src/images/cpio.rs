@@ -119,10 +119,10 @@ impl<W: Write> Writer<W> {
             Kind::Directory(_) => entry.mode |= S_IFDIR,
             Kind::Fifo => entry.mode |= S_IFIFO,
             Kind::Character(major, minor) => {
-                (entry.mode, entry.device) = (entry.mode | S_IFCHR, (*major, *minor))
+                (entry.mode, entry.device) = (entry.mode | S_IFCHR, (*major, *minor));
             }
             Kind::Block(major, minor) => {
-                (entry.mode, entry.device) = (entry.mode | S_IFBLK, (*major, *minor))
+                (entry.mode, entry.device) = (entry.mode | S_IFBLK, (*major, *minor));
             }
             Kind::Symlink(target) => {
                 entry.mode |= S_IFLNK;

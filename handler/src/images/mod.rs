@@ -18,12 +18,13 @@ pub mod tree;
 use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
+use layout::{Image, Layout};
 pub use mirror::{Mirror, Mirrors};
-use root_cpio::RootError;
+use root_cpio::{Root, RootError};
 
 /// Changes when the archive made from the same image and init would differ.
 const FORMAT: &str = "v1";
@@ -34,13 +35,13 @@ const UNFINISHED: &str = ".new-";
 /// Linux finds the second archive at a multiple of 4; whole blocks are tidier.
 const ALIGNMENT: u64 = 512;
 
-/// The artefacts of a guest that boots from an image.
+/// The files that a guest boots.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RootBoot {
+pub struct BootFiles {
     /// The kernel.
     pub kernel: PathBuf,
-    /// Our init and the image's files.
-    pub initrd: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: Option<PathBuf>,
 }
 
 /// The image cannot be booted from.
@@ -99,41 +100,114 @@ impl Images {
         })
     }
 
-    /// Makes an image bootable, or finds what was made before.
+    /// An image as root file system: our kernel, and our init followed by the image's files.
     ///
     /// # Errors
     /// Any [`ImageError`].
-    pub fn root_boot(&self, image: &str) -> Result<RootBoot, ImageError> {
+    pub fn root_boot(&self, image: &str) -> Result<BootFiles, ImageError> {
+        let source = self.find(image)?;
+        let guests = self.guests.as_deref().ok_or(ImageError::NoGuests)?;
+        let (kernel, init) = (guests.join("Image"), guests.join("init.cpio"));
+        let no_guest = |path: &PathBuf, error| ImageError::Guest(path.clone(), error);
+        fs::metadata(&kernel).map_err(|error| no_guest(&kernel, error))?;
+        let init_digest = digest_of(&init).map_err(|error| no_guest(&init, error))?;
+        let name = format!("{}-{init_digest}-{FORMAT}.cpio", source.found.digest);
+        let initrd = self.made(&name, |out| {
+            copy_aligned(&init, out).map_err(|error| no_guest(&init, error))?;
+            source
+                .unpack(&self.cache)?
+                .write(out)
+                .map_err(|error| source.bad(error))
+        })?;
+        Ok(BootFiles {
+            kernel,
+            initrd: Some(initrd),
+        })
+    }
+
+    /// A kernel and maybe an initial RAM disk that are files of an image.
+    ///
+    /// # Errors
+    /// Any [`ImageError`].
+    pub fn kernel_boot(
+        &self,
+        image: &str,
+        kernel: &str,
+        initrd: Option<&str>,
+    ) -> Result<BootFiles, ImageError> {
+        let source = self.find(image)?;
+        let file = |path: &str| {
+            let mut sha = Sha256::new();
+            sha.update(path);
+            let name = format!("{}-{}-{FORMAT}.file", source.found.digest, layout::hex(sha));
+            let write = |out: &mut File| {
+                source
+                    .unpack(&self.cache)?
+                    .write_file(path, out)
+                    .map_err(|error| source.bad(error))
+            };
+            self.made(&name, write)
+        };
+        Ok(BootFiles {
+            kernel: file(kernel)?,
+            initrd: initrd.map(file).transpose()?,
+        })
+    }
+
+    fn find<'a>(&'a self, image: &'a str) -> Result<Source<'a>, ImageError> {
         let layout = self
             .mirrors
             .find(image)
             .ok_or_else(|| ImageError::NoMirror(image.to_owned()))?;
-        let guests = self.guests.as_deref().ok_or(ImageError::NoGuests)?;
-        let (kernel, init) = (guests.join("Image"), guests.join("init.cpio"));
-        fs::metadata(&kernel).map_err(|error| ImageError::Guest(kernel.clone(), error))?;
-        let bad_image = |error: RootError| ImageError::Root(image.to_owned(), error);
-        let found = layout.resolve().map_err(|error| bad_image(error.into()))?;
-        let init_digest = digest_of(&init).map_err(|error| ImageError::Guest(init.clone(), error))?;
-        let initrd = self
-            .cache
-            .join(format!("{}-{init_digest}-{FORMAT}.cpio", found.digest));
+        let found = layout
+            .resolve()
+            .map_err(|error| ImageError::Root(image.to_owned(), error.into()))?;
+        Ok(Source {
+            name: image,
+            layout,
+            found,
+        })
+    }
+
+    /// A file of the cache, made if it is not there.
+    fn made(
+        &self,
+        name: &str,
+        write: impl FnOnce(&mut File) -> Result<(), ImageError>,
+    ) -> Result<PathBuf, ImageError> {
+        let path = self.cache.join(name);
+        let no_cache = |error| ImageError::Cache(self.cache.clone(), error);
         // Poisoned by a panic elsewhere: there is no state behind this lock that could be half done.
-        let _one_at_a_time = self
-            .building
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !initrd.exists() {
-            let no_cache = |error| ImageError::Cache(self.cache.clone(), error);
-            let mut fresh = tempfile::Builder::new()
+        let _one_at_a_time = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        if !path.exists() {
+            let fresh = tempfile::Builder::new()
                 .prefix(UNFINISHED)
-                .tempfile_in(&self.cache)
-                .map_err(no_cache)?;
-            copy_aligned(&init, fresh.as_file_mut()).map_err(|error| ImageError::Guest(init, error))?;
-            root_cpio::write(layout, &found, &self.cache, fresh.as_file_mut()).map_err(bad_image)?;
+                .tempfile_in(&self.cache);
+            let mut fresh = fresh.map_err(no_cache)?;
+            write(fresh.as_file_mut())?;
             fresh.as_file().sync_all().map_err(no_cache)?;
-            fresh.persist(&initrd).map_err(|failed| no_cache(failed.error))?;
+            fresh.persist(&path).map_err(|failed| no_cache(failed.error))?;
         }
-        Ok(RootBoot { kernel, initrd })
+        Ok(path)
+    }
+}
+
+/// An image that was found.
+struct Source<'a> {
+    name: &'a str,
+    layout: &'a Layout,
+    found: Image,
+}
+
+// === impl Source ===
+
+impl Source<'_> {
+    fn unpack(&self, scratch: &Path) -> Result<Root, ImageError> {
+        Root::unpack(self.layout, &self.found, scratch).map_err(|error| self.bad(error))
+    }
+
+    fn bad(&self, error: RootError) -> ImageError {
+        ImageError::Root(self.name.to_owned(), error)
     }
 }
 

@@ -1,4 +1,5 @@
-//! An image's layers, applied in order, as one archive that Linux unpacks into the root of its RAM disk.
+//! An image's layers, applied in order: as one archive that Linux unpacks into the root of its RAM disk, or as the
+//! single files in them.
 //!
 //! ```text
 //!   layer 0 (tar, tar+gzip) ──unpack, check──► unnamed file ─┐ apply
@@ -11,13 +12,13 @@
 //! `newc` has no place for them.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::cpio::{self, CpioError};
 use super::layer::{self, LayerError};
 use super::layout::{Image, Layout, LayoutError, MAX_UNPACKED};
-use super::tree::Tree;
+use super::tree::{Name, Tree, TreeError};
 
 /// The image does not become a root file system.
 #[derive(Debug, thiserror::Error)]
@@ -31,28 +32,75 @@ pub enum RootError {
     /// What comes of it.
     #[error("the image cannot be made a root file system")]
     Cpio(#[from] CpioError),
+    /// A file that it should hold.
+    #[error("the image has no file '{0}'")]
+    NoFile(String),
+    /// A path that cannot be followed.
+    #[error("'{0}' cannot be found in the image")]
+    Path(String, #[source] TreeError),
     /// No room to work in.
     #[error("'{0}' has no room for the image's layers")]
     Scratch(PathBuf, #[source] io::Error),
 }
 
-/// Writes the image's root file system; its unpacked layers lie in unnamed files of `scratch` meanwhile.
-///
-/// # Errors
-/// Any [`RootError`]; what was written is then of no use.
-pub fn write(layout: &Layout, image: &Image, scratch: &Path, out: impl Write) -> Result<(), RootError> {
-    let mut tree = Tree::default();
-    let mut archives: Vec<File> = Vec::new();
-    let mut room = MAX_UNPACKED;
-    for (number, blob) in image.layers.iter().enumerate() {
-        let no_room = |error| RootError::Scratch(scratch.to_owned(), error);
-        let mut archive = tempfile::tempfile_in(scratch).map_err(no_room)?;
-        room -= layout.unpack(blob, room, &mut archive)?;
-        io::Seek::rewind(&mut archive).map_err(no_room)?;
-        layer::apply(&mut tree, number, &archive).map_err(|error| RootError::Layer(number, error))?;
-        archives.push(archive);
+/// An image's file system: the tree, and the unpacked layers that hold its bytes.
+#[derive(Debug)]
+pub struct Root {
+    tree: Tree,
+    layers: Vec<File>,
+}
+
+// === impl Root ===
+
+impl Root {
+    /// Unpacks an image into unnamed files of `scratch`, which are gone when this is.
+    ///
+    /// # Errors
+    /// Any [`RootError`].
+    pub fn unpack(layout: &Layout, image: &Image, scratch: &Path) -> Result<Self, RootError> {
+        let mut tree = Tree::default();
+        let mut layers: Vec<File> = Vec::new();
+        let mut room = MAX_UNPACKED;
+        for (number, blob) in image.layers.iter().enumerate() {
+            let no_room = |error| RootError::Scratch(scratch.to_owned(), error);
+            let mut archive = tempfile::tempfile_in(scratch).map_err(no_room)?;
+            room -= layout.unpack(blob, room, &mut archive)?;
+            archive.rewind().map_err(no_room)?;
+            layer::apply(&mut tree, number, &archive).map_err(|error| RootError::Layer(number, error))?;
+            layers.push(archive);
+        }
+        Ok(Self { tree, layers })
     }
-    Ok(cpio::write(&tree, &mut archives, out)?)
+
+    /// Writes it as an archive.
+    ///
+    /// # Errors
+    /// Any [`RootError`]; what was written is then of no use.
+    pub fn write(&mut self, out: impl Write) -> Result<(), RootError> {
+        Ok(cpio::write(&self.tree, &mut self.layers, out)?)
+    }
+
+    /// Writes one of its files.
+    ///
+    /// # Errors
+    /// Any [`RootError`]; what was written is then of no use.
+    pub fn write_file(&mut self, path: &str, mut out: impl Write) -> Result<(), RootError> {
+        let names: Vec<Name> = path.split('/').map(|name| name.as_bytes().to_vec()).collect();
+        let found = self
+            .tree
+            .file(&names)
+            .map_err(|error| RootError::Path(path.to_owned(), error))?;
+        let found = found.and_then(|content| Some((content, self.layers.get_mut(content.layer)?)));
+        let (content, layer) = found.ok_or_else(|| RootError::NoFile(path.to_owned()))?;
+        let mut copy = || {
+            layer.seek(SeekFrom::Start(content.offset))?;
+            io::copy(&mut layer.take(content.size.into()), &mut out)
+        };
+        match copy().map_err(CpioError::Io)? {
+            copied if copied == u64::from(content.size) => Ok(()),
+            _ => Err(CpioError::Io(io::ErrorKind::UnexpectedEof.into()).into()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -197,6 +197,31 @@ impl Tree {
         Ok(parent.and_then(|parent| self.child(parent, name)))
     }
 
+    /// The bytes of the file at a path, symbolic links followed.
+    ///
+    /// # Errors
+    /// [`TreeError::TooManyLinks`] and its like.
+    pub fn file(&mut self, path: &[Name]) -> Result<Option<Content>, TreeError> {
+        let mut path = path.to_vec();
+        for _ in 0..MAX_LINKS {
+            let Some(found) = self.find(&path)? else {
+                return Ok(None);
+            };
+            match &self.node(found).kind {
+                Kind::File(content) => return Ok(Some(*content)),
+                Kind::Symlink(target) => {
+                    path.pop();
+                    if target.first() == Some(&b'/') {
+                        path.clear();
+                    }
+                    path.extend(target.split(|&byte| byte == b'/').map(<[u8]>::to_vec));
+                }
+                _ => return Ok(None),
+            }
+        }
+        Err(TreeError::TooManyLinks)
+    }
+
     fn put_root(&mut self, node: Node) -> Result<(), TreeError> {
         if !matches!(node.kind, Kind::Directory(_)) {
             return Err(TreeError::Root);

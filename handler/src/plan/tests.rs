@@ -1,1 +1,297 @@
+//! What is promised of plans: one row for each state that a VMI and its machine can be in together.
 
+use super::*;
+use crate::sample::{deleted, id, info, vmi_in, vmi_with};
+use rvmm_control::{EndReason, Ending};
+use serde_json::json;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap()
+}
+
+fn me() -> Me {
+    Me {
+        node: "a".into(),
+        stale_after: Duration::from_secs(300),
+        ..Me::default()
+    }
+}
+
+fn seen(machine: Machine) -> Seen {
+    Seen {
+        machine,
+        stop_requested: false,
+        owner_heartbeat: None,
+        retry_at: None,
+    }
+}
+
+fn asked(machine: Machine) -> Seen {
+    Seen {
+        stop_requested: true,
+        ..seen(machine)
+    }
+}
+
+fn ended(reason: EndReason) -> Machine {
+    Machine::Ended(Ending {
+        reason,
+        message: "told".into(),
+    })
+}
+
+fn alive() -> Machine {
+    Machine::Alive(info(State::Running))
+}
+
+fn planned(vmi: &VirtualMachineInstance, seen: &Seen) -> Vec<Step> {
+    plan(&id(), vmi, seen, &me(), now())
+}
+
+fn running() -> Vec<Step> {
+    vec![Step::Report(Report::Running(info(State::Running)))]
+}
+
+fn failed(reason: &'static str, steps: &[Step]) -> bool {
+    matches!(steps, [Step::Report(Report::Over(over))] if over.reason == Some(reason) && !over.well)
+}
+
+fn went_well(steps: &[Step]) -> bool {
+    matches!(steps, [Step::Report(Report::Over(over))] if over.well)
+}
+
+#[test]
+fn a_new_vmi_is_accepted_then_claimed() {
+    let absent = seen(Machine::Absent);
+    assert_eq!(
+        planned(&vmi_with(json!({})), &absent),
+        [Step::Report(Report::Accepted)]
+    );
+    assert_eq!(
+        planned(&vmi_with(json!({"phase": "Pending"})), &absent),
+        [Step::Claim]
+    );
+}
+
+#[test]
+fn a_vmi_for_other_nodes_is_left_to_them() {
+    let mut vmi = vmi_with(json!({"phase": "Pending"}));
+    vmi.spec.node_selector = [("disk".to_owned(), "ssd".to_owned())].into();
+    assert_eq!(planned(&vmi, &seen(Machine::Absent)), []);
+    let ssd = Me {
+        labels: [("disk".to_owned(), "ssd".to_owned())].into(),
+        ..me()
+    };
+    assert_eq!(
+        plan(&id(), &vmi, &seen(Machine::Absent), &ssd, now()),
+        [Step::Claim]
+    );
+}
+
+#[test]
+fn a_cordoned_node_takes_nothing() {
+    let cordoned = Me {
+        cordoned: true,
+        ..me()
+    };
+    let vmi = vmi_with(json!({"phase": "Pending"}));
+    assert_eq!(plan(&id(), &vmi, &seen(Machine::Absent), &cordoned, now()), []);
+}
+
+#[test]
+fn a_vmi_that_cannot_run_is_refused_once_and_stays_pending() {
+    let mut vmi = vmi_with(json!({"phase": "Pending"}));
+    vmi.spec.architecture = Some("amd64".to_owned());
+    let steps = planned(&vmi, &seen(Machine::Absent));
+    let [Step::Report(Report::Refused(causes))] = &steps[..] else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(causes[0].field, "spec.architecture");
+    let mut object = json!(vmi);
+    json_patch::merge(&mut object, &write(&steps[0], &vmi, &me(), now()).unwrap().0);
+    let refused: VirtualMachineInstance = serde_json::from_value(object).unwrap();
+    assert_eq!(planned(&refused, &seen(Machine::Absent)), []);
+}
+
+#[test]
+fn what_is_claimed_is_prepared_before_it_is_handed_over() {
+    let steps = [Step::Prepare, Step::HandOver];
+    assert_eq!(planned(&vmi_in("Scheduling"), &seen(Machine::Absent)), steps);
+    assert_eq!(planned(&vmi_in("Scheduling"), &seen(Machine::Prepared)), steps);
+}
+
+#[test]
+fn what_could_not_be_prepared_waits_for_its_time() {
+    let mut waiting = seen(Machine::Absent);
+    waiting.retry_at = Some(now() + Duration::from_secs(20));
+    assert_eq!(
+        planned(&vmi_in("Scheduling"), &waiting),
+        [Step::Wait(Duration::from_secs(20))]
+    );
+    waiting.retry_at = Some(now() - Duration::from_secs(1));
+    assert_eq!(
+        planned(&vmi_in("Scheduling"), &waiting),
+        [Step::Prepare, Step::HandOver]
+    );
+}
+
+#[test]
+fn what_was_handed_over_and_never_started_is_started() {
+    assert_eq!(
+        planned(&vmi_in("Scheduled"), &seen(Machine::Prepared)),
+        [Step::Start]
+    );
+}
+
+#[test]
+fn what_was_started_is_never_started_again() {
+    let vmi = vmi_in("Scheduled");
+    assert_eq!(planned(&vmi, &seen(Machine::Launching)), [Step::Wait(POLL)]);
+    assert_eq!(planned(&vmi, &seen(Machine::Silent)), [Step::Wait(POLL)]);
+    assert_eq!(
+        planned(&vmi, &seen(Machine::Alive(info(State::Starting)))),
+        [Step::Wait(POLL)]
+    );
+    assert!(failed("Crashed", &planned(&vmi, &seen(Machine::Lost))));
+    assert!(failed("RunDirectoryLost", &planned(&vmi, &seen(Machine::Absent))));
+    assert!(failed(
+        "MachineFailed",
+        &planned(&vmi, &seen(ended(EndReason::Failed)))
+    ));
+}
+
+#[test]
+fn a_machine_whose_guest_runs_makes_the_vmi_run() {
+    assert_eq!(planned(&vmi_in("Scheduled"), &seen(alive())), running());
+}
+
+#[test]
+fn a_reset_leaves_the_vmi_running() {
+    let mut vmi = vmi_in("Running");
+    let mut object = json!(vmi);
+    json_patch::merge(&mut object, &write(&running()[0], &vmi, &me(), now()).unwrap().0);
+    vmi = serde_json::from_value(object).unwrap();
+    assert_eq!(planned(&vmi, &seen(Machine::Alive(info(State::Starting)))), []);
+}
+
+#[test]
+fn an_adopted_machine_only_has_its_status_made_true() {
+    assert_eq!(planned(&vmi_in("Running"), &seen(alive())), running());
+}
+
+#[test]
+fn a_running_vmi_ends_as_its_machine_did() {
+    let vmi = vmi_in("Running");
+    assert!(went_well(&planned(&vmi, &seen(ended(EndReason::Poweroff)))));
+    assert!(went_well(&planned(&vmi, &asked(ended(EndReason::Killed)))));
+    assert!(went_well(&planned(&vmi, &asked(Machine::Lost))));
+    assert!(failed("Killed", &planned(&vmi, &seen(ended(EndReason::Killed)))));
+    assert!(failed("Crashed", &planned(&vmi, &seen(Machine::Lost))));
+    assert!(failed("RunDirectoryLost", &planned(&vmi, &seen(Machine::Absent))));
+}
+
+#[test]
+fn a_stop_that_was_asked_for_is_carried_out_whenever_it_is_seen() {
+    assert_eq!(planned(&vmi_in("Running"), &asked(alive())), [Step::Stop]);
+    assert_eq!(
+        planned(&vmi_in("Scheduled"), &asked(Machine::Silent)),
+        [Step::Stop]
+    );
+    assert!(went_well(&planned(
+        &vmi_in("Scheduled"),
+        &asked(Machine::Prepared)
+    )));
+}
+
+#[test]
+fn a_vmi_that_is_over_has_no_machine() {
+    assert_eq!(planned(&vmi_in("Failed"), &seen(alive())), [Step::Stop]);
+    assert_eq!(
+        planned(&vmi_in("Succeeded"), &seen(ended(EndReason::Poweroff))),
+        []
+    );
+}
+
+#[test]
+fn a_view_of_the_past_changes_nothing() {
+    assert_eq!(
+        planned(&vmi_in("Scheduling"), &seen(alive())),
+        [Step::Wait(SETTLE)]
+    );
+    assert_eq!(
+        planned(&vmi_in("Scheduling"), &seen(ended(EndReason::Poweroff))),
+        [Step::Wait(SETTLE)]
+    );
+}
+
+#[test]
+fn a_deleted_vmi_is_ended_told_cleared_away_and_released() {
+    let vmi = deleted(vmi_in("Running"));
+    let deletion = Step::Announce(Happening::normal("Deleted", "Signaled Deletion"));
+    assert_eq!(planned(&vmi, &seen(alive())), [deletion, Step::Stop]);
+    assert_eq!(planned(&vmi, &asked(alive())), [Step::Stop]);
+    assert_eq!(planned(&vmi, &asked(Machine::Launching)), [Step::Wait(POLL)]);
+    assert!(went_well(&planned(&vmi, &asked(ended(EndReason::Killed)))));
+    let over = deleted(vmi_in("Succeeded"));
+    assert_eq!(
+        planned(&over, &asked(ended(EndReason::Killed))),
+        [Step::RemoveRunDir, Step::Release]
+    );
+}
+
+#[test]
+fn a_vmi_deleted_before_its_start_is_only_cleared_away() {
+    let clear = [Step::RemoveRunDir, Step::Release];
+    assert_eq!(
+        planned(&deleted(vmi_in("Scheduling")), &seen(Machine::Prepared)),
+        clear
+    );
+    assert!(went_well(&planned(
+        &deleted(vmi_in("Scheduled")),
+        &seen(Machine::Prepared)
+    )));
+}
+
+#[test]
+fn a_vmi_deleted_before_any_claim_is_not_held_back() {
+    let mut vmi = deleted(vmi_with(json!({"phase": "Pending"})));
+    assert_eq!(planned(&vmi, &seen(Machine::Absent)), [Step::Release]);
+    vmi.metadata.finalizers = None;
+    assert_eq!(planned(&vmi, &seen(Machine::Absent)), []);
+}
+
+#[test]
+fn what_another_node_has_is_left_alone() {
+    let of_b = |phase: &str| vmi_with(json!({"phase": phase, "nodeName": "b"}));
+    assert_eq!(planned(&of_b("Scheduled"), &seen(Machine::Absent)), []);
+    assert_eq!(planned(&of_b("Running"), &seen(Machine::Absent)), []);
+    assert_eq!(planned(&deleted(of_b("Running")), &seen(Machine::Absent)), []);
+}
+
+#[test]
+fn what_is_left_here_of_another_nodes_vmi_goes() {
+    let of_b = vmi_with(json!({"phase": "Scheduling", "nodeName": "b"}));
+    assert_eq!(planned(&of_b, &seen(Machine::Prepared)), [Step::RemoveRunDir]);
+    assert_eq!(planned(&of_b, &seen(alive())), [Step::Stop]);
+}
+
+#[test]
+fn a_dead_nodes_claim_is_taken_over_and_a_living_ones_is_waited_for() {
+    let of_b = vmi_with(json!({"phase": "Scheduling", "nodeName": "b"}));
+    let beaten = |seconds| Seen {
+        owner_heartbeat: Some(now() - Duration::from_secs(seconds)),
+        ..seen(Machine::Absent)
+    };
+    assert_eq!(planned(&of_b, &beaten(300)), [Step::Claim]);
+    assert_eq!(
+        planned(&of_b, &beaten(100)),
+        [Step::Wait(Duration::from_secs(200))]
+    );
+    assert_eq!(planned(&deleted(of_b), &beaten(300)), [Step::Release]);
+}
+
+#[test]
+fn a_name_of_a_node_without_a_claim_binds_nobody() {
+    let wished = vmi_with(json!({"phase": "Pending", "nodeName": "a"}));
+    assert_eq!(planned(&wished, &seen(Machine::Absent)), [Step::Claim]);
+}

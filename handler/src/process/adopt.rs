@@ -81,7 +81,7 @@ impl Machines {
                 }
                 Ok(_) => tracing::debug!(path = %entry.path().display(), "not ours, left alone"),
                 Err(error) => {
-                    tracing::warn!(path = %entry.path().display(), %error, "cannot be read, left alone")
+                    tracing::warn!(path = %entry.path().display(), %error, "cannot be read, left alone");
                 }
             }
         }

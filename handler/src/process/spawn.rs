@@ -3,11 +3,12 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 
 use rvmm_control::{EndReason, Ending, Liveness, RunDir};
+use tokio::process::{Child, Command};
 
 use super::{Machines, log, stop_mark};
 use crate::status::bounded;
@@ -90,16 +91,15 @@ impl Machines {
 }
 
 /// A session of its own: no signal that is meant for us or our terminal reaches rvmm.
+#[expect(
+    unsafe_code,
+    reason = "std has no stable way to start a process in a session of its own"
+)]
 fn in_own_session(command: &mut Command) {
+    let enter = || rustix::process::setsid().map(drop).map_err(io::Error::from);
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; setsid(2) is one, and nothing is
     // allocated or locked.
-    #[expect(
-        unsafe_code,
-        reason = "std has no stable way to start a process in a session of its own"
-    )]
-    unsafe {
-        command.pre_exec(|| rustix::process::setsid().map(drop).map_err(io::Error::from));
-    }
+    unsafe { command.pre_exec(enter) };
 }
 
 fn epitaph(run: &RunDir, status: io::Result<ExitStatus>) -> String {

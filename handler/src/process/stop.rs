@@ -13,7 +13,7 @@ use super::{Machines, stop_mark};
 use crate::vm::VmId;
 
 /// How long rvmm may take to end once it was told to; it only has to leave its loop and close its files.
-const OBEY: Duration = Duration::from_secs(5);
+pub(super) const OBEY: Duration = Duration::from_secs(5);
 
 /// How long the kernel may take to end a process.
 const DIE: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub enum StopError {
 
 impl Machines {
     /// Notes that the end was asked for, and ends the machine. One that is not running is not a mistake.
-    /// Blocks, for [`OBEY`] and [`DIE`] at most.
+    /// Blocks, for ten seconds at most.
     ///
     /// # Errors
     /// Any [`StopError`].
@@ -48,7 +48,7 @@ impl Machines {
             Ok(()) if has_ended(&process, OBEY).map_err(StopError::Process)? => return Ok(()),
             Ok(()) => tracing::warn!(vm = %id, uid = id.uid, "rvmm does not end, it is killed"),
             Err(error) => {
-                tracing::warn!(vm = %id, uid = id.uid, %error, "rvmm does not answer, it is killed")
+                tracing::warn!(vm = %id, uid = id.uid, %error, "rvmm does not answer, it is killed");
             }
         }
         match pidfd_send_signal(&process, Signal::KILL) {
@@ -75,7 +75,8 @@ fn process_of(run: &RunDir) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-fn has_ended(process: &OwnedFd, within: Duration) -> io::Result<bool> {
+/// Waits until a process is gone; tells whether it is. Blocks.
+pub(super) fn has_ended(process: &OwnedFd, within: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + within;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -12,11 +12,11 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rvmm_control::frame::Lines;
 use rvmm_control::message::{Call, Line, VERSION};
 use rvmm_control::{Event, Request};
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use super::stop::{OBEY, has_ended};
 use crate::vm::VmId;
 
 /// The tasks that watch machines.
@@ -63,7 +63,7 @@ impl Watch {
         let mut stream = UnixStream::connect(control_socket).await?;
         let process = stream.peer_cred()?.pid().and_then(Pid::from_raw);
         let process = process.ok_or(io::ErrorKind::NotFound)?;
-        let process = AsyncFd::register(pidfd_open(process, PidfdFlags::empty())?)?;
+        let process = pidfd_open(process, PidfdFlags::empty())?;
         let call = Call {
             v: VERSION,
             id: 1,
@@ -91,7 +91,10 @@ impl Watch {
                 }
             }
         }
-        process.readable().await.map(drop)
+        // The end was told; the process needs a moment to be gone, which nobody should see as a silent machine.
+        tokio::task::spawn_blocking(move || has_ended(&process, OBEY))
+            .await?
+            .map(drop)
     }
 
     fn set(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {

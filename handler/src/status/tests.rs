@@ -1,1 +1,190 @@
+//! What is promised of a VMI's status: the right words, and patches that say only what changed.
 
+use super::*;
+use crate::sample::{self, vmi_in, vmi_with};
+use rvmm_control::State;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap()
+}
+
+fn patch(report: &Report, vmi: &VirtualMachineInstance) -> Option<Value> {
+    let mut edit = Edit::of(vmi);
+    report.apply(&mut edit, now());
+    edit.patch()
+}
+
+/// The object as an API server leaves it.
+fn applied(report: &Report, vmi: &VirtualMachineInstance) -> VirtualMachineInstance {
+    let mut object = json!(vmi);
+    json_patch::merge(&mut object, &patch(report, vmi).unwrap());
+    serde_json::from_value(object).unwrap()
+}
+
+fn condition<'a>(vmi: &'a VirtualMachineInstance, kind: &str) -> Option<&'a Condition> {
+    condition::find(&vmi.status.as_ref().unwrap().conditions, kind)
+}
+
+fn running() -> Report {
+    Report::Running(sample::info(State::Running))
+}
+
+#[test]
+fn a_patch_says_what_changed_and_on_which_state() {
+    let patch = patch(&Report::Accepted, &vmi_with(json!({"reason": "kept"}))).unwrap();
+    assert_eq!(
+        patch["metadata"],
+        json!({"uid": sample::UID, "resourceVersion": "7"})
+    );
+    assert_eq!(patch["status"]["phase"], "Pending");
+    assert_eq!(
+        patch["status"]["phaseTransitionTimestamps"][0]["phaseTransitionTimestamp"],
+        "2023-11-14T22:13:20Z"
+    );
+    assert_eq!(patch["status"].get("reason"), None);
+}
+
+#[test]
+fn saying_the_same_again_is_no_write() {
+    let vmi = applied(&running(), &vmi_in("Scheduled"));
+    assert_eq!(patch(&running(), &vmi), None);
+}
+
+#[test]
+fn a_running_guest_is_ready_and_synchronized() {
+    let failed = Report::NotPrepared {
+        reason: reasons::ERR_IMAGE_PULL,
+        message: "no".into(),
+    };
+    let vmi = applied(&running(), &applied(&failed, &vmi_in("Scheduled")));
+    assert_eq!(vmi.phase(), Some(&Phase::Running));
+    assert!(condition(&vmi, conditions::READY).unwrap().is_true());
+    assert_eq!(condition(&vmi, conditions::SYNCHRONIZED), None);
+    assert_eq!(condition(&vmi, conditions::SOFTWARE_EMULATION), None);
+    let status = vmi.status.unwrap();
+    assert_eq!(status.current_cpu_topology.unwrap().cores, Some(2));
+    assert_eq!(
+        status.memory.unwrap().guest_current.unwrap().bytes(),
+        Ok(128 << 20)
+    );
+}
+
+#[test]
+fn emulation_is_told_with_the_vmms_own_reason() {
+    let mut info = sample::info(State::Running);
+    info.accelerator = Accelerator::Tcg;
+    info.accelerator_reason = "/dev/kvm is not there".into();
+    let vmi = applied(&Report::Running(info), &vmi_in("Scheduled"));
+    let emulated = condition(&vmi, conditions::SOFTWARE_EMULATION).unwrap();
+    assert_eq!(emulated.reason.as_deref(), Some("CrossArchitectureEmulation"));
+    assert_eq!(emulated.message.as_deref(), Some("/dev/kvm is not there"));
+}
+
+#[test]
+fn every_phase_is_stamped_once_in_order() {
+    let over = Report::Over(Over::well("off"));
+    let vmi = applied(
+        &over,
+        &applied(&running(), &applied(&Report::Accepted, &vmi_with(json!({})))),
+    );
+    let stamps = vmi.status.unwrap().phase_transition_timestamps;
+    let phases: Vec<_> = stamps.into_iter().filter_map(|stamp| stamp.phase).collect();
+    assert_eq!(phases, [Phase::Pending, Phase::Running, Phase::Succeeded]);
+}
+
+#[test]
+fn the_end_is_judged_by_who_asked_for_it() {
+    let ending = |reason| Ending {
+        reason,
+        message: "m".into(),
+    };
+    assert!(Over::of(&ending(EndReason::Poweroff), false).well);
+    assert!(Over::of(&ending(EndReason::Killed), true).well);
+    assert_eq!(Over::of(&ending(EndReason::Killed), false).reason, Some("Killed"));
+    assert_eq!(
+        Over::of(&ending(EndReason::Failed), true).reason,
+        Some("MachineFailed")
+    );
+    assert_eq!(
+        Over::of(&ending(EndReason::Reset), false).reason,
+        Some("GuestReset")
+    );
+}
+
+#[test]
+fn a_failure_keeps_its_reason_and_its_cause() {
+    let vmi = applied(
+        &Report::Over(Over::badly("Crashed", "signal 9")),
+        &vmi_in("Running"),
+    );
+    assert_eq!(vmi.phase(), Some(&Phase::Failed));
+    assert_eq!(
+        condition(&vmi, conditions::READY).unwrap().message.as_deref(),
+        Some("signal 9")
+    );
+    assert_eq!(vmi.status.unwrap().reason.as_deref(), Some("Crashed"));
+}
+
+#[test]
+fn a_life_without_trouble_has_no_warnings() {
+    let events = [
+        Report::Accepted.events(&vmi_with(json!({}))),
+        running().events(&vmi_in("Scheduled")),
+        running().events(&vmi_in("Running")),
+        Report::Over(Over::well("off")).events(&vmi_in("Running")),
+    ]
+    .concat();
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event.warning, event.reason, event.message.as_str()))
+        .collect();
+    let expected = [
+        (false, "Started", "VirtualMachineInstance started."),
+        (false, "Stopped", "The VirtualMachineInstance was shut down."),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_crash_is_told_in_kubevirts_words_and_a_failed_start_in_its_own() {
+    let over = Report::Over(Over::badly("MachineFailed", "no kernel"));
+    let crashed = Happening::warning("Stopped", "The VirtualMachineInstance crashed.");
+    assert_eq!(over.events(&vmi_in("Running")), [crashed]);
+    assert_eq!(
+        over.events(&vmi_in("Scheduled")),
+        [Happening::warning("SyncFailed", "no kernel")]
+    );
+}
+
+#[test]
+fn a_refusal_leaves_the_phase_and_names_the_field() {
+    let cause = admission::Path::new("spec.architecture").not_supported("is \"amd64\"");
+    let vmi = applied(
+        &Report::Refused(vec![cause]),
+        &vmi_with(json!({"phase": "Pending"})),
+    );
+    assert_eq!(vmi.phase(), Some(&Phase::Pending));
+    let why = condition(&vmi, conditions::SYNCHRONIZED).unwrap();
+    assert!(why.message.as_deref().unwrap().contains("spec.architecture"));
+}
+
+#[test]
+fn endless_texts_are_cut() {
+    assert!(bounded(&"ä".repeat(5000)).chars().count() <= MAX_TEXT + 1);
+}
+
+#[test]
+fn labels_and_finalizers_of_others_stay() {
+    let mut vmi = vmi_with(json!({}));
+    vmi.metadata.labels = Some([("app".to_owned(), "x".to_owned())].into());
+    vmi.metadata.finalizers = Some(vec!["other/f".to_owned()]);
+    let mut edit = Edit::of(&vmi);
+    edit.label("kubevirt.io/nodeName", "a");
+    edit.add_finalizer("ours");
+    let patch = edit.patch().unwrap();
+    assert_eq!(
+        patch["metadata"]["labels"],
+        json!({"app": "x", "kubevirt.io/nodeName": "a"})
+    );
+    assert_eq!(patch["metadata"]["finalizers"], json!(["other/f", "ours"]));
+}

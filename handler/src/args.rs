@@ -1,0 +1,327 @@
+//! The command line: first as it is typed, then resolved into [`Settings`] that need no more looking up.
+
+use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Parser, ValueEnum};
+use rvm_handler::images::{Mirror, Mirrors};
+use rvm_handler::node::Register;
+use rvm_server::TlsFiles;
+use rvmm_spec::AcceleratorChoice;
+
+/// Makes this node's virtual machines match the cluster's wishes.
+///
+/// Ctrl-C and SIGTERM end the handler and not its machines: a handler that is started again takes them over.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// This node's name [default: the host's]
+    #[arg(long, env = "RVM_NODE")]
+    node: Option<String>,
+    /// Bring an own small Kubernetes API along, kept in the state directory, instead of using a cluster's
+    #[arg(long)]
+    local: bool,
+    /// With --local: the loopback port or address that kubectl reaches
+    #[arg(long, value_name = "PORT|127.0.0.1:PORT", default_value = "127.0.0.1:0", value_parser = loopback, requires = "local")]
+    listen: SocketAddr,
+    /// How to reach the cluster [default: the pod's service account, else ~/.kube/config]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE", conflicts_with = "local")]
+    kubeconfig: Option<PathBuf>,
+    /// Make the node's object if the cluster has none, where no kubelet does
+    #[arg(long)]
+    register_node: bool,
+    /// A Unix socket for the gRPC API [default with --local: rvm.sock in the run directory]
+    #[arg(long, value_name = "unix:///PATH", value_parser = unix_socket)]
+    grpc: Option<PathBuf>,
+    /// A TCP address for the gRPC API, by mutual TLS only
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "tls")]
+    grpc_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    tls: Option<Tls>,
+    /// Where running machines are kept [default: /run/rvm, or $XDG_RUNTIME_DIR/rvm without root]
+    #[arg(long, env = "RVM_RUN", value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+    /// Where images, disks and the local store are kept [default: /var/lib/rvm, or $XDG_STATE_HOME/rvm without root]
+    #[arg(long, env = "RVM_STATE", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The VMM [default: rvmm beside this program, then on the path]
+    #[arg(long, value_name = "PATH")]
+    rvmm: Option<PathBuf>,
+    /// The folder with Image and init.cpio, which boot an ordinary image
+    #[arg(long, env = "RVM_GUESTS", value_name = "DIR")]
+    guests: Option<PathBuf>,
+    /// An image's place on this disk, as an OCI layout; may be given more than once
+    #[arg(
+        long,
+        env = "RVM_MIRRORS",
+        value_name = "NAME=oci:DIR[:TAG]",
+        value_delimiter = ','
+    )]
+    mirror: Vec<Mirror>,
+    /// What runs the guests
+    #[arg(long, value_enum, default_value_t = Accel::Auto)]
+    accel: Accel,
+    /// Seconds between heartbeats on the node's object
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    heartbeat_interval: u64,
+    /// Age in seconds at which another node's heartbeat makes its claims free
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    heartbeat_stale_after: u64,
+    /// How the log is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+/// The certificates of the gRPC API's TCP address.
+#[derive(Debug, clap::Args)]
+#[group(id = "tls", requires_all = ["tls_cert", "tls_key", "client_ca"])]
+struct Tls {
+    /// The server's certificate, PEM
+    #[arg(long, value_name = "FILE", required = false, requires = "grpc_listen")]
+    tls_cert: PathBuf,
+    /// The certificate's key, PEM
+    #[arg(long, value_name = "FILE", required = false)]
+    tls_key: PathBuf,
+    /// Who signs the certificates of clients, PEM
+    #[arg(long, value_name = "FILE", required = false)]
+    client_ca: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Accel {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is to be done, with every default filled in.
+#[derive(Debug)]
+pub struct Settings {
+    /// How the log is written.
+    pub log_format: LogFormat,
+    /// Where the VMIs are.
+    pub cluster: Cluster,
+    /// The node's object.
+    pub register: Register,
+    /// The gRPC API's Unix socket.
+    pub grpc: Option<PathBuf>,
+    /// The gRPC API's TCP address.
+    pub grpc_tls: Option<(SocketAddr, TlsFiles)>,
+    /// Where running machines are kept.
+    pub run_dir: PathBuf,
+    /// Where everything else is kept.
+    pub state_dir: PathBuf,
+    /// The VMM.
+    pub rvmm: PathBuf,
+    /// Kernel and init for ordinary images.
+    pub guests: Option<PathBuf>,
+    /// Where images are.
+    pub mirrors: Mirrors,
+    /// What runs the guests.
+    pub accelerator: AcceleratorChoice,
+}
+
+/// Where the VMIs are.
+#[derive(Debug)]
+pub enum Cluster {
+    /// In our own API, which kubectl reaches here.
+    Local(SocketAddr),
+    /// In a cluster.
+    Remote(Option<PathBuf>),
+}
+
+// === impl Args ===
+
+impl Args {
+    /// Fills in the defaults.
+    ///
+    /// # Errors
+    /// A default that this host does not have.
+    pub fn resolve(self) -> Result<Settings> {
+        let root = rustix::process::geteuid().is_root();
+        let run_dir = absolute(self.run_dir.map_or_else(|| default_run_dir(root), Ok)?)?;
+        let state_dir = absolute(self.state_dir.map_or_else(|| default_state_dir(root), Ok)?)?;
+        let grpc = self.grpc.or_else(|| self.local.then(|| run_dir.join("rvm.sock")));
+        let grpc_tls = self.grpc_listen.zip(self.tls).map(|(address, tls)| {
+            let files = TlsFiles {
+                certificate: tls.tls_cert,
+                key: tls.tls_key,
+                client_ca: tls.client_ca,
+            };
+            (address, files)
+        });
+        let register = Register {
+            name: self.node.unwrap_or_else(host_name),
+            create: self.local || self.register_node,
+            interval: Duration::from_secs(self.heartbeat_interval),
+            stale_after: Duration::from_secs(self.heartbeat_stale_after),
+        };
+        ensure!(
+            register.stale_after > register.interval,
+            "--heartbeat-stale-after must be more than --heartbeat-interval, or living nodes look dead"
+        );
+        Ok(Settings {
+            log_format: self.log_format,
+            cluster: if self.local {
+                Cluster::Local(self.listen)
+            } else {
+                Cluster::Remote(self.kubeconfig)
+            },
+            register,
+            grpc,
+            grpc_tls,
+            run_dir,
+            state_dir,
+            rvmm: self.rvmm.map_or_else(find_rvmm, absolute)?,
+            guests: self.guests.map(absolute).transpose()?,
+            mirrors: self.mirror.into_iter().collect(),
+            accelerator: match self.accel {
+                Accel::Auto => AcceleratorChoice::Auto,
+                Accel::Kvm => AcceleratorChoice::Kvm,
+                Accel::Tcg => AcceleratorChoice::Tcg,
+            },
+        })
+    }
+}
+
+fn loopback(text: &str) -> Result<SocketAddr> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((Ipv4Addr::LOCALHOST, port).into());
+    }
+    let address: SocketAddr = text
+        .parse()
+        .context("not a port, and not an address with a port")?;
+    ensure!(address.ip().is_loopback(), "only loopback addresses are served");
+    Ok(address)
+}
+
+fn unix_socket(text: &str) -> Result<PathBuf> {
+    let path = text
+        .strip_prefix("unix://")
+        .context("must be unix:///PATH; a TCP address needs --grpc-listen")?;
+    ensure!(
+        path.starts_with('/'),
+        "must be unix:///PATH, with an absolute path"
+    );
+    Ok(PathBuf::from(path))
+}
+
+fn default_run_dir(root: bool) -> Result<PathBuf> {
+    if root {
+        return Ok("/run/rvm".into());
+    }
+    let runtime = env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+    Ok(Path::new(&runtime.context("XDG_RUNTIME_DIR is not set; say where with --run-dir")?).join("rvm"))
+}
+
+fn default_state_dir(root: bool) -> Result<PathBuf> {
+    if root {
+        return Ok("/var/lib/rvm".into());
+    }
+    let state = env::var_os("XDG_STATE_HOME")
+        .filter(|dir| !dir.is_empty())
+        .map(PathBuf::from);
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
+    Ok(state
+        .or_else(home)
+        .context("neither XDG_STATE_HOME nor HOME is set; say where with --state-dir")?
+        .join("rvm"))
+}
+
+/// rvmm is started from another directory, so no path may be relative.
+fn absolute(path: impl AsRef<Path>) -> Result<PathBuf> {
+    let path = path.as_ref();
+    std::path::absolute(path).with_context(|| format!("'{}'", path.display()))
+}
+
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .to_lowercase()
+}
+
+fn find_rvmm() -> Result<PathBuf> {
+    let beside = env::current_exe().ok().map(|own| own.with_file_name("rvmm"));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).map(|dir| dir.join("rvmm"));
+    match beside
+        .into_iter()
+        .chain(on_path)
+        .find(|candidate| candidate.is_file())
+    {
+        Some(found) => absolute(found),
+        None => bail!("rvmm is neither beside rvm-handler nor on the path; say where with --rvmm"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from([&["rvm-handler"], args].concat())
+    }
+
+    #[test]
+    fn a_tcp_address_without_certificates_is_refused() {
+        assert!(parse(&["--grpc-listen", "0.0.0.0:1"]).is_err());
+        assert!(parse(&["--grpc-listen", "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"]).is_err());
+        let args = parse(&[
+            "--rvmm",
+            "/bin/true",
+            "--grpc-listen",
+            "0.0.0.0:1",
+            "--tls-cert",
+            "c",
+            "--tls-key",
+            "k",
+            "--client-ca",
+            "a",
+        ]);
+        assert_eq!(
+            args.unwrap().resolve().unwrap().grpc_tls.unwrap().1.key,
+            Path::new("k")
+        );
+    }
+
+    #[test]
+    fn local_mode_listens_on_loopback_only() {
+        assert!(parse(&["--local", "--listen", "0.0.0.0:80"]).is_err());
+        assert!(parse(&["--local", "--listen", "nonsense"]).is_err());
+        assert_eq!(
+            parse(&["--local", "--listen", "8443"]).unwrap().listen,
+            "127.0.0.1:8443".parse().unwrap()
+        );
+    }
+
+    #[test]
+    fn a_cluster_and_local_mode_exclude_each_other() {
+        assert!(parse(&["--local", "--kubeconfig", "f"]).is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_stale_before_it_is_due_is_refused() {
+        let args = parse(&[
+            "--heartbeat-interval",
+            "60",
+            "--heartbeat-stale-after",
+            "60",
+            "--rvmm",
+            "/bin/true",
+        ]);
+        assert!(args.unwrap().resolve().is_err());
+    }
+}

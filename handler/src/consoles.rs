@@ -1,0 +1,121 @@
+//! What the gRPC server asks of a node: a byte stream to a machine's console, and a machine's end.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rvm_server::{AttachError, ConsoleStream, Consoles, Power, StopError};
+use rvm_types::VirtualMachineInstance;
+use rvmm_control::{Accelerator, Info};
+use tokio::net::UnixStream;
+
+use crate::events::Recorder;
+use crate::process::Machines;
+use crate::process::watch::Watch;
+use crate::status::Happening;
+use crate::vm::{Machine, VmId};
+
+/// The consoles and switches of this node's machines.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    /// This node.
+    pub node: String,
+    /// Its machines.
+    pub machines: Arc<Machines>,
+    /// Has a machine looked at after it was ended.
+    pub watch: Watch,
+    /// Where events go.
+    pub events: Recorder,
+}
+
+/// Why there is no door.
+enum Closed {
+    Elsewhere(String),
+    NotRunning,
+    Broken(io::Error),
+}
+
+// === impl Doors ===
+
+impl Doors {
+    /// The VM, if it is one of this node's.
+    fn here(&self, vmi: &VirtualMachineInstance) -> Result<VmId, Closed> {
+        match vmi.node_name() {
+            Some(node) if node == self.node => VmId::of(vmi).ok_or(Closed::NotRunning),
+            Some(node) => Err(Closed::Elsewhere(node.to_owned())),
+            None => Err(Closed::NotRunning),
+        }
+    }
+
+    async fn machine(&self, id: &VmId) -> Result<Machine, Closed> {
+        let (machines, id) = (Arc::clone(&self.machines), id.clone());
+        let seen = tokio::task::spawn_blocking(move || machines.observe(&id)).await;
+        seen.map_err(|error| Closed::Broken(error.into()))?
+            .map_err(|error| Closed::Broken(io::Error::other(error)))
+    }
+
+    async fn end(&self, vmi: &VirtualMachineInstance) -> Result<(), Closed> {
+        let id = self.here(vmi)?;
+        match self.machine(&id).await? {
+            Machine::Absent | Machine::Ended(_) | Machine::Lost => return Err(Closed::NotRunning),
+            Machine::Prepared | Machine::Launching | Machine::Silent | Machine::Alive(_) => {}
+        }
+        self.events.record(
+            vmi,
+            &Happening::normal(
+                rvm_types::names::events::DELETED,
+                "VirtualMachineInstance stopping",
+            ),
+        );
+        let (machines, vm) = (Arc::clone(&self.machines), id.clone());
+        let stopped = tokio::task::spawn_blocking(move || machines.stop(&vm)).await;
+        self.watch.wake(&id);
+        let stopped = stopped.map_err(|error| Closed::Broken(error.into()))?;
+        stopped.map_err(|error| Closed::Broken(io::Error::other(error)))
+    }
+}
+
+#[tonic::async_trait]
+impl Consoles for Doors {
+    async fn attach(&self, vmi: &VirtualMachineInstance) -> Result<ConsoleStream, AttachError> {
+        let id = self.here(vmi).map_err(AttachError::from)?;
+        let machine = self.machine(&id).await.map_err(AttachError::from)?;
+        let stream = UnixStream::connect(self.machines.run_dir(&id).console_socket()).await;
+        let console = ConsoleStream::new(stream.map_err(AttachError::Unavailable)?, &self.node);
+        Ok(match machine {
+            Machine::Alive(info) => console.with_accelerator(accelerator(&info)),
+            _ => console,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Power for Doors {
+    /// There is no way yet to ask a guest to shut down, so whatever the grace period, it is cut off at once.
+    async fn stop(&self, vmi: &VirtualMachineInstance, _: Option<Duration>) -> Result<(), StopError> {
+        self.end(vmi).await.map_err(|closed| match closed {
+            Closed::Elsewhere(node) => StopError::AnotherNode { node },
+            Closed::NotRunning => StopError::NotRunning,
+            Closed::Broken(error) => StopError::Unavailable(error),
+        })
+    }
+}
+
+impl From<Closed> for AttachError {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Elsewhere(node) => Self::AnotherNode { node },
+            Closed::NotRunning => Self::NotRunningYet {
+                phase: rvm_types::Phase::Pending,
+            },
+            Closed::Broken(error) => Self::Unavailable(error),
+        }
+    }
+}
+
+fn accelerator(info: &Info) -> &'static str {
+    match info.accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+    }
+}

@@ -1,0 +1,380 @@
+//! Does what was planned: the only caller of images, processes and the API's writes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use rvm_types::admission;
+use rvm_types::names::reasons;
+use rvm_types::{Phase, VirtualMachineInstance};
+use rvmm_spec::AcceleratorChoice;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::events::Recorder;
+use crate::images::Images;
+use crate::node;
+use crate::plan::{self, Me, POLL, Seen, Step};
+use crate::process::adopt::ObserveError;
+use crate::process::spawn::SpawnError;
+use crate::process::watch::Watch;
+use crate::process::{Machines, stop};
+use crate::status::{Happening, Report};
+use crate::translate::{self, Artefacts, BootSource};
+use crate::vm::{Machine, VmId};
+
+/// First pause after a VMI could not be prepared; each further one is twice as long.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+
+/// Longest such pause, as for images in Kubernetes.
+const LAST_RETRY: Duration = Duration::from_secs(300);
+
+/// Everything that steps act on.
+pub struct Effects {
+    /// The cluster.
+    pub client: Client,
+    /// This node, as of its last heartbeat.
+    pub me: watch::Receiver<Me>,
+    /// The machines here.
+    pub machines: Arc<Machines>,
+    /// The images here.
+    pub images: Arc<Images>,
+    /// What wakes us when a machine changes.
+    pub watch: Watch,
+    /// Where events go.
+    pub events: Recorder,
+    /// Which backend machines may use.
+    pub accelerator: AcceleratorChoice,
+    /// VMIs that could not be prepared. Lost with us, which only means that they are tried at once.
+    pub retries: Retries,
+}
+
+/// VMIs that could not be prepared: how often, and when they are tried again.
+#[derive(Debug, Default)]
+pub struct Retries(Mutex<HashMap<String, (u32, Timestamp)>>);
+
+/// What came of a step.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Done; the next may follow.
+    Done,
+    /// Written; the object is this now.
+    Wrote(Box<VirtualMachineInstance>),
+    /// The object was not what we thought: somebody else wrote first, or it is gone.
+    Outrun,
+    /// Nothing more to do before this much time.
+    Wait(Duration),
+}
+
+/// A step could not be done; it will be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The cluster.
+    #[error("the cluster's API does not do what was asked")]
+    Api(#[from] kube::Error),
+    /// What is here.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The machine does not start.
+    #[error("the machine cannot be started")]
+    Start(#[from] SpawnError),
+    /// The machine does not end.
+    #[error("the machine cannot be ended")]
+    Stop(#[from] stop::StopError),
+    /// Its files stay.
+    #[error("the machine's files cannot be removed")]
+    Remove(#[source] std::io::Error),
+    /// Only when we end.
+    #[error("interrupted")]
+    Interrupted(#[from] tokio::task::JoinError),
+}
+
+/// Why a VMI could not be prepared, in words for its status.
+struct NotPrepared {
+    reason: &'static str,
+    message: String,
+}
+
+// === impl Effects ===
+
+impl Effects {
+    /// Looks at what a plan for this VMI needs to know.
+    ///
+    /// # Errors
+    /// [`StepError::Observe`], or the API's where another node's heartbeat is asked for.
+    pub async fn see(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Seen, StepError> {
+        let node = self.me.borrow().node.clone();
+        let other = vmi.node_name().filter(|owner| *owner != node);
+        let owner_heartbeat = match other {
+            Some(owner) if vmi.phase() == Some(&Phase::Scheduling) => {
+                node::last_beat(&self.client, owner).await?
+            }
+            _ => None,
+        };
+        let (machines, vm) = (Arc::clone(&self.machines), id.clone());
+        let (machine, stop_requested) =
+            tokio::task::spawn_blocking(move || (machines.observe(&vm), machines.stop_requested(&vm)))
+                .await?;
+        let machine = match machine {
+            // What was made for another node is another's, and so is the VMI.
+            Err(ObserveError::NotOurs(..)) if other.is_some() => Machine::Absent,
+            machine => machine?,
+        };
+        if let Machine::Alive(_) = machine {
+            self.watch.machine(id, self.machines.run_dir(id).control_socket());
+            self.machines.bound_log(id);
+        }
+        Ok(Seen {
+            machine,
+            stop_requested,
+            owner_heartbeat,
+            retry_at: self.retries.at(id),
+        })
+    }
+
+    /// Does one step.
+    ///
+    /// # Errors
+    /// Any [`StepError`].
+    pub async fn perform(
+        &self,
+        id: &VmId,
+        vmi: &VirtualMachineInstance,
+        step: Step,
+    ) -> Result<Outcome, StepError> {
+        match step {
+            Step::Claim | Step::HandOver | Step::Report(_) | Step::Release => {
+                self.write(id, vmi, &step).await
+            }
+            Step::Prepare => self.prepare(id, vmi).await,
+            Step::Start => self.start(id, vmi),
+            Step::Announce(happening) => {
+                self.events.record(vmi, &happening);
+                Ok(Outcome::Done)
+            }
+            Step::Stop => {
+                tracing::info!(vm = %id, uid = id.uid, "ending the machine");
+                let (machines, vm) = (Arc::clone(&self.machines), id.clone());
+                tokio::task::spawn_blocking(move || machines.stop(&vm)).await??;
+                Ok(Outcome::Wait(POLL))
+            }
+            Step::RemoveRunDir => {
+                let (machines, vm) = (Arc::clone(&self.machines), id.clone());
+                tokio::task::spawn_blocking(move || machines.remove(&vm))
+                    .await?
+                    .map_err(StepError::Remove)?;
+                Ok(Outcome::Done)
+            }
+            Step::Wait(time) => Ok(Outcome::Wait(time)),
+        }
+    }
+
+    async fn write(
+        &self,
+        id: &VmId,
+        vmi: &VirtualMachineInstance,
+        step: &Step,
+    ) -> Result<Outcome, StepError> {
+        let me = self.me.borrow().clone();
+        let Some((patch, events)) = plan::write(step, vmi, &me, Timestamp::now()) else {
+            return Ok(Outcome::Done);
+        };
+        match self.patch(id, &patch).await {
+            Ok(newer) => {
+                let phase = newer.phase().map(Phase::as_str);
+                tracing::info!(vm = %id, uid = id.uid, phase, "{}", told(step));
+                events.iter().for_each(|event| self.events.record(&newer, event));
+                Ok(Outcome::Wrote(Box::new(newer)))
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+                tracing::debug!(vm = %id, uid = id.uid, reason = status.reason, "somebody else wrote first");
+                Ok(Outcome::Outrun)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn patch(&self, id: &VmId, patch: &Value) -> kube::Result<VirtualMachineInstance> {
+        let api: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), &id.namespace);
+        api.patch(&id.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+    }
+
+    async fn prepare(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
+        tracing::info!(vm = %id, uid = id.uid, "preparing");
+        let (machines, images, accelerator) = (
+            Arc::clone(&self.machines),
+            Arc::clone(&self.images),
+            self.accelerator,
+        );
+        let (vm, wish) = (id.clone(), vmi.clone());
+        let prepared =
+            tokio::task::spawn_blocking(move || lay_out(&machines, &images, &vm, &wish, accelerator)).await?;
+        let Err(NotPrepared { reason, message }) = prepared else {
+            self.retries.forget(id);
+            return Ok(Outcome::Done);
+        };
+        let pause = self.retries.note(id, Timestamp::now());
+        tracing::warn!(vm = %id, uid = id.uid, reason, retry_in = ?pause, "cannot be prepared: {message}");
+        self.write(id, vmi, &Step::Report(Report::NotPrepared { reason, message }))
+            .await?;
+        Ok(Outcome::Wait(pause))
+    }
+
+    fn start(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
+        let mut child = self.machines.start(id)?;
+        tracing::info!(vm = %id, uid = id.uid, pid = child.id(), "rvmm started");
+        self.events.record(
+            vmi,
+            &Happening::normal(
+                rvm_types::names::events::CREATED,
+                "VirtualMachineInstance defined.",
+            ),
+        );
+        let (machines, watch, vm) = (Arc::clone(&self.machines), self.watch.clone(), id.clone());
+        // While we live we are its parent and have to take its status; when we are gone, init is.
+        tokio::spawn(async move {
+            let status = child.wait().await;
+            tracing::info!(vm = %vm, uid = vm.uid, status = ?status.as_ref().ok(), "rvmm ended");
+            let settled = vm.clone();
+            tokio::task::spawn_blocking(move || machines.settle(&settled, status))
+                .await
+                .ok();
+            watch.wake(&vm);
+        });
+        Ok(Outcome::Wait(POLL))
+    }
+}
+
+/// For the log: what a write was for.
+fn told(step: &Step) -> &'static str {
+    match step {
+        Step::Claim => "claimed",
+        Step::HandOver => "handed over",
+        Step::Release => "released",
+        Step::Report(Report::Accepted) => "accepted",
+        Step::Report(Report::Refused(_)) => "refused",
+        Step::Report(Report::NotPrepared { .. }) => "not prepared",
+        Step::Report(Report::Running(_)) => "running",
+        Step::Report(Report::Over(_)) => "over",
+        _ => "done",
+    }
+}
+
+/// Gets all that a machine needs and writes its run directory. Blocks.
+fn lay_out(
+    machines: &Machines,
+    images: &Images,
+    id: &VmId,
+    vmi: &VirtualMachineInstance,
+    accelerator: AcceleratorChoice,
+) -> Result<(), NotPrepared> {
+    let because = |reason| {
+        move |error: &dyn std::error::Error| NotPrepared {
+            reason,
+            message: chain(error),
+        }
+    };
+    let wants = translate::wants(id, vmi).map_err(|causes| NotPrepared {
+        reason: reasons::FAILED_CREATE,
+        message: admission::summary(&causes),
+    })?;
+    let boot = match &wants.boot {
+        BootSource::RootFilesystem { image, .. } => images.root_boot(image),
+        BootSource::Kernel {
+            image,
+            kernel,
+            initrd,
+            ..
+        } => images.kernel_boot(image, kernel, initrd.as_deref()),
+    };
+    let boot = boot.map_err(|error| because(reasons::ERR_IMAGE_PULL)(&error))?;
+    let disks = wants
+        .disks
+        .iter()
+        .map(|disk| machines.empty_disk(id, &disk.volume, disk.capacity));
+    let disks = disks
+        .collect::<Result<_, _>>()
+        .map_err(|error| because(reasons::FAILED_CREATE)(&error))?;
+    let files = Artefacts {
+        kernel: boot.kernel,
+        initrd: boot.initrd,
+        disks,
+    };
+    let spec = translate::spec(id, &wants, files, accelerator)
+        .map_err(|error| because(reasons::FAILED_CREATE)(&error))?;
+    machines
+        .lay_out(id, &spec)
+        .map_err(|error| because(reasons::FAILED_CREATE)(&error))
+}
+
+/// An error with all that is behind it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+// === impl Retries ===
+
+impl Retries {
+    /// When a VMI is to be tried again.
+    pub fn at(&self, id: &VmId) -> Option<Timestamp> {
+        self.map().get(&id.uid).map(|(_, at)| *at)
+    }
+
+    /// Notes a failure, and gives the pause until the next try.
+    pub fn note(&self, id: &VmId, now: Timestamp) -> Duration {
+        let mut map = self.map();
+        let (failures, _) = map.get(&id.uid).copied().unwrap_or((0, now));
+        let pause = FIRST_RETRY
+            .saturating_mul(2u32.saturating_pow(failures))
+            .min(LAST_RETRY);
+        map.insert(id.uid.clone(), (failures.saturating_add(1), now + pause));
+        pause
+    }
+
+    /// It worked, or is gone.
+    pub fn forget(&self, id: &VmId) {
+        self.map().remove(&id.uid);
+    }
+
+    /// Forgets all VMIs but these.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.map().retain(|uid, _| keep(uid));
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<String, (u32, Timestamp)>> {
+        // Every entry is whole, whoever panicked while holding it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_between_tries_grow_to_five_minutes() {
+        let id = VmId {
+            namespace: "n".into(),
+            name: "v".into(),
+            uid: "u".into(),
+        };
+        let retries = Retries::default();
+        let pauses: Vec<u64> = (0..9)
+            .map(|_| retries.note(&id, Timestamp::UNIX_EPOCH).as_secs())
+            .collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        retries.forget(&id);
+        assert_eq!(retries.note(&id, Timestamp::UNIX_EPOCH), FIRST_RETRY);
+    }
+}
