@@ -183,7 +183,7 @@ fn objects_that_are_too_large_or_too_deep_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     /// Whatever was written: the state of each moment can be brought back, and a watcher of that moment ends up with the last state.
     #[test]
