@@ -1,3 +1,71 @@
-//! Set-up, build, test and bench, in one place.
+//! Set-up, build, test and bench, in one place. Each command first does all the set-up that it needs.
 
-fn main() {}
+mod build;
+mod packages;
+mod programs;
+mod setup;
+mod step;
+mod suite;
+mod tidy;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Set-up, build, test and bench of rvm.
+#[derive(Parser)]
+#[command(name = "cargo xtask", version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install the distribution's packages and fill the cache
+    Setup,
+    /// Build our programs for this machine and for riscv64
+    Build,
+    /// Check and test everything
+    Test {
+        /// Run every test, also those that are long
+        #[arg(long)]
+        full: bool,
+        /// Print the tests' names and run nothing
+        #[arg(long)]
+        list: bool,
+        /// Given to nextest as they are, such as names of tests
+        #[arg(trailing_var_arg = true)]
+        nextest: Vec<String>,
+    },
+    /// Check the house rules
+    Tidy,
+    /// Measure, in the lab
+    Bench {
+        /// Given to the bench as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().task) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup => setup::all().map(|_| ExitCode::SUCCESS),
+        Task::Build => build::all(&setup::for_building()?).map(|_| ExitCode::SUCCESS),
+        Task::Test { full, list: true, .. } => suite::list(full),
+        Task::Test { full, nextest, .. } => suite::run(full, &nextest),
+        Task::Tidy => suite::tidy(),
+        Task::Bench { arguments } => suite::bench(&arguments),
+    }
+}

@@ -1,0 +1,74 @@
+//! Gets everything that is not written here: packages, toolchain, and what the cache holds.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use rvm_guests::{Cache, DemoGuest, Toolbox, bench, cross, demo, kube, tiny};
+
+use crate::{packages, programs, step};
+
+/// What building needs.
+pub struct ForBuilding {
+    /// The cache folder.
+    pub cache: Cache,
+}
+
+/// What testing needs besides.
+pub struct ForTesting {
+    /// What building needs.
+    pub building: ForBuilding,
+    /// The folder with cargo-nextest and cargo-deny.
+    pub tools: PathBuf,
+    /// QEMU and firmware.
+    pub toolbox: Toolbox,
+    /// The folder with kube-apiserver, etcd and kubectl.
+    pub kube: PathBuf,
+}
+
+/// The packages, and a compiler for riscv64.
+pub fn for_building() -> Result<ForBuilding> {
+    packages::ensure()?;
+    let cache = Cache::open()?;
+    let compiler = cross::compiler(&cache).context("cannot get a compiler for riscv64")?;
+    if let Some(compiler) = compiler {
+        eprintln!("riscv64 programs are compiled by {}", compiler.display());
+    }
+    Ok(ForBuilding { cache })
+}
+
+/// Everything the demo needs.
+pub fn for_running() -> Result<(ForBuilding, Toolbox, DemoGuest)> {
+    let building = for_building()?;
+    let toolbox = Toolbox::open(&building.cache)?;
+    let demo = demo::build(&building.cache)?;
+    Ok((building, toolbox, demo))
+}
+
+/// Everything the tests need.
+pub fn for_testing() -> Result<ForTesting> {
+    let building = for_building()?;
+    let cache = &building.cache;
+    let tools = programs::folder(cache)?;
+    let toolbox = Toolbox::open(cache)?;
+    tiny::build(cache)?;
+    bench::build(cache)?;
+    demo::build(cache)?;
+    for emulator in [false, true] {
+        rvm_outer::image::Image::open(cache, emulator).context("cannot make the lab's host")?;
+    }
+    let kube = kube::assets(cache)?;
+    Ok(ForTesting {
+        building,
+        tools,
+        toolbox,
+        kube,
+    })
+}
+
+/// Everything.
+pub fn all() -> Result<ForTesting> {
+    step::heading("set-up (about 10 minutes on two cores the first time, seconds after that)");
+    let ready = for_testing()?;
+    eprintln!("everything is in {}", ready.building.cache.root().display());
+    Ok(ready)
+}
