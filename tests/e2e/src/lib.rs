@@ -1,1 +1,3 @@
-//! The whole, seen from outside: one file per promise.
+//! What tests of the whole share: one file per promise is in `tests/`.
+
+pub mod boot;

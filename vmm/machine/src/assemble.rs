@@ -29,7 +29,7 @@ use crate::console::{Screen, Typed, UartInput, VirtioInput};
 use crate::fdt::{self, Tree};
 use crate::firmware::Firmware;
 use crate::interrupts::Wiring;
-use crate::layout::{APLIC, IMSIC, RTC, SOURCES, SYSCON, UART, UART_IRQ, VIRTIO, VIRTIO_IRQ, Window};
+use crate::layout::{APLIC, IMSIC, RTC, SOURCES, SYSCON, UART, UART_IRQ, Window, virtio_slot};
 use crate::slots::{Backend, Slot};
 use crate::vcpu_loop::{Ending, Exits};
 use crate::{MachineError, memory};
@@ -160,8 +160,7 @@ fn plug_virtio(
 
     let mut slots = Vec::new();
     for ((device, backend), index) in devices.into_iter().zip(0..) {
-        let window = VIRTIO.nth(index);
-        let source = VIRTIO_IRQ + u32::try_from(index).unwrap_or(0);
+        let (window, source) = virtio_slot(index);
         let slot = Slot::new(device, memory.clone(), wiring.line(source), backend)
             .map_err(MachineError::Hypervisor)?;
         slot.bind(vm, window).map_err(MachineError::Hypervisor)?;

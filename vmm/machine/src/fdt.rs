@@ -8,7 +8,7 @@ use vm_fdt::{Error, FdtWriter};
 
 use crate::boot::Loaded;
 use crate::layout::{
-    APLIC, IMSIC, PLIC, RAM_BASE, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, VIRTIO, VIRTIO_IRQ, Window,
+    APLIC, IMSIC, PLIC, RAM_BASE, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, Window, virtio_slot,
 };
 
 /// Clock of a 16550 as QEMU's: the guest computes divisors from it, and nobody counts bauds.
@@ -35,7 +35,7 @@ pub struct Tree<'a> {
     pub cmdline: &'a str,
     /// Where kernel and initrd are.
     pub loaded: &'a Loaded,
-    /// virtio-mmio slots in use, from the first.
+    /// How many virtio devices there are.
     pub virtio: u32,
     /// Randomness for the guest's first moments.
     pub seed: &'a [u8; 64],
@@ -184,13 +184,13 @@ fn write_devices(fdt: &mut FdtWriter, tree: &Tree<'_>) -> Result<(), Error> {
     fdt.property_u32("clock-frequency", UART_CLOCK)?;
     write_interrupt(fdt, tree.facts, UART_IRQ)?;
     fdt.end_node(serial)?;
-    for slot in 0..tree.virtio {
-        let window = VIRTIO.nth(slot.into());
+    for index in 0..tree.virtio {
+        let (window, source) = virtio_slot(index);
         let node = fdt.begin_node(&format!("virtio_mmio@{:x}", window.base))?;
         fdt.property_string("compatible", "virtio,mmio")?;
         write_reg(fdt, window)?;
         fdt.property_null("dma-coherent")?;
-        write_interrupt(fdt, tree.facts, VIRTIO_IRQ + slot)?;
+        write_interrupt(fdt, tree.facts, source)?;
         fdt.end_node(node)?;
     }
     let rtc = fdt.begin_node(&format!("rtc@{:x}", RTC.base))?;

@@ -34,7 +34,9 @@ pub const UART: Window = Window {
     base: 0x1000_0000,
     len: 0x100,
 };
-/// The first virtio-mmio slot.
+/// How many virtio-mmio slots there are.
+pub const VIRTIO_SLOTS: u32 = 8;
+/// The lowest virtio-mmio slot.
 pub const VIRTIO: Window = Window {
     base: 0x1000_1000,
     len: 0x1000,
@@ -50,8 +52,8 @@ pub const RAM_BASE: u64 = 0x8000_0000;
 /// Where a kernel is loaded, from the start of RAM: what lies below is firmware's where there is some.
 pub const KERNEL_OFFSET: u64 = 0x20_0000;
 
-/// Wired source of the first virtio-mmio slot.
-pub const VIRTIO_IRQ: u32 = 1;
+/// Wired source of the lowest virtio-mmio slot.
+const VIRTIO_IRQ: u32 = 1;
 /// Wired source of the UART.
 pub const UART_IRQ: u32 = 10;
 /// Wired source of the RTC.
@@ -66,6 +68,13 @@ pub struct Window {
     pub base: u64,
     /// Bytes.
     pub len: u64,
+}
+
+/// Window and wired source of a virtio device, by its place in the guest's order. The first one has the highest slot:
+/// QEMU lists its slots from the highest down, and a guest names its disks in the order of that list.
+pub const fn virtio_slot(index: u32) -> (Window, u32) {
+    let slot = VIRTIO_SLOTS.saturating_sub(1).saturating_sub(index);
+    (VIRTIO.nth(slot as u64), VIRTIO_IRQ + slot)
 }
 
 // === impl Window ===

@@ -9,7 +9,7 @@ use rvmm_hypervisor::{Facts, Interrupts, sbi};
 use rvmm_spec::{Boot, MemorySize, Outcome, Spec};
 
 use super::*;
-use crate::layout::{PLIC, RAM_BASE, SYSCON, UART, UART_IRQ, VIRTIO};
+use crate::layout::{PLIC, RAM_BASE, SYSCON, UART, UART_IRQ, virtio_slot};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -112,7 +112,7 @@ fn the_first_vcpu_starts_at_the_kernel_with_the_device_tree() {
 
 #[test]
 fn every_virtio_slot_answers_and_the_next_one_is_empty() {
-    let magic = |slot: u64| Act::Read(VIRTIO.base + slot * VIRTIO.len, 4);
+    let magic = |index| Act::Read(virtio_slot(index).0.base, 4);
     let run = start(
         fake::facts(),
         vec![vec![magic(0), magic(1), magic(2), Act::Shutdown]],

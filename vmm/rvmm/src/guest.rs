@@ -6,6 +6,7 @@ use event_manager::{EventManager, MutEventSubscriber, SubscriberId, SubscriberOp
 use rvmm_backends::console::Hub;
 use rvmm_control::Accelerator;
 use rvmm_machine::{Machine, OnEnd};
+use rvmm_qemu::QemuGuest;
 use rvmm_spec::Spec;
 
 /// What the event loop holds.
@@ -20,6 +21,8 @@ pub enum Guest {
         /// Its devices' places in the event loop.
         subscribers: Vec<SubscriberId>,
     },
+    /// In a QEMU of ours.
+    Tcg(QemuGuest),
 }
 
 // === impl Guest ===
@@ -33,7 +36,7 @@ impl Guest {
         accelerator: Accelerator,
         spec: &Spec,
         hub: &Hub,
-        _work_dir: &Path,
+        work_dir: &Path,
         events: &mut EventManager<Subscriber>,
         on_end: OnEnd,
     ) -> anyhow::Result<Self> {
@@ -46,7 +49,7 @@ impl Guest {
                     .collect();
                 Self::Kvm { machine, subscribers }
             }
-            Accelerator::Tcg => anyhow::bail!("the TCG backend is not there yet"),
+            Accelerator::Tcg => Self::Tcg(QemuGuest::start(spec, hub, work_dir, on_end)?),
         })
     }
 
@@ -60,6 +63,7 @@ impl Guest {
                     .into_iter()
                     .for_each(|id| drop(events.remove_subscriber(id)));
             }
+            Self::Tcg(guest) => guest.kill(),
         }
     }
 }

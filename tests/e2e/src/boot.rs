@@ -1,0 +1,225 @@
+//! Bodies of tests about one guest, written once for both backends: on a host with KVM, and emulated here.
+//!
+//! Each boots the tiny guest from a Spec file, as the handler does, and asserts what its user would see.
+
+use std::time::Duration;
+
+use rvm_outer::{Host, Output, Session, Signal};
+use rvmm_spec::{Boot, Console, Disk, MemorySize, OnReset, Spec, SpecBuilder, wire};
+
+/// How long anything may take that will come if it comes at all. Never what a test measures.
+pub const PATIENCE: Duration = Duration::from_secs(240);
+
+/// The number by which the guest's kernel knows its firmware (SBI specification, 4.1): KVM is 3, OpenSBI is 1.
+fn firmware_line(host: &dyn Host) -> &'static str {
+    if host.has_kvm() {
+        "SBI implementation ID=0x3"
+    } else {
+        "SBI implementation ID=0x1"
+    }
+}
+
+/// The tiny guest of this host, with these words on its command line.
+fn guest(host: &dyn Host, words: &str) -> SpecBuilder {
+    let assets = host.assets();
+    let cmdline = format!("console=ttyS0 {words}");
+    let boot = Boot {
+        kernel: assets.kernel.clone().into(),
+        initrd: Some(assets.tiny.clone().into()),
+        cmdline,
+    };
+    Spec::builder(boot).memory(MemorySize::from_mib(256))
+}
+
+/// Writes the Spec file that rvmm reads.
+fn put(host: &dyn Host, wish: SpecBuilder) {
+    let spec = wish.build().expect("a test asks for what is possible");
+    let json = wire::Document::from(&spec)
+        .to_json()
+        .expect("the paths are UTF-8");
+    host.put("vm.json", json.as_bytes())
+        .expect("the host takes a file");
+}
+
+fn spawn(host: &dyn Host, wish: SpecBuilder) -> Session {
+    put(host, wish);
+    host.spawn(&["rvmm", "--spec", "vm.json"]).expect("rvmm starts")
+}
+
+fn run(host: &dyn Host, wish: SpecBuilder) -> Output {
+    put(host, wish);
+    host.run(&["rvmm", "--spec", "vm.json"]).expect("rvmm ends")
+}
+
+/// Types a command into the guest's shell and returns what came up to and with `answer`.
+fn ask(vm: &mut Session, command: &str, answer: &str) -> String {
+    vm.send(format!("{command}\n")).expect("the guest takes input");
+    let said = vm.expect(answer, PATIENCE).expect("the guest answers");
+    vm.expect("guest# ", PATIENCE).expect("the shell is ready again");
+    said
+}
+
+fn switch_off(vm: &mut Session) {
+    vm.send("poweroff -f\n").expect("the guest takes input");
+    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
+}
+
+/// Boots to init with this many vCPUs, sees all of them, names its firmware, and ends with status 0.
+pub fn boots_to_init(host: &dyn Host, cpus: u64) {
+    let mut vm = spawn(host, guest(host, "").cpus(cpus));
+    let log = vm.expect("GUEST-UP", PATIENCE).expect("the guest boots");
+    assert!(log.contains(firmware_line(host)), "{log}");
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    ask(&mut vm, "echo cpus=$(nproc)", &format!("cpus={cpus}\r\n"));
+    switch_off(&mut vm);
+}
+
+/// Reads what the host wrote to a disk, and writes what the host then finds.
+pub fn reads_and_writes_a_disk(host: &dyn Host) {
+    let mut image = vec![0; 1 << 20];
+    image[..19].copy_from_slice(b"written by the host");
+    host.put("disk.img", &image).expect("the host takes a file");
+    let path = host.folder().join("disk.img");
+    let disk = Disk {
+        path,
+        read_only: false,
+        serial: Some("disk-1".to_owned()),
+    };
+    let mut vm = spawn(host, guest(host, "quiet").disk(disk));
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    ask(&mut vm, "head -c 19 /dev/vda; echo", "written by the host\r\n");
+    ask(&mut vm, "cat /sys/block/vda/serial; echo", "disk-1");
+    ask(
+        &mut vm,
+        "echo written by the guest | dd of=/dev/vda bs=512 seek=2047 conv=fsync,sync; echo rc=$?",
+        "rc=0",
+    );
+    switch_off(&mut vm);
+    let image = host.get("disk.img").expect("the disk is there");
+    assert_eq!(&image[2047 * 512..2047 * 512 + 20], b"written by the guest");
+}
+
+/// A disk that may only be read refuses to be written.
+pub fn a_read_only_disk_stays_as_it_is(host: &dyn Host) {
+    host.put("disk.img", &[0x5a; 4096])
+        .expect("the host takes a file");
+    let disk = Disk {
+        path: host.folder().join("disk.img"),
+        read_only: true,
+        serial: None,
+    };
+    let mut vm = spawn(host, guest(host, "quiet").disk(disk));
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    ask(&mut vm, "echo no | dd of=/dev/vda; echo rc=$?", "rc=1");
+    switch_off(&mut vm);
+    assert_eq!(host.get("disk.img").expect("the disk is there"), [0x5a; 4096]);
+}
+
+/// Pings the host over a tap that the test made, in a network namespace of its own.
+pub fn pings_the_host(host: &dyn Host) {
+    let tap = "rvmt0".parse().expect("a name that Linux takes");
+    put(
+        host,
+        guest(host, "quiet").net(tap, Some("52:54:00:00:00:07".parse().expect("a unicast address"))),
+    );
+    // By its path: the lab's shell would take busybox's, which knows no taps.
+    let script = "set -e; ip=/usr/sbin/ip; $ip tuntap add dev rvmt0 mode tap; $ip addr add 198.18.7.1/24 dev rvmt0; \
+                  $ip link set rvmt0 up; exec rvmm --spec vm.json";
+    let mut vm = host
+        .spawn(&["unshare", "-n", "sh", "-c", script])
+        .expect("rvmm starts");
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    ask(&mut vm, "cat /sys/class/net/eth0/address", "52:54:00:00:00:07");
+    ask(
+        &mut vm,
+        "ip addr add 198.18.7.2/24 dev eth0; ip link set eth0 up; echo up",
+        "up\r\n",
+    );
+    ask(&mut vm, "ping -c 3 198.18.7.1", "3 packets received");
+    // More than one frame in flight, both ways.
+    ask(&mut vm, "ping -c 3 -s 1400 198.18.7.1", "3 packets received");
+    switch_off(&mut vm);
+}
+
+/// A reset boots the guest again, in the same rvmm.
+pub fn a_reset_boots_again(host: &dyn Host) {
+    let mut vm = spawn(host, guest(host, "quiet rvm.run=reboot"));
+    vm.expect("GUEST-UP", PATIENCE).expect("the guest boots");
+    vm.expect("GUEST-UP", PATIENCE).expect("the guest boots again");
+    vm.kill(Signal::TERM).expect("rvmm takes a signal");
+    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(128 + 15));
+}
+
+/// A guest that does nothing but reset is slowed down, and that is said.
+pub fn a_reset_loop_is_slowed_down_and_reported(host: &dyn Host) {
+    let mut vm = spawn(host, guest(host, "quiet rvm.run=reboot"));
+    vm.expect(
+        "the guest was reset 4 times in quick succession; it starts again in 1 s",
+        PATIENCE,
+    )
+    .expect("the loop is reported");
+    vm.expect("GUEST-UP", PATIENCE).expect("the guest boots again");
+    vm.kill(Signal::INT).expect("rvmm takes a signal");
+    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(128 + 2));
+}
+
+/// A crash that resets ends rvmm with status 3 where that was asked for.
+pub fn a_crash_ends_with_status_3(host: &dyn Host) {
+    let output = run(
+        host,
+        guest(host, "quiet panic=1 rvm.run=panic").on_reset(OnReset::Exit),
+    );
+    assert_eq!(output.status(), Some(3), "{}", output.text());
+    assert!(output.text().contains("Kernel panic"), "{}", output.text());
+}
+
+/// A kernel without a driver for any console still prints, through the firmware.
+pub fn the_firmware_console_prints(host: &dyn Host) {
+    let output = run(host, guest(host, "earlycon=sbi rvm.run=poweroff"));
+    assert_eq!(output.status(), Some(0), "{}", output.text());
+    assert!(
+        output.text().contains("bootconsole [sbi0] enabled"),
+        "{}",
+        output.text()
+    );
+    assert!(output.text().contains("Linux version"), "{}", output.text());
+}
+
+/// A program of the guest reads the clock without a system call.
+pub fn the_vdso_reads_the_clock(host: &dyn Host) {
+    let output = run(host, guest(host, "quiet rvm.run=vdso"));
+    assert_eq!(output.status(), Some(0), "{}", output.text());
+    assert!(output.text().contains("vdso ok"), "{}", output.text());
+}
+
+/// The virtio console carries a shell both ways.
+pub fn the_virtio_console_is_a_console(host: &dyn Host) {
+    let mut vm = spawn(host, guest(host, "quiet console=hvc0").console(Console::Virtio));
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    ask(&mut vm, "cat /sys/class/tty/console/active", "hvc0\r\n");
+    switch_off(&mut vm);
+}
+
+/// On a terminal, Ctrl-] leaves with status 0 and the terminal is as it was.
+pub fn ctrl_bracket_leaves_and_restores_the_terminal(host: &dyn Host) {
+    put(host, guest(host, "quiet"));
+    let mut shell = host
+        .spawn_on_terminal(&["sh", "-c", "rvmm --spec vm.json; echo status=$?; stty -a"])
+        .expect("a shell starts");
+    shell.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    // Raw: the guest, not this terminal, decides what Ctrl-C is.
+    shell.send("sleep 1000\n").expect("the guest takes input");
+    shell.send("\x03").expect("the guest takes input");
+    shell
+        .expect("guest# ", PATIENCE)
+        .expect("Ctrl-C reached the guest's shell");
+    shell.send("\x1d").expect("rvmm takes a key");
+    shell.expect("status=0", PATIENCE).expect("rvmm has ended");
+    let settings = shell
+        .expect("echoctl", PATIENCE)
+        .expect("stty says how the terminal is");
+    assert!(
+        settings.contains(" icanon") && settings.contains(" echo ") && !settings.contains("-opost"),
+        "{settings}"
+    );
+}
