@@ -3,6 +3,7 @@
 mod build;
 mod packages;
 mod programs;
+mod run;
 mod setup;
 mod step;
 mod suite;
@@ -27,6 +28,8 @@ enum Task {
     Setup,
     /// Build our programs for this machine and for riscv64
     Build,
+    /// Boot the demo's machine from its manifest and show its console
+    Run,
     /// Check and test everything
     Test {
         /// Run every test, also those that are long
@@ -63,6 +66,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => setup::all().map(|_| ExitCode::SUCCESS),
         Task::Build => build::all(&setup::for_building()?).map(|_| ExitCode::SUCCESS),
+        Task::Run => run::run(),
         Task::Test { full, list: true, .. } => suite::list(full),
         Task::Test { full, nextest, .. } => suite::run(full, &nextest),
         Task::Tidy => suite::tidy(),

@@ -1,5 +1,6 @@
 //! Gets everything that is not written here: packages, toolchain, and what the cache holds.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -42,6 +43,18 @@ pub fn for_running() -> Result<(ForBuilding, Toolbox, DemoGuest)> {
     let toolbox = Toolbox::open(&building.cache)?;
     let demo = demo::build(&building.cache)?;
     Ok((building, toolbox, demo))
+}
+
+/// How our programs find QEMU and its firmware in the cache.
+pub fn environment_of_programs(toolbox: &Toolbox) -> Result<Vec<(&'static str, OsString)>> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [toolbox.bin_dir()]
+        .into_iter()
+        .chain(std::env::split_paths(&path));
+    Ok(vec![
+        ("PATH", std::env::join_paths(folders)?),
+        ("RVMM_OPENSBI", toolbox.opensbi().into()),
+    ])
 }
 
 /// Everything the tests need.

@@ -138,16 +138,12 @@ fn nextest_command(program: &std::path::Path, verb: &str, full: bool) -> Command
 
 /// How tests find what was made for them.
 fn environment(ready: &ForTesting, built: &Built) -> Result<Vec<(&'static str, OsString)>> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = [ready.toolbox.bin_dir()]
-        .into_iter()
-        .chain(std::env::split_paths(&path));
-    Ok(vec![
-        ("PATH", std::env::join_paths(folders)?),
+    let mut environment = setup::environment_of_programs(&ready.toolbox)?;
+    environment.extend([
         ("RVM_CACHE", ready.building.cache.root().into()),
         ("RVM_BIN_DIR", built.here.clone().into()),
         ("RVM_RISCV64_BIN_DIR", built.riscv64.clone().into()),
-        ("RVM_FIRMWARE", ready.toolbox.firmware_dir().into()),
         ("KUBEBUILDER_ASSETS", ready.kube.clone().into()),
-    ])
+    ]);
+    Ok(environment)
 }

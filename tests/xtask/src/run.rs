@@ -1,0 +1,185 @@
+//! `make run`: from a manifest to a console on this machine, and nothing left behind.
+//!
+//! ```text
+//!   rvm-handler --local (unless one runs) ─► rvm apply ─► rvm console ─► rvm delete ─► the handler ends
+//! ```
+//!
+//! With a terminal the console stays until Ctrl+] (meanwhile another terminal can use `rvm` and kubectl); without one it
+//! is printed up to the guest's prompt. What we started we end, also when a signal ends us early.
+
+use std::fs::File;
+use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rvm_guests::cross::{target_dir, workspace};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::{build, setup, step};
+
+const MANIFEST: &str = "guests/vmi-alpine.yaml";
+const NAME: &str = "vmi-alpine";
+const IMAGE: &str = "docker.io/library/alpine:3.23";
+
+/// What the guest's shell shows when it waits for a command.
+const PROMPT: &str = "vmi-alpine:~# ";
+
+/// How long the guest may take to its prompt where nobody watches.
+const BOOT: &str = "5m";
+/// How long the handler may take to answer.
+const START: Duration = Duration::from_secs(30);
+/// How long it may take to end.
+const STOP: Duration = Duration::from_secs(15);
+/// How often we look.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs the demo.
+pub fn run() -> Result<ExitCode> {
+    let (_, toolbox, guest) = setup::for_running()?;
+    let programs = Programs {
+        folder: build::for_this_machine()?,
+        environment: setup::environment_of_programs(&toolbox)?,
+    };
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    let handler = match programs.answers() {
+        true => {
+            step::heading("using the rvm-handler that runs on this machine");
+            None
+        }
+        false => Some(Handler::start(&programs, &guest, &interrupted)?),
+    };
+    let shown = show(&programs);
+    step::heading("ending the demo");
+    let deleted = programs.run(&["delete", NAME, "--ignore-not-found"]);
+    let stopped = handler.map_or(Ok(()), Handler::stop);
+    let log = || format!("the handler's log is {}", log_file().display());
+    shown.and(deleted).and(stopped).with_context(log)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(programs: &Programs) -> Result<()> {
+    let manifest = workspace().join(MANIFEST);
+    step::heading(&format!("rvm apply -f {MANIFEST}"));
+    programs.run(&["apply", "-f", &manifest.to_string_lossy()])?;
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        step::heading(&format!("rvm console {NAME} (Ctrl+] ends the demo)"));
+        return programs.run(&["console", NAME]);
+    }
+    step::heading(&format!("rvm console {NAME}, until its prompt"));
+    programs.run(&[
+        "console",
+        NAME,
+        "--read-only",
+        "--until",
+        PROMPT,
+        "--timeout",
+        BOOT,
+    ])?;
+    println!();
+    Ok(())
+}
+
+/// Our programs, with the QEMU of the cache in their path.
+struct Programs {
+    folder: PathBuf,
+    environment: Vec<(&'static str, std::ffi::OsString)>,
+}
+
+impl Programs {
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.folder.join(program));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<()> {
+        let status = self
+            .command("rvm")
+            .args(arguments)
+            .status()
+            .context("cannot run rvm")?;
+        if !status.success() {
+            bail!("rvm {} failed ({status})", arguments[0]);
+        }
+        Ok(())
+    }
+
+    /// Whether a handler serves this machine.
+    fn answers(&self) -> bool {
+        let mut ask = self.command("rvm");
+        ask.args(["get", "-o", "name"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        ask.status().is_ok_and(|status| status.success())
+    }
+}
+
+/// The handler that we started.
+struct Handler(Child);
+
+impl Handler {
+    fn start(programs: &Programs, guest: &rvm_guests::DemoGuest, interrupted: &AtomicBool) -> Result<Self> {
+        step::heading(&format!(
+            "rvm-handler --local (its log: {})",
+            log_file().display()
+        ));
+        let log = File::create(log_file()).context("cannot write the handler's log")?;
+        let mut command = programs.command("rvm-handler");
+        command.arg("--local").arg("--guests").arg(&guest.folder);
+        command
+            .arg("--mirror")
+            .arg(format!("{IMAGE}=oci:{}", guest.image().display()));
+        // Ctrl-C at this terminal is for us, who then end the handler in order.
+        command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let mut handler = Self(command.spawn().context("cannot start rvm-handler")?);
+        let until = Instant::now() + START;
+        while !programs.answers() {
+            if let Some(status) = handler.0.try_wait()? {
+                let log = std::fs::read_to_string(log_file()).unwrap_or_default();
+                bail!(
+                    "rvm-handler ended ({status}): {}",
+                    log.lines().last().unwrap_or("it said nothing")
+                );
+            }
+            if interrupted.load(Ordering::Relaxed) || Instant::now() > until {
+                handler.stop()?;
+                bail!("rvm-handler does not answer; its log is {}", log_file().display());
+            }
+            sleep(LOOK);
+        }
+        Ok(handler)
+    }
+
+    fn stop(mut self) -> Result<()> {
+        let pid = self.0.id().to_string();
+        rvm_guests::command::run(Command::new("kill").args(["-TERM", &pid]))?;
+        let until = Instant::now() + STOP;
+        while self.0.try_wait()?.is_none() {
+            if Instant::now() > until {
+                self.0.kill()?;
+                self.0.wait()?;
+                bail!("rvm-handler had to be killed");
+            }
+            sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+fn log_file() -> PathBuf {
+    target_dir().join("rvm-handler.log")
+}
