@@ -5,7 +5,6 @@ pub mod consoles;
 pub mod controller;
 pub mod events;
 pub mod images;
-pub mod local;
 pub mod node;
 pub mod plan;
 pub mod process;

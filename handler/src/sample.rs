@@ -10,7 +10,7 @@ pub const UID: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 
 /// A VMI as an API server gives it, with this status.
 pub fn vmi_with(status: Value) -> VirtualMachineInstance {
-    serde_json::from_value(json!({
+    let mut object = json!({
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachineInstance",
         "metadata": {
@@ -21,9 +21,9 @@ pub fn vmi_with(status: Value) -> VirtualMachineInstance {
             "domain": {"devices": {}, "memory": {"guest": "128Mi"}},
             "volumes": [{"name": "root", "containerDisk": {"image": "docker.io/library/alpine:3.23"}}],
         },
-        "status": status,
-    }))
-    .unwrap()
+    });
+    object["status"] = status;
+    serde_json::from_value(object).unwrap()
 }
 
 /// A VMI of node `a` in this phase.

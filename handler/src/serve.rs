@@ -14,12 +14,12 @@ use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rvm_handler::consoles::Doors;
+use rvm_handler::controller;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::Images;
 use rvm_handler::process::Machines;
 use rvm_handler::process::watch::Watch;
 use rvm_handler::steps::{Effects, Retries};
-use rvm_handler::{controller, local};
 use rvm_local::{Identity, LocalApi};
 use rvm_server::MachinesService;
 use tokio::net::TcpListener;
@@ -180,7 +180,8 @@ async fn config(kubeconfig: Option<&Path>) -> Result<Config> {
 }
 
 async fn open_local(address: SocketAddr, state: &Path, tasks: &mut JoinSet<Result<()>>) -> Result<Client> {
-    let api = LocalApi::open(state, vec![local::vmi_resource()?]).context("local mode cannot start")?;
+    let api = LocalApi::open(state, vec![rvm_local::virtual_machine_instances()?])
+        .context("local mode cannot start")?;
     let identity = Arc::new(Identity::open(state)?);
     let listener = TcpListener::bind(address)
         .await

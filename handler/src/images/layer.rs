@@ -4,6 +4,7 @@
 //! whiteout never hides a file of its own layer. The archive is an image's, so it is hostile: its extension headers
 //! are read here, with bounds, and what cannot be right is refused instead of guessed at.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -136,7 +137,7 @@ fn read(number: usize, archive: &File) -> Result<Vec<Entry>, LayerError> {
                     entry.header(),
                     offset,
                     number,
-                    std::mem::take(&mut said),
+                    &std::mem::take(&mut said),
                 )?);
             }
         }
@@ -183,6 +184,25 @@ impl Extensions {
         }
         Ok(())
     }
+
+    /// What the entry links to.
+    fn target(&self, header: &Header) -> Option<Vec<u8>> {
+        let plain = || header.link_name_bytes().map(|bytes| bytes.into_owned());
+        let target = self.link.clone().or_else(plain)?;
+        ((1..MAX_PATH).contains(&target.len()) && !target.contains(&0)).then_some(target)
+    }
+
+    /// Owner, mode and time of the entry.
+    fn meta(&self, header: &Header) -> Option<Meta> {
+        let id = |plain: io::Result<u64>, better: Option<u64>| u32::try_from(better.or(plain.ok())?).ok();
+        let mtime = self.mtime.or(header.mtime().ok());
+        Some(Meta {
+            mode: header.mode().ok()? & 0o7777,
+            uid: id(header.uid(), self.uid)?,
+            gid: id(header.gid(), self.gid)?,
+            mtime: mtime.and_then(|time| u32::try_from(time).ok()).unwrap_or(0),
+        })
+    }
 }
 
 /// The whole part of a decimal number.
@@ -192,8 +212,11 @@ fn number(value: &[u8]) -> Result<u64, LayerError> {
     whole.parse().map_err(|_| LayerError::Extension)
 }
 
-fn understand(header: &Header, offset: u64, layer: usize, said: Extensions) -> Result<Entry, LayerError> {
-    let raw = said.path.unwrap_or_else(|| header.path_bytes().into_owned());
+fn understand(header: &Header, offset: u64, layer: usize, said: &Extensions) -> Result<Entry, LayerError> {
+    let raw = said
+        .path
+        .clone()
+        .unwrap_or_else(|| header.path_bytes().into_owned());
     let name = String::from_utf8_lossy(&raw).into_owned();
     let path = parts(&raw).ok_or_else(|| LayerError::Path(name.clone()))?;
     let bad_value = || LayerError::Value(shown(&path));
@@ -202,29 +225,6 @@ fn understand(header: &Header, offset: u64, layer: usize, said: Extensions) -> R
     if said.sparse || said.size.is_some_and(|claimed| claimed != size) {
         return Err(LayerError::Kind(name));
     }
-    let owner = |plain: io::Result<u64>, better: Option<u64>| {
-        better
-            .or(plain.ok())
-            .and_then(|id| u32::try_from(id).ok())
-            .ok_or_else(bad_value)
-    };
-    let meta = Meta {
-        mode: header.mode().map_err(|_| bad_value())? & 0o7777,
-        uid: owner(header.uid(), said.uid)?,
-        gid: owner(header.gid(), said.gid)?,
-        mtime: said
-            .mtime
-            .or(header.mtime().ok())
-            .and_then(|time| u32::try_from(time).ok())
-            .unwrap_or(0),
-    };
-    let target = || {
-        let target = said
-            .link
-            .clone()
-            .or_else(|| header.link_name_bytes().map(|bytes| bytes.into_owned()));
-        target.filter(|target| (1..MAX_PATH).contains(&target.len()) && !target.contains(&0))
-    };
     let device = || {
         let number = |part: io::Result<Option<u32>>| part.ok().flatten().ok_or_else(bad_value);
         Ok::<_, LayerError>((number(header.device_major())?, number(header.device_minor())?))
@@ -234,13 +234,17 @@ fn understand(header: &Header, offset: u64, layer: usize, said: Extensions) -> R
             let size = u32::try_from(size).map_err(|_| bad_value())?;
             Kind::File(Content { layer, offset, size })
         }
-        EntryType::Directory => Kind::Directory(std::collections::BTreeMap::new()),
-        EntryType::Symlink => Kind::Symlink(target().ok_or_else(bad_value)?),
+        EntryType::Directory => Kind::Directory(BTreeMap::new()),
+        EntryType::Symlink => Kind::Symlink(said.target(header).ok_or_else(bad_value)?),
         EntryType::Char => device().map(|(major, minor)| Kind::Character(major, minor))?,
         EntryType::Block => device().map(|(major, minor)| Kind::Block(major, minor))?,
         EntryType::Fifo => Kind::Fifo,
         EntryType::Link => {
-            let target = target().as_deref().and_then(parts).ok_or_else(bad_value)?;
+            let target = said
+                .target(header)
+                .as_deref()
+                .and_then(parts)
+                .ok_or_else(bad_value)?;
             return Ok(Entry {
                 path,
                 what: What::Link(target),
@@ -248,6 +252,7 @@ fn understand(header: &Header, offset: u64, layer: usize, said: Extensions) -> R
         }
         _ => return Err(LayerError::Kind(name)),
     };
+    let meta = said.meta(header).ok_or_else(bad_value)?;
     Ok(Entry {
         path,
         what: What::Put(Node { meta, kind }),

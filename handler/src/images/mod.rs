@@ -13,6 +13,8 @@ pub mod layer;
 pub mod layout;
 pub mod mirror;
 pub mod root_cpio;
+#[cfg(test)]
+mod sample;
 pub mod tree;
 
 use std::fs::{self, File};
@@ -237,3 +239,6 @@ fn copy_aligned(from: &Path, to: &mut File) -> io::Result<()> {
     to.seek(io::SeekFrom::End(0))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

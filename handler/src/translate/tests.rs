@@ -4,16 +4,16 @@ use super::*;
 use serde_json::{Value, json};
 
 fn vmi(spec: Value) -> VirtualMachineInstance {
-    serde_json::from_value(json!({
+    let mut object = json!({
         "apiVersion": "kubevirt.io/v1",
         "kind": "VirtualMachineInstance",
         "metadata": {
             "name": "vmi-alpine", "namespace": "default", "uid": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
             "annotations": {"rvm/root-filesystem": "root"},
         },
-        "spec": spec,
-    }))
-    .unwrap()
+    });
+    object["spec"] = spec;
+    serde_json::from_value(object).unwrap()
 }
 
 fn alpine() -> Value {

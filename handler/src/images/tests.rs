@@ -1,0 +1,116 @@
+//! What is promised of boot files: made once, whole or not at all, and every lack named.
+
+use super::*;
+use sample::{Blobs, tar};
+
+struct Place {
+    folder: tempfile::TempDir,
+    blobs: Blobs,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self {
+            folder: tempfile::tempdir().unwrap(),
+            blobs: Blobs::new(),
+        };
+        fs::create_dir(place.guests()).unwrap();
+        fs::write(place.guests().join("Image"), "kernel").unwrap();
+        fs::write(place.guests().join("init.cpio"), "init").unwrap();
+        place
+    }
+
+    fn guests(&self) -> PathBuf {
+        self.folder.path().join("guests")
+    }
+
+    fn images(&self) -> Images {
+        let layer = self.blobs.layer(&tar(&[("etc/motd", b"hello")]), true);
+        let layout = self.blobs.index(&[self.blobs.image("riscv64", &[layer])]);
+        let mirror: Mirror = format!("alpine:3.23=oci:{}", layout.dir.display())
+            .parse()
+            .unwrap();
+        Images::new(
+            [mirror].into_iter().collect(),
+            Some(self.guests()),
+            self.folder.path(),
+        )
+        .unwrap()
+    }
+}
+
+#[test]
+fn an_image_boots_our_kernel_and_our_init_before_its_own_files() {
+    let place = Place::new();
+    let boot = place.images().root_boot("docker.io/library/alpine:3.23").unwrap();
+    assert_eq!(boot.kernel, place.guests().join("Image"));
+    let initrd = fs::read(boot.initrd.unwrap()).unwrap();
+    assert_eq!(&initrd[..4], b"init");
+    assert_eq!(&initrd[512..518], b"070701");
+}
+
+#[test]
+fn the_same_image_and_init_are_made_once_and_another_init_anew() {
+    let place = Place::new();
+    let first = place.images().root_boot("alpine:3.23").unwrap().initrd.unwrap();
+    fs::write(&first, "marked").unwrap();
+    assert_eq!(
+        place.images().root_boot("alpine:3.23").unwrap().initrd.unwrap(),
+        first
+    );
+    assert_eq!(fs::read(&first).unwrap(), b"marked");
+    fs::write(place.guests().join("init.cpio"), "other").unwrap();
+    assert_ne!(
+        place.images().root_boot("alpine:3.23").unwrap().initrd.unwrap(),
+        first
+    );
+}
+
+#[test]
+fn what_a_killed_handler_left_half_done_is_cleared_away() {
+    let place = Place::new();
+    drop(place.images());
+    let half = place.folder.path().join("roots/.new-abc");
+    fs::write(&half, "half").unwrap();
+    drop(place.images());
+    assert!(!half.exists());
+}
+
+#[test]
+fn an_image_without_a_mirror_says_how_to_give_one() {
+    let error = Place::new().images().root_boot("debian:13").unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("'debian:13' has no mirror") && text.contains("--mirror"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_missing_guest_folder_or_kernel_is_named() {
+    let place = Place::new();
+    let mut images = place.images();
+    fs::remove_file(place.guests().join("Image")).unwrap();
+    let missing = images.root_boot("alpine:3.23");
+    assert!(matches!(missing, Err(ImageError::Guest(path, _)) if path.ends_with("Image")));
+    images.guests = None;
+    assert!(matches!(
+        images.root_boot("alpine:3.23"),
+        Err(ImageError::NoGuests)
+    ));
+}
+
+#[test]
+fn a_kernel_out_of_an_image_is_a_file_of_its_own() {
+    let place = Place::new();
+    let boot = place
+        .images()
+        .kernel_boot("alpine:3.23", "/etc/motd", None)
+        .unwrap();
+    assert_eq!(fs::read(boot.kernel).unwrap(), b"hello");
+    let missing = place
+        .images()
+        .kernel_boot("alpine:3.23", "/boot/vmlinuz", None)
+        .unwrap_err();
+    assert!(crate::steps::chain(&missing).ends_with("the image has no file '/boot/vmlinuz'"));
+}

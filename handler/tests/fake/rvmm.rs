@@ -1,0 +1,136 @@
+//! A stand-in for rvmm in the handler's tests: the same arguments, run directory and sockets, and no guest.
+//!
+//! How it behaves is part of the VM's name: `poweroff-…` switches itself off when a viewer types, `crash-…` dies
+//! without a word when a viewer types, `refuse-…` never comes up, `deaf-…` does not obey. The console greets and
+//! gives back what is typed.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use rvmm_control::session::Session;
+use rvmm_control::{Accelerator, EndReason, Ending, Event, Info, Reply, Request, RunDir, RunLock, State};
+use rvmm_spec::Spec;
+use rvmm_spec::wire::Document;
+
+struct Machine {
+    spec: Spec,
+    run: RunDir,
+    /// Whoever takes it ends the machine.
+    lock: Mutex<Option<RunLock>>,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let value = |flag: &str| {
+        args.iter()
+            .skip_while(|arg| *arg != flag)
+            .nth(1)
+            .map(PathBuf::from)
+            .expect("a flag")
+    };
+    let spec = Document::parse(&std::fs::read(value("--spec")).expect("a spec")).expect("a machine");
+    assert!(!spec.name().starts_with("refuse"), "the fake refuses");
+    let run = RunDir::new(value("--run-dir"));
+    let lock = run.claim().expect("the run directory is free");
+    let consoles = UnixListener::bind(run.console_socket()).expect("a console");
+    let controls = UnixListener::bind(run.control_socket()).expect("a control socket");
+    let machine = Arc::new(Machine {
+        spec,
+        run,
+        lock: Mutex::new(Some(lock)),
+    });
+    end_with(machine.run.clone());
+    let (of_consoles, of_controls) = (Arc::clone(&machine), machine);
+    std::thread::spawn(move || {
+        for stream in consoles.incoming().flatten() {
+            let machine = Arc::clone(&of_consoles);
+            std::thread::spawn(move || machine.console(stream));
+        }
+    });
+    for stream in controls.incoming().flatten() {
+        let machine = Arc::clone(&of_controls);
+        std::thread::spawn(move || machine.control(stream));
+    }
+}
+
+/// A test that fails leaves its machines behind, but takes their directory away.
+fn end_with(run: RunDir) {
+    std::thread::spawn(move || {
+        while run.path().exists() {
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        std::process::abort();
+    });
+}
+
+impl Machine {
+    fn console(&self, mut stream: UnixStream) {
+        stream
+            .write_all(format!("fake console of {}\n", self.spec.name()).as_bytes())
+            .ok();
+        let mut buffer = [0; 256];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            stream.write_all(&buffer[..count]).ok();
+            match self.spec.name().split('-').next() {
+                Some("poweroff") => self.end(EndReason::Poweroff),
+                Some("crash") => std::process::abort(),
+                _ => {}
+            }
+        }
+    }
+
+    fn control(&self, mut stream: UnixStream) {
+        let mut session = Session::default();
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            session.feed(&buffer[..count]);
+            while let Some(call) = session.next_call() {
+                let killed = call.request == Request::Kill;
+                match call.request {
+                    Request::Info => session.answer(call.id, Reply::Info(Box::new(self.info()))),
+                    Request::Kill => session.answer(call.id, Reply::Done),
+                    Request::Subscribe => {
+                        session.subscribe();
+                        session.answer(call.id, Reply::Done);
+                        session.notify(&Event::Running);
+                    }
+                }
+                stream.write_all(session.pending()).ok();
+                session.written(session.pending().len());
+                if killed && !self.spec.name().starts_with("deaf") {
+                    self.end(EndReason::Killed);
+                }
+            }
+        }
+    }
+
+    fn info(&self) -> Info {
+        Info {
+            name: self.spec.name().to_owned(),
+            uid: self.spec.uid().map(str::to_owned),
+            pid: std::process::id(),
+            version: "fake".to_owned(),
+            accelerator: Accelerator::Tcg,
+            accelerator_reason: "the fake has none".to_owned(),
+            state: State::Running,
+            cpus: self.spec.cpus(),
+            memory_bytes: self.spec.memory().bytes(),
+            resets: 0,
+        }
+    }
+
+    fn end(&self, reason: EndReason) {
+        let Some(lock) = self.lock.lock().expect("nobody panics with it").take() else {
+            return;
+        };
+        let ending = Ending {
+            reason,
+            message: format!("the fake ended: {reason:?}"),
+        };
+        self.run.write_ending(&lock, &ending).expect("an ending");
+        self.run.remove_sockets(&lock);
+        std::process::exit(reason.exit_status().into());
+    }
+}

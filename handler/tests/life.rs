@@ -1,0 +1,261 @@
+//! The life of VMIs on real run directories, real processes and a real API, with fake machines.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests fail by panic, outside of test functions too"
+)]
+
+mod node;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use node::Cluster;
+use rvm_server::{Consoles, Power};
+use rvm_types::VirtualMachineInstance as Vmi;
+use rvm_types::condition;
+use rvmm_control::{Liveness, RunDir};
+use serde_json::json;
+
+const IMAGE: &str = "docker.io/library/alpine:3.23";
+
+fn uid(vmi: &Vmi) -> &str {
+    vmi.metadata.uid.as_deref().unwrap()
+}
+
+fn run_dir(cluster: &Cluster, node: &str, vmi: &Vmi) -> RunDir {
+    RunDir::new(cluster.run(node).join(uid(vmi)))
+}
+
+fn pid(run: &RunDir) -> Option<u32> {
+    match run.liveness().unwrap() {
+        Liveness::Alive(pid) => pid,
+        _ => None,
+    }
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+/// Sends a line to a machine's console; how the fake takes it is in its name.
+fn type_on(run: &RunDir) {
+    use std::io::Write;
+    std::os::unix::net::UnixStream::connect(run.console_socket())
+        .unwrap()
+        .write_all(b"x\n")
+        .unwrap();
+}
+
+fn message_of(vmi: &Vmi, kind: &str) -> (String, String) {
+    let condition = condition::find(&vmi.status.as_ref().unwrap().conditions, kind)
+        .unwrap()
+        .clone();
+    (
+        condition.reason.unwrap_or_default(),
+        condition.message.unwrap_or_default(),
+    )
+}
+
+#[test]
+fn a_vmi_runs_and_is_deleted_without_a_trace() {
+    let cluster = Cluster::new();
+    let _node = cluster.node("a");
+    cluster.create("vm", IMAGE);
+    let vmi = cluster.until_phase("vm", "Running");
+    assert_eq!(vmi.node_name(), Some("a"));
+    assert_eq!(vmi.metadata.labels.as_ref().unwrap()["kubevirt.io/nodeName"], "a");
+    assert_eq!(message_of(&vmi, "SoftwareEmulation").1, "the fake has none");
+    let stamps = &vmi.status.as_ref().unwrap().phase_transition_timestamps;
+    let phases: Vec<_> = stamps
+        .iter()
+        .map(|stamp| stamp.phase.as_ref().unwrap().as_str())
+        .collect();
+    assert_eq!(phases, ["Pending", "Scheduling", "Scheduled", "Running"]);
+    cluster.delete("vm");
+    cluster.until("vm", |vmi| vmi.is_none());
+    assert!(!run_dir(&cluster, "a", &vmi).path().exists());
+    let told = cluster.events("vm", 4);
+    let normal = |reason: &str, text: &str| ("Normal".to_owned(), reason.to_owned(), text.to_owned());
+    let expected = [
+        normal("Created", "VirtualMachineInstance defined."),
+        normal("Started", "VirtualMachineInstance started."),
+        normal("Deleted", "Signaled Deletion"),
+        normal("Stopped", "The VirtualMachineInstance was shut down."),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_handler_that_was_killed_takes_its_machine_over_when_it_is_back() {
+    let cluster = Cluster::new();
+    let node = cluster.node("a");
+    cluster.create("vm", IMAGE);
+    let vmi = cluster.until_phase("vm", "Running");
+    let run = run_dir(&cluster, "a", &vmi);
+    let before = pid(&run).unwrap();
+    node.kill();
+    assert_eq!(pid(&run), Some(before));
+    let node = cluster.node("a");
+    let mut stream = cluster.block_on(node.doors.attach(&vmi));
+    assert!(stream.is_ok());
+    stream = cluster.block_on(node.doors.attach(&vmi));
+    drop(stream);
+    assert_eq!(pid(&run), Some(before));
+    node.end();
+    assert_eq!(pid(&run), Some(before));
+    let _node = cluster.node("a");
+    cluster.delete("vm");
+    cluster.until("vm", |vmi| vmi.is_none());
+    assert_eq!(pid(&run), None);
+}
+
+#[test]
+fn a_guest_that_switches_itself_off_has_succeeded() {
+    let cluster = Cluster::new();
+    let _node = cluster.node("a");
+    cluster.create("poweroff-vm", IMAGE);
+    type_on(&run_dir(
+        &cluster,
+        "a",
+        &cluster.until_phase("poweroff-vm", "Running"),
+    ));
+    cluster.until_phase("poweroff-vm", "Succeeded");
+    cluster.delete("poweroff-vm");
+    cluster.until("poweroff-vm", |vmi| vmi.is_none());
+}
+
+#[test]
+fn a_machine_that_crashes_has_failed_and_is_not_started_again() {
+    let cluster = Cluster::new();
+    let _node = cluster.node("a");
+    cluster.create("crash-vm", IMAGE);
+    let vmi = cluster.until_phase("crash-vm", "Running");
+    type_on(&run_dir(&cluster, "a", &vmi));
+    let vmi = cluster.until_phase("crash-vm", "Failed");
+    assert!(message_of(&vmi, "Ready").1.contains("signal 6"));
+    let last = cluster.events("crash-vm", 3).pop().unwrap();
+    assert_eq!(
+        (last.0.as_str(), last.2.as_str()),
+        ("Warning", "The VirtualMachineInstance crashed.")
+    );
+    assert_eq!(pid(&run_dir(&cluster, "a", &vmi)), None);
+}
+
+#[test]
+fn a_machine_killed_while_nobody_looked_has_failed() {
+    let cluster = Cluster::new();
+    let node = cluster.node("a");
+    cluster.create("vm", IMAGE);
+    let run = run_dir(&cluster, "a", &cluster.until_phase("vm", "Running"));
+    node.kill();
+    kill(pid(&run).unwrap());
+    let _node = cluster.node("a");
+    let vmi = cluster.until_phase("vm", "Failed");
+    assert_eq!(vmi.status.unwrap().reason.as_deref(), Some("Crashed"));
+}
+
+#[test]
+fn a_machine_that_never_comes_up_has_failed_with_its_last_words() {
+    let cluster = Cluster::new();
+    let _node = cluster.node("a");
+    cluster.create("refuse-vm", IMAGE);
+    let vmi = cluster.until_phase("refuse-vm", "Failed");
+    let (_, message) = message_of(&vmi, "Ready");
+    assert!(message.starts_with("rvmm ended with status 101"), "{message}");
+    let told = cluster.events("refuse-vm", 2);
+    assert_eq!(told[1].1, "SyncFailed");
+}
+
+#[test]
+fn a_missing_image_is_told_and_the_vmi_waits() {
+    let cluster = Cluster::new();
+    let _node = cluster.node("a");
+    cluster.create("vm", "example.org/nowhere:1");
+    let synchronized =
+        |vmi: &Vmi| condition::find(&vmi.status.as_ref().unwrap().conditions, "Synchronized").is_some();
+    let vmi = cluster.until("vm", |vmi| vmi.is_some_and(synchronized)).unwrap();
+    let (reason, message) = message_of(&vmi, "Synchronized");
+    assert_eq!(reason, "ErrImagePull");
+    assert!(
+        message.contains("'example.org/nowhere:1' has no mirror"),
+        "{message}"
+    );
+    assert_eq!(vmi.phase().unwrap().as_str(), "Scheduling");
+    cluster.delete("vm");
+    cluster.until("vm", |vmi| vmi.is_none());
+}
+
+#[test]
+fn a_stop_ends_the_machine_and_leaves_the_vmi() {
+    let cluster = Cluster::new();
+    let node = cluster.node("a");
+    cluster.create("vm", IMAGE);
+    let vmi = cluster.until_phase("vm", "Running");
+    cluster.block_on(node.doors.stop(&vmi, None)).unwrap();
+    let vmi = cluster.until_phase("vm", "Succeeded");
+    assert!(cluster.block_on(node.doors.stop(&vmi, None)).is_err());
+}
+
+#[test]
+fn a_machine_that_does_not_obey_is_killed() {
+    let cluster = Cluster::new();
+    let node = cluster.node("a");
+    cluster.create("deaf-vm", IMAGE);
+    let vmi = cluster.until_phase("deaf-vm", "Running");
+    cluster
+        .block_on(node.doors.stop(&vmi, Some(Duration::ZERO)))
+        .unwrap();
+    cluster.until_phase("deaf-vm", "Succeeded");
+}
+
+#[test]
+fn a_machine_whose_vmi_went_by_force_while_nobody_looked_is_ended() {
+    let cluster = Cluster::new();
+    let node = cluster.node("a");
+    cluster.create("vm", IMAGE);
+    let run = run_dir(&cluster, "a", &cluster.until_phase("vm", "Running"));
+    node.kill();
+    let no_finalizers = kube::api::Patch::Merge(json!({"metadata": {"finalizers": []}}));
+    cluster
+        .block_on(cluster.vmis().patch("vm", &Default::default(), &no_finalizers))
+        .unwrap();
+    cluster.delete("vm");
+    cluster.until("vm", |vmi| vmi.is_none());
+    assert!(pid(&run).is_some());
+    let _node = cluster.node("a");
+    cluster.block_on(async {
+        while run.path().exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert_eq!(pid(&run), None);
+}
+
+#[test]
+fn two_handlers_start_each_of_twenty_vmis_exactly_once_though_one_is_killed() {
+    let cluster = Cluster::new();
+    let (a, _b) = (cluster.node("a"), cluster.node("b"));
+    let names: Vec<String> = (0..20).map(|number| format!("vm{number}")).collect();
+    names.iter().for_each(|name| drop(cluster.create(name, IMAGE)));
+    a.kill();
+    let a = cluster.node("a");
+    let vmis: Vec<Vmi> = names
+        .iter()
+        .map(|name| cluster.until_phase(name, "Running"))
+        .collect();
+    let started = |node: &str| -> BTreeSet<String> {
+        let pids = |vmi: &&Vmi| pid(&run_dir(&cluster, node, vmi)).is_some();
+        vmis.iter().filter(pids).map(|vmi| uid(vmi).to_owned()).collect()
+    };
+    let (on_a, on_b) = (started("a"), started("b"));
+    assert_eq!(on_a.intersection(&on_b).count(), 0);
+    assert_eq!(on_a.len() + on_b.len(), 20);
+    let elsewhere = vmis.iter().find(|vmi| vmi.node_name() == Some("b"));
+    assert!(elsewhere.is_none_or(|vmi| cluster.block_on(a.doors.attach(vmi)).is_err()));
+    names.iter().for_each(|name| cluster.delete(name));
+    names
+        .iter()
+        .for_each(|name| drop(cluster.until(name, |vmi| vmi.is_none())));
+}
