@@ -42,23 +42,28 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Runs the demo.
 pub fn run() -> Result<ExitCode> {
     let (_, toolbox, guest) = setup::for_running()?;
-    let programs = Programs {
-        folder: build::for_this_machine()?,
-        environment: setup::environment_of_programs(&toolbox)?,
-    };
+    let folder = build::for_this_machine()?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
+    let environment = setup::environment_of_programs(&toolbox)?;
+    let programs = Programs {
+        folder,
+        environment,
+        interrupted,
+    };
     let handler = match programs.answers() {
         true => {
             step::heading("using the rvm-handler that runs on this machine");
             None
         }
-        false => Some(Handler::start(&programs, &guest, &interrupted)?),
+        false => Some(Handler::start(&programs, &guest)?),
     };
     let shown = show(&programs);
     step::heading("ending the demo");
+    // What ended the console is not meant for the cleaning up.
+    programs.interrupted.store(false, Ordering::Relaxed);
     let deleted = programs.run(&["delete", NAME, "--ignore-not-found"]);
     let stopped = handler.map_or(Ok(()), Handler::stop);
     let log = || format!("the handler's log is {}", log_file().display());
@@ -92,6 +97,7 @@ fn show(programs: &Programs) -> Result<()> {
 struct Programs {
     folder: PathBuf,
     environment: Vec<(&'static str, std::ffi::OsString)>,
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Programs {
@@ -101,12 +107,24 @@ impl Programs {
         command
     }
 
+    /// Runs `rvm` to its end; a signal to us ends it earlier.
     fn run(&self, arguments: &[&str]) -> Result<()> {
-        let status = self
+        let mut rvm = self
             .command("rvm")
             .args(arguments)
-            .status()
+            .spawn()
             .context("cannot run rvm")?;
+        let mut told = false;
+        let status = loop {
+            if let Some(status) = rvm.try_wait()? {
+                break status;
+            }
+            if !told && self.interrupted.swap(false, Ordering::Relaxed) {
+                terminate(&rvm)?;
+                told = true;
+            }
+            sleep(LOOK);
+        };
         if !status.success() {
             bail!("rvm {} failed ({status})", arguments[0]);
         }
@@ -128,7 +146,7 @@ impl Programs {
 struct Handler(Child);
 
 impl Handler {
-    fn start(programs: &Programs, guest: &rvm_guests::DemoGuest, interrupted: &AtomicBool) -> Result<Self> {
+    fn start(programs: &Programs, guest: &rvm_guests::DemoGuest) -> Result<Self> {
         step::heading(&format!(
             "rvm-handler --local (its log: {})",
             log_file().display()
@@ -155,7 +173,7 @@ impl Handler {
                     log.lines().last().unwrap_or("it said nothing")
                 );
             }
-            if interrupted.load(Ordering::Relaxed) || Instant::now() > until {
+            if programs.interrupted.load(Ordering::Relaxed) || Instant::now() > until {
                 handler.stop()?;
                 bail!("rvm-handler does not answer; its log is {}", log_file().display());
             }
@@ -165,8 +183,7 @@ impl Handler {
     }
 
     fn stop(mut self) -> Result<()> {
-        let pid = self.0.id().to_string();
-        rvm_guests::command::run(Command::new("kill").args(["-TERM", &pid]))?;
+        terminate(&self.0)?;
         let until = Instant::now() + STOP;
         while self.0.try_wait()?.is_none() {
             if Instant::now() > until {
@@ -178,6 +195,11 @@ impl Handler {
         }
         Ok(())
     }
+}
+
+/// Asks a program that we started to end.
+fn terminate(program: &Child) -> Result<()> {
+    rvm_guests::command::run(Command::new("kill").args(["-TERM", &program.id().to_string()]))
 }
 
 fn log_file() -> PathBuf {
