@@ -173,8 +173,10 @@ fn a_missing_image_is_told_and_the_vmi_waits() {
     let cluster = Cluster::new();
     let _node = cluster.node("a");
     cluster.create("vm", "example.org/nowhere:1");
-    let synchronized =
-        |vmi: &Vmi| condition::find(&vmi.status.as_ref().unwrap().conditions, "Synchronized").is_some();
+    let synchronized = |vmi: &Vmi| {
+        let status = vmi.status.as_ref();
+        status.is_some_and(|status| condition::find(&status.conditions, "Synchronized").is_some())
+    };
     let vmi = cluster.until("vm", |vmi| vmi.is_some_and(synchronized)).unwrap();
     let (reason, message) = message_of(&vmi, "Synchronized");
     assert_eq!(reason, "ErrImagePull");
