@@ -1,1 +1,32 @@
-//! A real kube-apiserver and the programs under test, for the tests.
+//! A real kube-apiserver, and our own programs as their users start them, for the tests.
+//!
+//! ```text
+//!   Tools      where every program lies, and a way to run commands
+//!   Cluster    etcd + kube-apiserver, with our CRD; Kubectl talks to it
+//!   Handler    rvm-handler, in a cluster or in local mode; may be killed and started again
+//!   Console    a viewer of a guest's console, who types and reads
+//! ```
+//!
+//! Everything started here ends with the test, also when the test is killed: processes by the kernel, as children
+//! of a thread of ours ([`process`]), and machines, which are made to outlive their handler, by [`sweep`]. Ports are
+//! chosen by the system and files lie in a folder of each thing's own, so tests can run side by side.
+
+pub mod certificates;
+pub mod cluster;
+pub mod console;
+pub mod handler;
+pub mod kubectl;
+pub mod manifest;
+pub mod patience;
+pub mod process;
+pub mod sweep;
+pub mod tools;
+
+pub use certificates::{Authority, Names};
+pub use cluster::Cluster;
+pub use console::Console;
+pub use handler::{Handler, HandlerSetup};
+pub use kubectl::Kubectl;
+pub use manifest::Manifest;
+pub use patience::{PATIENCE, eventually};
+pub use tools::Tools;

@@ -1,0 +1,260 @@
+//! A cluster's control plane as far as we need one: etcd and kube-apiserver, both real, with our CRD installed.
+//!
+//! No scheduler and no kubelet runs: VMIs are taken by handlers. etcd is reached over a Unix socket in the cluster's
+//! folder, so the one TCP port is the apiserver's, which a lab's guest reaches as 10.0.2.2.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow};
+use tempfile::TempDir;
+
+use crate::certificates::{Authority, Names};
+use crate::kubectl::Kubectl;
+use crate::patience::{Look, eventually};
+use crate::process::Process;
+use crate::tools::{Tools, shown};
+
+/// Where our CRDs lie.
+const CRDS: &str = "deploy/crds";
+
+/// Names at which the apiserver is reached: here, and from a lab.
+const HOSTS: [&str; 3] = ["127.0.0.1", "10.0.2.2", "localhost"];
+
+/// How often another port is tried: between choosing one and listening on it somebody else may take it.
+const PORTS: u32 = 5;
+
+/// Names of socket files in the cluster's folder, where both programs run, in the only form that etcd takes.
+const STORE: &str = "unix://store:1";
+const PEER: &str = "unix://peer:1";
+
+/// A running cluster. Dropping it ends it.
+#[derive(Debug)]
+pub struct Cluster {
+    apiserver: Process,
+    /// Ends after the apiserver, which would complain.
+    _etcd: Process,
+    kubectl: Kubectl,
+    port: u16,
+    authority: Authority,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Starts one, in about five seconds.
+    ///
+    /// # Errors
+    /// It does not start; the error has the apiserver's last words.
+    pub fn start(tools: &Arc<Tools>) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("rvm-cluster-").tempdir()?;
+        let authority = Authority::new(&folder.path().join("pki"))?;
+        issue(&authority)?;
+        let etcd = start_etcd(tools, folder.path())?;
+        let (mut apiserver, port) = start_apiserver(tools, folder.path())?;
+        let kubeconfig = folder.path().join("kubeconfig");
+        let server = format!("https://127.0.0.1:{port}");
+        fs::write(&kubeconfig, kubeconfig_text(&server, &folder.path().join("pki")))?;
+        let kubectl = Kubectl::new(tools, &kubeconfig)?;
+        await_namespace(&kubectl, &mut apiserver)?;
+        install_crds(tools, &kubectl)?;
+        Ok(Self {
+            apiserver,
+            _etcd: etcd,
+            kubectl,
+            port,
+            authority,
+            folder,
+        })
+    }
+
+    /// Its administrator's kubectl.
+    #[must_use]
+    pub fn kubectl(&self) -> &Kubectl {
+        &self.kubectl
+    }
+
+    /// Its administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// The port of its API on loopback.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Who signed its certificates.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// What its administrator needs at another machine, as file names and contents: `kubeconfig` for `server`, and
+    /// the certificates that it names, all in `folder` there.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn kubeconfig_for(&self, server: &str, folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+        let pki = self.folder.path().join("pki");
+        let mut files = vec![(
+            "kubeconfig".to_owned(),
+            kubeconfig_text(server, folder).into_bytes(),
+        )];
+        for name in ["ca.crt", "admin.crt", "admin.key"] {
+            files.push((name.to_owned(), fs::read(pki.join(name))?));
+        }
+        Ok(files)
+    }
+
+    /// Makes a node's object, as a kubelet would.
+    ///
+    /// # Errors
+    /// kubectl's.
+    pub fn add_node(&self, name: &str) -> Result<()> {
+        let node = serde_json::json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": { "name": name, "labels": { "kubernetes.io/hostname": name, "kubernetes.io/os": "linux" } },
+        });
+        let created = self.kubectl.feed(&["create", "-f", "-"], &node.to_string())?;
+        created.ok().map(drop)
+    }
+
+    /// Fails, with its last words, if the apiserver has ended.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn must_live(&mut self) -> Result<()> {
+        self.apiserver.must_live()
+    }
+}
+
+fn issue(authority: &Authority) -> Result<()> {
+    authority.issue(
+        "apiserver",
+        Names {
+            common: "kube-apiserver",
+            hosts: &HOSTS,
+            ..Names::default()
+        },
+    )?;
+    let admin = Names {
+        common: "admin",
+        organization: Some("system:masters"),
+        hosts: &[],
+    };
+    authority.issue("admin", admin)?;
+    authority.keys("accounts")?;
+    Ok(())
+}
+
+fn start_etcd(tools: &Tools, folder: &Path) -> Result<Process> {
+    Process::start(&tools.kube("etcd"), &folder.join("etcd.log"), |etcd| {
+        etcd.current_dir(folder)
+            .args(["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level", "warn"])
+            .args(["--listen-client-urls", STORE, "--advertise-client-urls", STORE])
+            .args(["--listen-peer-urls", PEER, "--initial-advertise-peer-urls", PEER])
+            .args(["--initial-cluster", &format!("default={PEER}")]);
+    })
+}
+
+/// Starts it and waits until it answers; also says where.
+fn start_apiserver(tools: &Arc<Tools>, folder: &Path) -> Result<(Process, u16)> {
+    let mut error = anyhow!("no port was tried");
+    for _ in 0..PORTS {
+        let port = free_port()?;
+        let log = folder.join(format!("apiserver-{port}.log"));
+        let mut apiserver = Process::start(&tools.kube("kube-apiserver"), &log, |apiserver| {
+            apiserver.current_dir(folder).args(apiserver_flags(port));
+        })?;
+        match await_ready(&mut apiserver) {
+            Ok(()) => return Ok((apiserver, port)),
+            Err(ended) if apiserver.said().contains("address already in use") => error = ended,
+            Err(ended) => return Err(ended),
+        }
+    }
+    Err(error)
+}
+
+fn apiserver_flags(port: u16) -> Vec<String> {
+    let port = port.to_string();
+    [
+        ("etcd-servers", STORE),
+        ("bind-address", "127.0.0.1"),
+        ("secure-port", port.as_str()),
+        ("advertise-address", "127.0.0.1"),
+        // There is no Service to reach it by, and loopback could be none.
+        ("endpoint-reconciler-type", "none"),
+        ("service-cluster-ip-range", "198.18.2.0/24"),
+        ("authorization-mode", "Node,RBAC"),
+        ("client-ca-file", "pki/ca.crt"),
+        ("tls-cert-file", "pki/apiserver.crt"),
+        ("tls-private-key-file", "pki/apiserver.key"),
+        ("service-account-issuer", "https://kubernetes.default.svc"),
+        ("service-account-key-file", "pki/accounts.pub"),
+        ("service-account-signing-key-file", "pki/accounts.key"),
+        ("v", "0"),
+    ]
+    .map(|(flag, value)| format!("--{flag}={value}"))
+    .to_vec()
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+/// Its first words after it listens.
+const SERVING: &str = "Serving securely on";
+
+fn await_ready(apiserver: &mut Process) -> Result<()> {
+    eventually("serving apiserver", || {
+        apiserver.must_live()?;
+        Ok(Look::of(apiserver.said().contains(SERVING).then_some(()), || {
+            "it starts".to_owned()
+        }))
+    })
+}
+
+/// The apiserver makes its own first objects when it is up; the namespace of VMIs is one of the last.
+fn await_namespace(kubectl: &Kubectl, apiserver: &mut Process) -> Result<()> {
+    eventually("namespace default", || {
+        apiserver.must_live()?;
+        let ready = kubectl.run(&["get", "--raw", "/readyz"])?;
+        let namespace = kubectl.run(&["get", "namespace", "default"])?;
+        let there = ready.status() == Some(0) && namespace.status() == Some(0);
+        Ok(Look::of(there.then_some(()), || {
+            ready.error_text() + &namespace.error_text()
+        }))
+    })
+    .map_err(|error| apiserver.complaint(&error))
+}
+
+fn install_crds(tools: &Tools, kubectl: &Kubectl) -> Result<()> {
+    let crds = shown(&tools.source(CRDS));
+    kubectl.ok(&["create", "-f", &crds])?;
+    kubectl
+        .ok(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            "-f",
+            &crds,
+        ])
+        .context("the CRD is not accepted")?;
+    Ok(())
+}
+
+fn kubeconfig_text(server: &str, pki: &Path) -> String {
+    let pki = shown(pki);
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: rvm\n\
+         clusters: [{{name: rvm, cluster: {{server: '{server}', certificate-authority: {pki}/ca.crt}}}}]\n\
+         users: [{{name: admin, user: {{client-certificate: {pki}/admin.crt, client-key: {pki}/admin.key}}}}]\n\
+         contexts: [{{name: rvm, context: {{cluster: rvm, user: admin}}}}]\n"
+    )
+}
