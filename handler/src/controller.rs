@@ -130,19 +130,25 @@ async fn sweep(effects: &Effects, store: &Store<VirtualMachineInstance>) -> Resu
     let machines = Arc::clone(&effects.machines);
     let here = tokio::task::spawn_blocking(move || machines.all()).await??;
     for id in here.into_iter().filter(|id| !known.contains(&id.uid)) {
-        // Our view may be old; only the API itself can say that it is gone.
-        let api: Api<VirtualMachineInstance> = Api::namespaced(effects.client.clone(), &id.namespace);
-        let there = api.get_opt(&id.name).await?;
-        if there.is_some_and(|vmi| vmi.metadata.uid.as_deref() == Some(&id.uid)) {
-            continue;
+        if let Err(error) = remove_orphan(effects, &id).await {
+            tracing::warn!(vm = %id, uid = id.uid, error = chain(&error), "its VMI is gone and its machine is not");
         }
-        tracing::warn!(vm = %id, uid = id.uid, "its VMI is gone, so it is ended and removed");
-        let machines = Arc::clone(&effects.machines);
-        let removed = tokio::task::spawn_blocking(move || {
-            machines.stop(&id)?;
-            machines.remove(&id).map_err(StepError::Remove)
-        });
-        removed.await??;
     }
     Ok(())
+}
+
+async fn remove_orphan(effects: &Effects, id: &VmId) -> Result<(), StepError> {
+    // Our view may be old; only the API itself can say that it is gone.
+    let api: Api<VirtualMachineInstance> = Api::namespaced(effects.client.clone(), &id.namespace);
+    let there = api.get_opt(&id.name).await?;
+    if there.is_some_and(|vmi| vmi.metadata.uid.as_deref() == Some(&id.uid)) {
+        return Ok(());
+    }
+    tracing::warn!(vm = %id, uid = id.uid, "its VMI is gone, so it is ended and removed");
+    let (machines, id) = (Arc::clone(&effects.machines), id.clone());
+    let removed = tokio::task::spawn_blocking(move || {
+        machines.stop(&id)?;
+        machines.remove(&id).map_err(StepError::Remove)
+    });
+    removed.await?
 }

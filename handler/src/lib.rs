@@ -1,4 +1,17 @@
 //! One per node: makes the node's virtual machines match the cluster's wishes.
+//!
+//! ```text
+//!   controller ──► steps ──► images     an image → kernel and initrd
+//!       │            │  └──► process    one rvmm for each VM, found again by its run directory
+//!       │            └─────► the API    compare-and-swap writes, events
+//!       └──► plan (pure) ──► claim      which node
+//!                    │  └──► status     what is said
+//!                    └─────► translate  VMI → Spec
+//!   consoles: what the gRPC server asks for       node: heartbeat and labels
+//! ```
+//!
+//! Invariants: what is known of machines is on disk, never only in memory; every decision is made in a pure function; every
+//! write of a VMI takes hold on the state that it was decided on, or not at all; no machine dies with the handler.
 
 pub mod claim;
 pub mod consoles;

@@ -5,6 +5,7 @@
 //!   Ctrl-C, SIGTERM ─► the loop finishes what it is at ─► servers end ─► exit; machines run on
 //! ```
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,12 +28,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::{Cluster, LogFormat, Settings};
 
 /// How long the loop may take to finish what it is at; an image that is being unpacked is begun anew next time.
 const FINISH: Duration = Duration::from_secs(10);
+
+/// Whose lines people want to read.
+const OURS: [&str; 3] = ["rvm_handler", "rvm_local", "rvm_server"];
 
 /// Serves until a signal says to end.
 ///
@@ -48,13 +54,24 @@ pub fn run(settings: Settings) -> Result<()> {
     served
 }
 
+/// Our own lines, and of the libraries only what is wrong.
 fn log(format: LogFormat) {
-    let log = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::INFO)
-        .with_writer(std::io::stderr);
+    let ours = Targets::new().with_default(LevelFilter::WARN);
+    let ours = OURS
+        .iter()
+        .fold(ours, |ours, name| ours.with_target(*name, LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::registry();
     match format {
-        LogFormat::Text => log.with_target(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let lines = lines
+                .with_target(false)
+                .with_ansi(std::io::stderr().is_terminal());
+            subscriber.with(lines.with_filter(ours)).init();
+        }
+        LogFormat::Json => subscriber
+            .with(lines.json().flatten_event(true).with_filter(ours))
+            .init(),
     }
 }
 

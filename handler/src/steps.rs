@@ -150,7 +150,7 @@ impl Effects {
                 self.write(id, vmi, &step).await
             }
             Step::Prepare => self.prepare(id, vmi).await,
-            Step::Start => self.start(id, vmi),
+            Step::Start => self.start(id, vmi).await,
             Step::Announce(happening) => {
                 self.events.record(vmi, &happening);
                 Ok(Outcome::Done)
@@ -224,8 +224,9 @@ impl Effects {
         Ok(Outcome::Wait(pause))
     }
 
-    fn start(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
-        let mut child = self.machines.start(id)?;
+    async fn start(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
+        let (machines, vm) = (Arc::clone(&self.machines), id.clone());
+        let mut child = tokio::task::spawn_blocking(move || machines.start(&vm)).await??;
         tracing::info!(vm = %id, uid = id.uid, pid = child.id(), "rvmm started");
         self.events.record(
             vmi,

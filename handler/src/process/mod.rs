@@ -29,7 +29,7 @@ use rvmm_spec::Spec;
 use rvmm_spec::wire::{Document, WireError};
 use serde::{Deserialize, Serialize};
 
-use crate::vm::VmId;
+use crate::vm::{Machine, VmId};
 
 /// Run directories that are not whole yet start with this.
 const UNFINISHED: &str = ".new-";
@@ -166,11 +166,17 @@ impl Machines {
         write().map_err(|error| LayOutError::Io(path.clone(), error))
     }
 
-    /// Removes a machine's files. The machine must be over.
+    /// Removes a machine's files.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's; that the machine is alive or about to be.
     pub fn remove(&self, id: &VmId) -> io::Result<()> {
+        match self.observe(id).map_err(io::Error::other)? {
+            Machine::Launching | Machine::Silent | Machine::Alive(_) => {
+                return Err(io::Error::other("its machine lives"));
+            }
+            Machine::Absent | Machine::Prepared | Machine::Ended(_) | Machine::Lost => {}
+        }
         remove_all(&self.disks.join(&id.uid))?;
         remove_all(&self.run.join(&id.uid))
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rvmm_control::{EndReason, Ending, Liveness, RunDir};
 use tokio::process::{Child, Command};
@@ -16,6 +17,10 @@ use crate::vm::VmId;
 
 /// How much of rvmm's log is looked at for its last line.
 const LOG_TAIL: u64 = 4 << 10;
+
+/// How often, and with which pause, the start's lock is tried.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// rvmm could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +37,7 @@ pub enum SpawnError {
 }
 
 impl Machines {
-    /// Starts the machine of a run directory. The child is to be waited for, then given to [`Machines::settle`].
+    /// Starts the machine of a run directory, inside a runtime; blocks for a moment. The child is to be waited for, then given to [`Machines::settle`].
     ///
     /// # Errors
     /// Any [`SpawnError`]; nothing runs then.
@@ -43,12 +48,10 @@ impl Machines {
         let mut options = File::options();
         options.append(true).create(true).mode(0o600);
         let output = options.open(&path).map_err(no_log)?;
-        // The lock belongs to the open file, which rvmm keeps as its output, and not to us.
-        match output.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(SpawnError::Already),
-            Err(TryLockError::Error(error)) => return Err(no_log(error)),
-        }
+        lock(&output).map_err(|error| match error {
+            TryLockError::WouldBlock => SpawnError::Already,
+            TryLockError::Error(error) => no_log(error),
+        })?;
         let mut command = Command::new(&self.rvmm);
         command
             .arg("--spec")
@@ -88,6 +91,18 @@ impl Machines {
             tracing::warn!(vm = %id, uid = id.uid, %error, "how the machine ended cannot be noted");
         }
     }
+}
+
+/// Takes the start's lock. It belongs to the open file, which rvmm keeps as its output, and not to us. Someone who
+/// only looks whether it is held holds it himself for an instant, hence the retries.
+fn lock(output: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOCK_TRIES {
+        match output.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            other => return other,
+        }
+    }
+    output.try_lock()
 }
 
 /// A session of its own: no signal that is meant for us or our terminal reaches rvmm.

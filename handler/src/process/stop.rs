@@ -18,6 +18,10 @@ pub(super) const OBEY: Duration = Duration::from_secs(5);
 /// How long the kernel may take to end a process.
 const DIE: Duration = Duration::from_secs(5);
 
+/// How often, and with which pause, the pid of a process that holds the lock is looked for.
+const PID_TRIES: u32 = 100;
+const PID_PAUSE: Duration = Duration::from_millis(10);
+
 /// The machine could not be ended.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
@@ -62,17 +66,30 @@ impl Machines {
 
 /// The process that holds the run directory, by a handle that no other process can ever take the place of.
 fn process_of(run: &RunDir) -> io::Result<Option<OwnedFd>> {
-    let holder = || match run.liveness() {
-        Ok(Liveness::Alive(pid)) => pid.and_then(|pid| Pid::from_raw(pid.try_into().ok()?)),
-        _ => None,
+    let Some(pid) = holder(run)? else {
+        return Ok(None);
     };
-    let Some(pid) = holder() else { return Ok(None) };
     match pidfd_open(pid, PidfdFlags::empty()) {
         // Still the holder after the handle was taken: so the handle is the holder's.
-        Ok(process) if holder() == Some(pid) => Ok(Some(process)),
+        Ok(process) if holder(run)? == Some(pid) => Ok(Some(process)),
         Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Who holds the run directory. Between its lock and its pid an rvmm needs a moment, in which it is no less alive.
+fn holder(run: &RunDir) -> io::Result<Option<Pid>> {
+    for _ in 0..PID_TRIES {
+        match run.liveness()? {
+            Liveness::Alive(Some(pid)) => return Ok(pid.try_into().ok().and_then(Pid::from_raw)),
+            Liveness::Alive(None) => std::thread::sleep(PID_PAUSE),
+            Liveness::Ended(_) | Liveness::Dead => return Ok(None),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        "it does not write its pid",
+    ))
 }
 
 /// Waits until a process is gone; tells whether it is. Blocks.

@@ -198,6 +198,17 @@ fn an_empty_disk_keeps_what_a_guest_wrote() {
 }
 
 #[test]
+fn the_files_of_a_living_machine_are_not_removed() {
+    let place = Place::prepared();
+    let lock = place.run().claim().unwrap();
+    assert!(place.machines.remove(&id()).is_err());
+    assert!(place.run().spec().exists());
+    drop(lock);
+    place.machines.remove(&id()).unwrap();
+    assert_eq!(place.seen(), Machine::Absent);
+}
+
+#[test]
 fn rvmms_own_log_does_not_grow_without_end() {
     let place = Place::prepared();
     let path = log(&place.run());
