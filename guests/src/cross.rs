@@ -4,7 +4,6 @@
 //! it; else the distribution's `rustc-web`, which has one, is unpacked into the cache and stands in.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,9 +13,13 @@ use anyhow::{Context, Result, ensure};
 use crate::cache::Cache;
 use crate::command::{output, run};
 use crate::debian::{Debian, machine_arch, unpack};
+use crate::foreign::Foreign;
 
 /// What we build for.
 pub const TARGET: &str = "riscv64gc-unknown-linux-gnu";
+
+/// Where a compiler keeps the libraries of its targets, each in a folder of the target's name.
+const LIBRARIES: &str = "usr/lib/rustlib";
 
 /// The workspace's folder.
 #[must_use]
@@ -95,22 +98,25 @@ fn has_target(rustc: &Path) -> bool {
         .any(|file| file.file_name().to_string_lossy().starts_with("libstd-"))
 }
 
-/// The distribution's compiler with the riscv64 standard library beside its own, behind a script.
+/// The distribution's compiler, with a folder of its own that has both its standard library and the riscv64 one.
 fn distribution_compiler(cache: &Cache) -> Result<PathBuf> {
-    let arch = machine_arch()?;
     let debian = Debian::of(cache);
-    let root = debian.extract_root("rustc-root", &arch, &["rustc-web"])?;
+    let root = debian.extract_root("rustc-root", &machine_arch()?, &["rustc-web"])?;
     let library = debian.download("riscv64", "libstd-rust-web-dev")?;
-    let key = format!("rustc 1\n{}\n{}", root.display(), library.display());
-    let place = cache.slow_entry("rustc-riscv64", &key, Duration::from_secs(10), |dir| {
-        run(Command::new("cp")
-            .args(["-a", "--reflink=auto"])
-            .arg(root.join("usr"))
-            .arg(dir))?;
+    let key = format!("rustc 2\n{}\n{}", root.display(), library.display());
+    let place = cache.slow_entry("rustc-riscv64", &key, Duration::from_secs(5), |dir| {
         unpack(&library, dir)?;
-        write_compiler_script(dir)
+        link_libraries(&root, &dir.join(LIBRARIES))?;
+        let sysroot = "sysroot=$(dirname \"$(readlink -f \"$0\")\")/../usr";
+        let foreign = Foreign::of(&root)?;
+        foreign.write_script(
+            &dir.join("bin/rustc"),
+            "usr/bin/rustc",
+            sysroot,
+            "--sysroot \"$sysroot\"",
+        )
     })?;
-    let rustc = place.join("rustc");
+    let rustc = place.join("bin/rustc");
     ensure!(
         has_target(&rustc),
         "the distribution's rustc and its riscv64 library differ in version; try again later"
@@ -118,16 +124,16 @@ fn distribution_compiler(cache: &Cache) -> Result<PathBuf> {
     Ok(rustc)
 }
 
-fn write_compiler_script(dir: &Path) -> Result<()> {
-    let script = "#!/bin/sh\n\
-        # The distribution's rustc with its own loader and libraries.\n\
-        here=$(dirname \"$(readlink -f \"$0\")\")/usr\n\
-        set -- --sysroot \"$here\" \"$@\"\n\
-        for loader in \"$here\"/lib64/ld-linux-*.so.* \"$here\"/lib/ld-linux-*.so.*; do\n    \
-        [ -e \"$loader\" ] && break\ndone\n\
-        for libc in \"$here\"/lib/*/libc.so.6; do :; done\n\
-        exec \"$loader\" --library-path \"${libc%/*}:$here/lib\" \"$here/bin/rustc\" \"$@\"\n";
-    let place = dir.join("rustc");
-    fs::write(&place, script)?;
-    Ok(fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?)
+/// Links what the compiler of `root` has for other targets, this machine foremost, into `libraries`.
+fn link_libraries(root: &Path, libraries: &Path) -> Result<()> {
+    let name = root.file_name().context("the unpacked compiler has no name")?;
+    let from_here = Path::new("../../../..").join(name).join(LIBRARIES);
+    for found in fs::read_dir(root.join(LIBRARIES))? {
+        let target = found?.file_name();
+        let place = libraries.join(&target);
+        if fs::symlink_metadata(&place).is_err() {
+            std::os::unix::fs::symlink(from_here.join(&target), place)?;
+        }
+    }
+    Ok(())
 }

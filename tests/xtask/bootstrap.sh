@@ -48,7 +48,9 @@ private_apt() {
     apt-get -q -o Dir::Etc::SourceList="$home/sources.list" -o Dir::Etc::SourceParts=/dev/null \
         -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null \
         -o Dir::State::Lists="$home/lists" -o Dir::State::status="$home/status" -o Dir::Cache="$home/cache" \
-        -o APT::Sandbox::User=root -o Debug::NoLocking=true -o Acquire::Languages=none "$@" >&2
+        -o APT::Sandbox::User=root -o Debug::NoLocking=true -o Acquire::Languages=none "$@" >"$home/log" 2>&1 && return
+    cat "$home/log" >&2
+    return 1
 }
 
 # Unpacks the release's rustc and cargo into $1.
@@ -61,23 +63,41 @@ unpack_rust() {
     [ -e "$keyring" ] && signed=" signed-by=$keyring" || signed=
     echo "deb [target=Packages$signed] $mirror $suite main" >"$apt/sources.list"
     private_apt "$apt" update &&
-        private_apt "$apt" -y --no-install-recommends --download-only install rustc-web cargo-web || return 1
+        private_apt "$apt" -y --no-install-recommends --download-only install \
+            rustc-web cargo-web rust-web-clippy rustfmt-web || return 1
     for package in "$apt"/cache/archives/*.deb; do
         dpkg-deb -x "$package" "$1/root" || return 1
     done
     rm -rf "$apt"
 }
 
-# Writes the script $1/bin/$2 that runs $1/root/usr/bin/$2 with the libraries beside it and the options $3.
+# Writes the script $1 that runs the program $2 below $3, the script's way to the root, with the libraries beside it, after
+# the lines $4 and with the options $5.
 write_script() {
-    cat >"$1/bin/$2" <<SCRIPT
+    cat >"$1" <<SCRIPT
 #!/bin/sh
-root=\$(dirname "\$(readlink -f "\$0")")/../root/usr
+root=\$(dirname "\$(readlink -f "\$0")")/$3
 for loader in "\$root"/lib64/ld-linux-*.so.* "\$root"/lib/ld-linux-*.so.*; do [ -e "\$loader" ] && break; done
 for libc in "\$root"/lib/*/libc.so.6; do :; done
-exec "\$loader" --argv0 $2 --library-path "\${libc%/*}:\$root/lib" "\$root/bin/$2" $3 "\$@"
+$4
+exec "\$loader" --argv0 $2 --library-path "\${libc%/*}:\$root/lib" "\$root/bin/$2" $5 "\$@"
 SCRIPT
-    chmod 755 "$1/bin/$2"
+    chmod 755 "$1"
+}
+
+# The scripts of the toolchain in $1. Some programs look for others beside what they take for themselves, the loader.
+write_scripts() {
+    for program in rustc rustdoc; do
+        write_script "$1/bin/$program" $program ../root/usr '' '--sysroot "$root"'
+    done
+    write_script "$1/bin/cargo" cargo ../root/usr 'export CARGO="$(readlink -f "$0")"' ''
+    write_script "$1/bin/cargo-fmt" cargo-fmt ../root/usr 'export RUSTFMT="$(dirname "$(readlink -f "$0")")/rustfmt"' ''
+    for program in cargo-clippy rustfmt; do
+        write_script "$1/bin/$program" $program ../root/usr '' ''
+    done
+    for libc in "$1"/root/usr/lib/*/libc.so.6; do
+        write_script "${libc%/*}/clippy-driver" clippy-driver ../.. 'export SYSROOT="$root"' ''
+    done
 }
 
 # The release's toolchain in the cache: made under a name of its own and then renamed, so that no half of it is ever used.
@@ -85,18 +105,16 @@ debian_rust() {
     place=$cache/rust-$suite
     if [ ! -d "$place" ]; then
         have apt-get && have dpkg-deb || give_up "Rust $rust_wanted or later is needed: install it with rustup"
-        echo "fetching Rust of Debian $suite (about 20 s) ..." >&2
+        echo "fetching Rust of Debian $suite (about 30 s) ..." >&2
         half=$cache/.rust-$suite.$$
         mkdir -p "$half/bin" && unpack_rust "$half" || give_up "cannot fetch Rust of Debian $suite"
-        write_script "$half" rustc '--sysroot "$root"'
-        write_script "$half" cargo ''
-        write_script "$half" rustdoc '--sysroot "$root"'
+        write_scripts "$half"
         mv -T "$half" "$place" 2>/dev/null || rm -rf "$half"
     fi
     export PATH="$place/bin:$PATH" RUSTC="$place/bin/rustc" RUSTDOC="$place/bin/rustdoc"
 }
 
-have cc || install_packages gcc libc6-dev ca-certificates
+have cc && [ -e /etc/ssl/certs/ca-certificates.crt ] || install_packages gcc libc6-dev ca-certificates
 [ -d "${CARGO_HOME:-$HOME/.cargo}/bin" ] && export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 if ! rust_is_new && have rustup; then
     echo "fetching Rust by rustup (about a minute) ..." >&2

@@ -2,8 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
+use rvm_guests::command::output;
 use rvm_guests::{Cache, DemoGuest, Toolbox, bench, cross, demo, kube, tiny};
 
 use crate::{packages, programs, step};
@@ -60,6 +62,7 @@ pub fn environment_of_programs(toolbox: &Toolbox) -> Result<Vec<(&'static str, O
 /// Everything the tests need.
 pub fn for_testing() -> Result<ForTesting> {
     let building = for_building()?;
+    ensure_components()?;
     let cache = &building.cache;
     let tools = programs::folder(cache)?;
     let toolbox = Toolbox::open(cache)?;
@@ -76,6 +79,20 @@ pub fn for_testing() -> Result<ForTesting> {
         toolbox,
         kube,
     })
+}
+
+/// Toolchains of a minimal set-up lack what checks the sources.
+fn ensure_components() -> Result<()> {
+    let is_there = |what: &str| output(step::cargo().args([what, "--version"])).is_ok();
+    if is_there("clippy") && is_there("fmt") {
+        return Ok(());
+    }
+    let mut rustup = Command::new("rustup");
+    step::run(
+        "clippy and rustfmt",
+        rustup.args(["component", "add", "clippy", "rustfmt"]),
+    )
+    .context("please add clippy and rustfmt to the Rust toolchain")
 }
 
 /// Everything.
