@@ -104,6 +104,11 @@ fn root(cache: &Cache, emulator: bool) -> Result<PathBuf> {
     }
 }
 
+/// The QEMU program that hosts with an emulator have.
+pub fn emulator_in_host(cache: &Cache) -> Result<PathBuf> {
+    Ok(root(cache, true)?.join("usr/bin/qemu-system-riscv64"))
+}
+
 struct Parts {
     modules: Vec<PathBuf>,
     busybox: Busybox,

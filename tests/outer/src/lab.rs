@@ -77,7 +77,7 @@ impl Setup {
     /// Starts the lab and waits until commands can be run in it.
     pub fn start(self) -> Result<Lab> {
         ensure!(
-            !self.profile.counting,
+            self.profile.counting.is_none(),
             "nothing can be connected to a {} host; give it a job",
             self.profile.name
         );

@@ -8,6 +8,7 @@
 //! Tests are written against [`Host`], which is a [`Lab`] or this very machine ([`Here`]), so that one body
 //! holds for KVM and for emulation.
 
+pub mod bench;
 pub mod emulator;
 pub mod here;
 pub mod host;

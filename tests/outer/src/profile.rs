@@ -19,8 +19,9 @@ pub struct Profile {
     pub memory_mib: u32,
     /// Whether QEMU is installed in it, which makes it slower to start.
     pub emulator: bool,
-    /// Whether its clock counts instructions. Nothing can be connected to such a host; it runs one job and ends.
-    pub counting: bool,
+    /// Where its clock counts instructions: what all that is random in it comes from, so that two runs are the same to the
+    /// last instruction. Nothing can be connected to such a host; it runs one job and ends.
+    pub counting: Option<u32>,
     /// What KVM writes to the kernel log about interrupts when it is loaded there; `None` where there is no KVM.
     pub kvm_says: Option<&'static str>,
 }
@@ -33,7 +34,7 @@ const VIRT: Profile = Profile {
     cpus: 2,
     memory_mib: 3072,
     emulator: false,
-    counting: false,
+    counting: None,
     kvm_says: Some("hypervisor extension available"),
 };
 
@@ -84,7 +85,7 @@ impl Profile {
         name: "counting",
         about: "as peer, one CPU, the clock counts instructions; runs one job and ends",
         cpus: 1,
-        counting: true,
+        counting: Some(1),
         ..Self::PEER
     };
 
@@ -115,10 +116,20 @@ impl Profile {
     pub fn arguments(&self) -> Vec<String> {
         let memory = format!("{}M", self.memory_mib);
         let cpus = self.cpus.to_string();
-        let clock: &[&str] = match self.counting {
-            // Two instructions a nanosecond would be shift=0; the figures in the documentation are made with shift=1.
-            true => &["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off"],
-            false => &["-accel", "tcg,thread=multi"],
+        let seed = self.counting.map(|seed| seed.to_string());
+        let clock = match &seed {
+            // An instruction takes two nanoseconds. The date is a fixed one, and moves on with that clock.
+            Some(seed) => vec![
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=1,sleep=off",
+                "-rtc",
+                "base=2026-01-01T00:00:00,clock=vm",
+                "-seed",
+                seed,
+            ],
+            None => vec!["-accel", "tcg,thread=multi"],
         };
         let machine = [
             "-machine",
@@ -130,7 +141,7 @@ impl Profile {
             "-m",
             &memory,
         ];
-        machine.iter().chain(clock).map(|&word| word.to_owned()).collect()
+        machine.into_iter().chain(clock).map(str::to_owned).collect()
     }
 }
 

@@ -1,0 +1,40 @@
+//! `make bench`: measures, prints a table, and writes `target/bench/results.jsonl`.
+
+use std::io::{Write, stderr, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use rvm_guests::{Cache, cross};
+use rvm_outer::bench::{self, report};
+
+/// Compares rvmm with QEMU-KVM and the bare machine, in an emulated host whose clock counts instructions.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Args {
+    /// Where the results go.
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr(), "bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let results = args
+        .results
+        .unwrap_or_else(|| cross::target_dir().join("bench/results.jsonl"));
+    let figures = bench::run(&Cache::open()?, |step| Ok(writeln!(stderr(), "bench: {step}")?))?;
+    report::write(&figures, &results)?;
+    writeln!(stdout(), "{}", report::table(&figures))?;
+    writeln!(stdout(), "written to {}", results.display())?;
+    Ok(())
+}
