@@ -132,6 +132,9 @@ fn arrows_between_our_crates_point_one_way() {
         ("rvmm-devices", "rvmm-control"),
         ("rvmm-hypervisor", "rvmm-devices"),
         ("rvmm-backends", "rvmm-machine"),
+        ("rvmm-qemu", "rvmm-machine"),
+        ("rvmm-qemu", "rvmm-hypervisor"),
+        ("rvmm-boot", "rvmm-devices"),
         ("rvm-types", "rvm-server"),
         ("rvm-local", "rvm-handler"),
     ] {

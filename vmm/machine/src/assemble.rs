@@ -10,6 +10,7 @@ use rvmm_backends::console::{GuestInput, Hub};
 use rvmm_backends::disk::RawDisk;
 use rvmm_backends::entropy::HostEntropy;
 use rvmm_backends::net::Tap;
+use rvmm_boot::{Loaded, memory};
 use rvmm_devices::bus::{Bus, BusDevice, Range};
 use rvmm_devices::rtc::Rtc;
 use rvmm_devices::syscon::{Syscon, SysconAction};
@@ -19,12 +20,12 @@ use rvmm_devices::virtio::console::Console as VirtioConsole;
 use rvmm_devices::virtio::net::Net;
 use rvmm_devices::virtio::rng::Rng;
 use rvmm_devices::virtio::{MmioTransport, VirtioDevice};
-use rvmm_hypervisor::{Config, Created, Facts, Vcpu, Vm};
+use rvmm_hypervisor::{Config, Created, Entry, Facts, Vcpu, Vm};
 use rvmm_spec::limits::MAX_CMDLINE;
 use rvmm_spec::{Console, Outcome, Spec};
 use vm_memory::GuestMemoryMmap;
 
-use crate::boot;
+use crate::MachineError;
 use crate::console::{Screen, Typed, UartInput, VirtioInput};
 use crate::fdt::{self, Tree};
 use crate::firmware::Firmware;
@@ -32,7 +33,6 @@ use crate::interrupts::Wiring;
 use crate::layout::{APLIC, IMSIC, RTC, SOURCES, SYSCON, UART, UART_IRQ, Window, virtio_slot};
 use crate::slots::{Backend, Slot};
 use crate::vcpu_loop::{Ending, Exits};
-use crate::{MachineError, memory};
 
 /// A machine whose vCPUs are ready to run.
 pub struct Assembled {
@@ -57,7 +57,7 @@ pub fn assemble(
     create: impl FnOnce(&Config) -> Result<Created, rvmm_hypervisor::HypervisorError>,
 ) -> Result<Assembled, MachineError> {
     let memory = memory::map(spec.memory()).map_err(MachineError::Memory)?;
-    let loaded = boot::load(spec.boot(), &memory, spec.memory()).map_err(MachineError::Boot)?;
+    let loaded = rvmm_boot::load(spec.boot(), &memory, spec.memory()).map_err(MachineError::Boot)?;
     let config = Config {
         cpus: spec.cpus(),
         memory: memory.clone(),
@@ -71,8 +71,13 @@ pub fn assemble(
     let uart = plug_platform(&mut bus, &wiring, hub, ending)?;
     let (slots, typed) = plug_virtio(spec, hub, &memory, &mut bus, &wiring, &*vm)?;
     let tree = device_tree(spec, &facts, &loaded, slots.len())?;
-    let entry = boot::hand_off(&loaded, &tree, &memory).map_err(MachineError::Boot)?;
+    rvmm_boot::write_device_tree(&loaded, &tree, &memory).map_err(MachineError::Boot)?;
     if let Some(first) = vcpus.first_mut() {
+        let entry = Entry {
+            pc: loaded.entry,
+            hart: 0,
+            device_tree: loaded.device_tree,
+        };
         first.set_entry(entry).map_err(MachineError::Hypervisor)?;
     }
     let firmware = Firmware::new(memory, Arc::new(Screen(hub.clone())));
@@ -189,12 +194,7 @@ fn plug(bus: &mut Bus, window: Window, device: Arc<Mutex<dyn BusDevice>>) -> Res
     .map_err(MachineError::Bus)
 }
 
-fn device_tree(
-    spec: &Spec,
-    facts: &Facts,
-    loaded: &boot::Loaded,
-    virtio: usize,
-) -> Result<Vec<u8>, MachineError> {
+fn device_tree(spec: &Spec, facts: &Facts, loaded: &Loaded, virtio: usize) -> Result<Vec<u8>, MachineError> {
     let mut cmdline = Cmdline::new(MAX_CMDLINE + 1).map_err(MachineError::Cmdline)?;
     cmdline
         .insert_str(&spec.boot().cmdline)

@@ -6,10 +6,10 @@
 use rvmm_hypervisor::{Facts, Interrupts, isa};
 use vm_fdt::{Error, FdtWriter};
 
-use crate::boot::Loaded;
 use crate::layout::{
     APLIC, IMSIC, PLIC, RAM_BASE, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, Window, virtio_slot,
 };
+use rvmm_boot::Loaded;
 
 /// Clock of a 16550 as QEMU's: the guest computes divisors from it, and nobody counts bauds.
 const UART_CLOCK: u32 = 3_686_400;

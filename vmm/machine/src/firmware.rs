@@ -81,7 +81,7 @@ mod tests {
     }
 
     fn firmware() -> (Firmware, Arc<Screen>) {
-        let memory = crate::memory::map(MemorySize::from_mib(32)).unwrap();
+        let memory = rvmm_boot::memory::map(MemorySize::from_mib(32)).unwrap();
         memory.write_slice(b"hello", GuestAddress(RAM_BASE)).unwrap();
         let screen = Arc::new(Screen::default());
         (Firmware::new(memory, Arc::<Screen>::clone(&screen)), screen)

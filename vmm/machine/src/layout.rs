@@ -9,6 +9,8 @@
 //!                                                0x8020_0000  kernel … initrd, device tree at the top of RAM
 //! ```
 
+pub use rvmm_boot::RAM_BASE;
+
 /// The syscon that switches the machine off or resets it.
 pub const SYSCON: Window = Window {
     base: 0x10_0000,
@@ -46,11 +48,6 @@ pub const IMSIC: Window = Window {
     base: 0x2800_0000,
     len: 0x1000,
 };
-
-/// Where RAM starts.
-pub const RAM_BASE: u64 = 0x8000_0000;
-/// Where a kernel is loaded, from the start of RAM: what lies below is firmware's where there is some.
-pub const KERNEL_OFFSET: u64 = 0x20_0000;
 
 /// Wired source of the lowest virtio-mmio slot.
 const VIRTIO_IRQ: u32 = 1;

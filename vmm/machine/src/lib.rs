@@ -11,13 +11,11 @@
 //! no device state, no memory, no vCPU register. What must outlive a boot (console, control socket) is the caller's.
 
 mod assemble;
-pub mod boot;
 mod console;
 pub mod fdt;
 mod firmware;
 mod interrupts;
 pub mod layout;
-pub mod memory;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -60,7 +58,7 @@ pub enum MachineError {
     Memory(#[source] io::Error),
     /// Kernel or initrd.
     #[error(transparent)]
-    Boot(boot::BootError),
+    Boot(rvmm_boot::BootError),
     /// KVM refused.
     #[error(transparent)]
     Hypervisor(HypervisorError),

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rvmm_boot::Loaded;
 use rvmm_hypervisor::{Facts, Interrupts, fake};
-use rvmm_machine::boot::Loaded;
 use rvmm_machine::fdt::{self, Tree};
 
 const LOADED: Loaded = Loaded {

@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rvmm_backends::disk::{DiskError, RawDisk};
 use rvmm_backends::net::{Tap, TapError};
-use rvmm_machine::boot::image::{self, Kernel};
-use rvmm_machine::boot::{BootError, DEVICE_TREE_ROOM, initrd};
-use rvmm_machine::layout::RAM_BASE;
-use rvmm_machine::memory;
+use rvmm_boot::image::{self, Kernel};
+use rvmm_boot::{BootError, DEVICE_TREE_ROOM, RAM_BASE, initrd, memory};
 use rvmm_spec::Spec;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 

@@ -1,4 +1,5 @@
-//! From files to a loaded guest: kernel, initrd and device tree in RAM, and where the first vCPU starts.
+//! From files to a loaded guest: kernel, initrd and device tree in RAM. Both backends check their files here, so a
+//! file that one refuses the other refuses in the same words.
 //!
 //! ```text
 //!  RAM_BASE + 2 MiB   kernel, up to its image_size (its file ends before its BSS does)
@@ -11,15 +12,18 @@
 
 pub mod image;
 pub mod initrd;
+pub mod memory;
 mod pe;
 
 use std::path::{Path, PathBuf};
 
-use rvmm_hypervisor::Entry;
 use rvmm_spec::{Boot, MemorySize};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::layout::RAM_BASE;
+/// Where RAM starts, as on QEMU's `virt`.
+pub const RAM_BASE: u64 = 0x8000_0000;
+/// Where a kernel is loaded, from the start of RAM: what lies below is firmware's where there is some.
+pub const KERNEL_OFFSET: u64 = 0x20_0000;
 
 /// Room for the device tree at the top of RAM. Linux maps no more than 2 MiB of it.
 pub const DEVICE_TREE_ROOM: u64 = 2 << 20;
@@ -73,20 +77,19 @@ pub fn load(boot: &Boot, memory: &GuestMemoryMmap, size: MemorySize) -> Result<L
     })
 }
 
-/// Writes the device tree and tells where the first vCPU starts.
+/// Writes the device tree where [`load`] left room for it.
 ///
 /// # Errors
 /// When it does not fit.
-pub fn hand_off(loaded: &Loaded, device_tree: &[u8], memory: &GuestMemoryMmap) -> Result<Entry, BootError> {
+pub fn write_device_tree(
+    loaded: &Loaded,
+    device_tree: &[u8],
+    memory: &GuestMemoryMmap,
+) -> Result<(), BootError> {
     if device_tree.len() as u64 > DEVICE_TREE_ROOM {
         return Err(BootError::DeviceTree(device_tree.len()));
     }
     memory
         .write_slice(device_tree, GuestAddress(loaded.device_tree))
-        .map_err(BootError::Memory)?;
-    Ok(Entry {
-        pc: loaded.entry,
-        hart: 0,
-        device_tree: loaded.device_tree,
-    })
+        .map_err(BootError::Memory)
 }

@@ -10,8 +10,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::pe;
-use crate::layout::KERNEL_OFFSET;
+use crate::{KERNEL_OFFSET, pe};
 
 /// Length of the header.
 pub const HEADER: usize = 64;
@@ -209,5 +208,4 @@ fn read_up_to(source: &mut impl Read, most: usize) -> Result<Vec<u8>, ImageError
 }
 
 #[cfg(test)]
-#[path = "image_tests.rs"]
 mod tests;

@@ -6,7 +6,7 @@ use rustix::mm::Advice;
 use rvmm_spec::MemorySize;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
 
-use crate::layout::RAM_BASE;
+use crate::RAM_BASE;
 
 /// The mapping's name in `/proc/<pid>/smaps`: `[anon:rvmm-guest-ram]`.
 pub const NAME: &std::ffi::CStr = c"rvmm-guest-ram";

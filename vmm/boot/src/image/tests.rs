@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rvmm_spec::MemorySize;
 
 use super::*;
-use crate::layout::RAM_BASE;
+use crate::RAM_BASE;
 
 const RAM: MemorySize = MemorySize::from_mib(32);
 const LIMIT: u64 = RAM_BASE + (32 << 20);
