@@ -92,7 +92,7 @@ pub fn load(path: &Path, memory: &GuestMemoryMmap, base: u64, limit: u64) -> Res
     let start = read_up_to(&mut file, GZIP.len())?;
     file.seek(SeekFrom::Start(0)).map_err(ImageError::Io)?;
     if start == GZIP {
-        read_kernel(MultiGzDecoder::new(file), memory, base, limit)
+        read_kernel(Packed(MultiGzDecoder::new(file)), memory, base, limit)
     } else {
         read_kernel(file, memory, base, limit)
     }
@@ -144,9 +144,75 @@ fn foreign(start: &[u8]) -> Option<&'static str> {
     at(4, b"zimg").then_some("an EFI zboot image")
 }
 
+/// Where a kernel's bytes come from.
+trait Source: Read {
+    /// Moves up to `room` bytes to `address`, all there are if they fit; says how many.
+    fn pour(&mut self, memory: &GuestMemoryMmap, address: GuestAddress, room: u64)
+    -> Result<u64, ImageError>;
+}
+
+/// A kernel that is unpacked on the way.
+struct Packed(MultiGzDecoder<File>);
+
+impl Read for Packed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Source for Packed {
+    fn pour(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        address: GuestAddress,
+        room: u64,
+    ) -> Result<u64, ImageError> {
+        let mut piece = vec![0; PIECE];
+        let mut poured = 0;
+        while poured < room {
+            let most = usize::try_from(room - poured).map_or(PIECE, |left| left.min(PIECE));
+            let count = match self.0.read(piece.get_mut(..most).unwrap_or_default()) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(ImageError::Io(error)),
+            };
+            let bytes = piece.get(..count).unwrap_or_default();
+            let at = GuestAddress(address.0 + poured);
+            memory.write_slice(bytes, at).map_err(ImageError::Memory)?;
+            poured += count as u64;
+        }
+        Ok(poured)
+    }
+}
+
+impl Source for File {
+    /// Straight from the page cache into guest RAM.
+    fn pour(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        address: GuestAddress,
+        room: u64,
+    ) -> Result<u64, ImageError> {
+        let mut poured = 0;
+        while poured < room {
+            let left = usize::try_from(room - poured).unwrap_or(usize::MAX);
+            let at = GuestAddress(address.0 + poured);
+            match memory
+                .read_volatile_from(at, self, left)
+                .map_err(ImageError::Memory)?
+            {
+                0 => break,
+                count => poured += count as u64,
+            }
+        }
+        Ok(poured)
+    }
+}
+
 /// Streams a kernel into RAM: header first, so that nothing is written of what cannot be booted.
 fn read_kernel(
-    mut source: impl Read,
+    mut source: impl Source,
     memory: &GuestMemoryMmap,
     base: u64,
     limit: u64,
@@ -168,26 +234,10 @@ fn read_kernel(
     memory
         .write_slice(&head, GuestAddress(entry))
         .map_err(ImageError::Memory)?;
-    let mut piece = vec![0; PIECE];
-    loop {
-        let count = match source.read(&mut piece) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(ImageError::Io(error)),
-        };
-        // The file may be longer than image_size says; it may not be longer than RAM.
-        if have + count as u64 > room {
-            return Err(ImageError::TooLarge {
-                need: have + count as u64,
-                room,
-            });
-        }
-        let bytes = piece.get(..count).unwrap_or_default();
-        memory
-            .write_slice(bytes, GuestAddress(entry + have))
-            .map_err(ImageError::Memory)?;
-        have += count as u64;
+    have += source.pour(memory, GuestAddress(entry + have), room - have)?;
+    // The file may be longer than image_size says; it may not be longer than RAM.
+    if !read_up_to(&mut source, 1)?.is_empty() {
+        return Err(ImageError::TooLarge { need: have + 1, room });
     }
     match pe::file_size(&head) {
         Some(want) if have < want => Err(ImageError::Truncated { have, want }),
