@@ -129,7 +129,10 @@ fn children(pid: u32) -> Vec<String> {
 
 #[test]
 fn a_killed_test_takes_its_lab_with_it() {
+    // A killed process cannot remove its files, so they go with ours.
+    let files = tempfile::tempdir().unwrap();
     let mut test = Command::new(env!("CARGO_BIN_EXE_lab"))
+        .env("TMPDIR", files.path())
         .args(["--profile", "aia", "--", "sh", "-c", "echo inside; sleep 1000"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -66,7 +66,7 @@ pub fn run(cache: &Cache, mut progress: impl FnMut(&str) -> Result<()>) -> Resul
     let rvmm = cross::build(cache, &["rvmm"], "dist")?.join("rvmm");
     progress("bare boots, the clock counting instructions (about 30 s)")?;
     let mut figures = bare::measure(cache)?;
-    progress("boots under KVM, the clock counting instructions (about 30 s)")?;
+    progress("boots under KVM, the clock counting instructions (about 1 min)")?;
     figures.extend(timing::measure(&rvmm)?);
     progress("memory besides the guest's (about 20 s)")?;
     figures.extend(memory::measure(&rvmm)?);
