@@ -208,9 +208,13 @@ pub fn ctrl_bracket_leaves_and_restores_the_terminal(host: &dyn Host) {
         .expect("a shell starts");
     shell.expect("guest# ", PATIENCE).expect("the guest has a shell");
     // Raw: the guest, not this terminal, decides what Ctrl-C is.
-    shell.send("echo begun; sleep 1000\n").expect("the guest takes input");
+    shell
+        .send("echo begun; sleep 1000\n")
+        .expect("the guest takes input");
     // Its shell takes no signals while it edits a line.
-    shell.expect("begun\r\n", PATIENCE).expect("the guest's shell runs a command");
+    shell
+        .expect("begun\r\n", PATIENCE)
+        .expect("the guest's shell runs a command");
     shell.send("\x03").expect("the guest takes input");
     shell
         .expect("guest# ", PATIENCE)

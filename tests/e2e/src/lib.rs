@@ -1,3 +1,4 @@
 //! What tests of the whole share: one file per promise is in `tests/`.
 
 pub mod boot;
+pub mod guest;

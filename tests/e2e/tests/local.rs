@@ -1,0 +1,167 @@
+//! One machine, no cluster: `rvm-handler --local` with a real kubectl and with `rvm`.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use rvm_e2e::guest::{self, NAME};
+use rvm_harness::{Console, Handler, HandlerSetup, Tools};
+
+fn local() -> (Arc<Tools>, Handler) {
+    let tools = Tools::open().unwrap();
+    let handler = HandlerSetup::local().start(&tools).unwrap();
+    (tools, handler)
+}
+
+fn manifest(tools: &Tools) -> String {
+    tools.source("guests/vmi-alpine.yaml").display().to_string()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Whether a process still does anything; one that only waits for its foster parent to look is over.
+fn runs(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .any(|line| line.starts_with("State:") && !line.contains("zombie"))
+}
+
+#[test]
+fn kubectl_brings_a_vmi_from_its_manifest_to_a_console_and_it_outlives_its_handler() {
+    let (tools, mut handler) = local();
+    let kubectl = handler.kubectl().unwrap();
+    let mut watch = kubectl.follow(&["get", "vmi", "-w"]).unwrap();
+    kubectl.ok(&["apply", "-f", &manifest(&tools)]).unwrap();
+    let vmi = kubectl.await_phase(NAME, "Running").unwrap();
+    watch.expect("Running", rvm_e2e::boot::PATIENCE).unwrap();
+    assert_eq!(
+        guest::phases(&kubectl).unwrap(),
+        ["Pending", "Scheduling", "Scheduled", "Running"]
+    );
+
+    let mut console = guest::answers(handler.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
+    let before = guest::uptime(&mut console).unwrap();
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+
+    let uid = vmi["metadata"]["uid"].as_str().unwrap().to_owned();
+    let pid = handler.pid(&uid).unwrap();
+    handler.kill().unwrap();
+    handler.start().unwrap();
+    // The port is another one now, and the kubeconfig says so.
+    let kubectl = handler.kubectl().unwrap();
+    assert_eq!(kubectl.vmi(NAME).unwrap()["status"]["phase"], "Running");
+    assert_eq!(handler.pid(&uid).unwrap(), pid);
+    let viewer = handler.rvm_on_terminal(&["console", NAME]).unwrap();
+    let mut console = Console::at_prompt(viewer, guest::PROMPT).unwrap();
+    // All that is replayed stands before the answer to a question that was not asked before.
+    assert_eq!(console.ask("echo $((6 * 9)) again").unwrap(), "54 again");
+    assert!(
+        guest::uptime(&mut console).unwrap() > before,
+        "the same guest goes on"
+    );
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+
+    kubectl.ok(&["delete", "vmi", NAME, "--timeout=60s"]).unwrap();
+    assert!(!runs(pid));
+    assert!(!handler.run_dir_entries().unwrap().contains(&uid));
+}
+
+#[test]
+fn rvm_alone_does_all_that_a_vmi_needs() {
+    let (tools, handler) = local();
+    let applied = handler
+        .rvm(&["apply", "-f", &manifest(&tools), "--wait"])
+        .unwrap()
+        .ok()
+        .unwrap();
+    assert!(applied.contains("vmi-alpine created"), "{applied}");
+    let again = handler
+        .rvm(&["apply", "-f", &manifest(&tools)])
+        .unwrap()
+        .ok()
+        .unwrap();
+    assert!(again.contains("vmi-alpine unchanged"), "{again}");
+    let listed = handler.rvm(&["get"]).unwrap().ok().unwrap();
+    assert!(listed.contains(NAME) && listed.contains("Running"), "{listed}");
+    let version = handler.rvm(&["version"]).unwrap().ok().unwrap();
+    assert_eq!(version.lines().count(), 2, "client and server: {version}");
+
+    // Two watch the same guest; what was printed before comes first.
+    let mut first = guest::answers(handler.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
+    let mut second = handler.rvm_on_terminal(&["console", NAME]).unwrap();
+    second
+        .expect("42 riscv64 rvm-demo", rvm_e2e::boot::PATIENCE)
+        .unwrap();
+    first.ask("echo for $((40 + 3)) to see").unwrap();
+    second.expect("for 43 to see", rvm_e2e::boot::PATIENCE).unwrap();
+    assert_eq!(first.leave().unwrap().status(), Some(0));
+
+    handler.rvm(&["stop", NAME]).unwrap().ok().unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    kubectl.await_phase(NAME, "Succeeded").unwrap();
+    handler.rvm(&["delete", NAME]).unwrap().ok().unwrap();
+    assert_eq!(kubectl.phase(NAME).unwrap(), None);
+    let missing = handler.rvm(&["console", NAME]).unwrap();
+    assert_eq!(
+        (missing.status(), missing.error_text().lines().count()),
+        (Some(1), 1),
+        "{}",
+        missing.error_text()
+    );
+}
+
+#[test]
+fn nobody_else_on_the_machine_gets_in() {
+    let (_tools, handler) = local();
+    let kubeconfig = handler.rvm(&["kubeconfig"]).unwrap().ok().unwrap();
+    let kubeconfig = Path::new(kubeconfig.trim());
+    assert_eq!(mode(kubeconfig), 0o600);
+    assert_eq!(mode(&handler.state_dir()), 0o700);
+    assert_eq!(mode(&handler.socket()), 0o600);
+
+    let text = fs::read_to_string(kubeconfig).unwrap();
+    let server = text
+        .split_whitespace()
+        .find(|word| word.starts_with("https://"))
+        .unwrap();
+    assert!(server.starts_with("https://127.0.0.1:"), "{server}");
+    let status = |arguments: &[&str]| {
+        let base = [
+            "--silent",
+            "--insecure",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+        ];
+        let output = Command::new("curl").args(base).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(status(&[&format!("{server}/healthz")]), "200");
+    for path in [
+        "/",
+        "/version",
+        "/api",
+        "/apis",
+        "/openapi/v3",
+        "/apis/kubevirt.io/v1/virtualmachineinstances",
+    ] {
+        assert_eq!(
+            status(&[&format!("{server}{path}")]),
+            "401",
+            "{path} without a certificate"
+        );
+    }
+    let health = format!("{server}/healthz");
+    assert_eq!(status(&["--header", "Host: rvm.example", &health]), "403");
+    assert_eq!(
+        status(&["--header", "Origin: https://rvm.example", &health]),
+        "403"
+    );
+}
