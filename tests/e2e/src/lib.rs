@@ -1,4 +1,5 @@
 //! What tests of the whole share: one file per promise is in `tests/`.
 
 pub mod boot;
+pub mod brief;
 pub mod guest;

@@ -1,11 +1,17 @@
 //! A VMI in a real cluster: from `kubectl apply` to a console and to its end, on a node that is this machine.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
+use rvm_e2e::brief::{self, Brief};
 use rvm_e2e::guest::{self, NAME};
-use rvm_harness::{Cluster, Handler, HandlerSetup, Tools};
+use rvm_harness::patience::Look;
+use rvm_harness::{
+    Cluster, Console, Handler, HandlerSetup, Kubectl, Manifest, Names, PATIENCE, Tools, eventually,
+};
+use rvm_outer::{Host, Profile, Setup, Signal};
 
 /// A cluster with one node.
 fn cluster_with_a_node() -> (Arc<Tools>, Cluster, Handler) {
@@ -44,6 +50,15 @@ fn a_vmi_goes_from_its_manifest_to_a_console_and_leaves_nothing() {
 
     let console = guest::answers(node.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
     assert_eq!(console.leave().unwrap().status(), Some(0));
+    for plugin in ["rvm", "virt"] {
+        let viewer = kubectl
+            .on_terminal(&[plugin, "console", NAME], &node.environment())
+            .unwrap();
+        let mut console = Console::at_prompt(viewer, guest::PROMPT).unwrap();
+        let question = format!("echo by {plugin} $((7 * 8))");
+        assert_eq!(console.ask(&question).unwrap(), format!("by {plugin} 56"));
+        assert_eq!(console.leave().unwrap().status(), Some(0));
+    }
     assert_eq!(
         kubectl.events(NAME).unwrap(),
         [
@@ -52,15 +67,257 @@ fn a_vmi_goes_from_its_manifest_to_a_console_and_leaves_nothing() {
         ]
     );
 
-    let (uid, process) = (uid(&vmi), process(node.pid(&uid(&vmi)).unwrap()));
-    assert!(process.exists());
+    let uid = uid(&vmi);
+    let pid = node.pid(&uid).unwrap();
+    assert!(runs(pid));
     kubectl.ok(&["delete", "vmi", NAME, "--timeout=60s"]).unwrap();
     assert_eq!(kubectl.phase(NAME).unwrap(), None);
-    assert!(!process.exists());
+    assert!(!runs(pid));
     assert!(!node.run_dir_entries().unwrap().contains(&uid));
     assert_eq!(node.disks().unwrap(), [""; 0]);
 }
 
-fn process(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}"))
+/// Whether a process still does anything; one that only waits for its foster parent to look is over.
+fn runs(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .any(|line| line.starts_with("State:") && !line.contains("zombie"))
+}
+
+#[test]
+fn a_restarted_handler_takes_its_machines_over_and_knows_the_dead_from_the_living() {
+    let (tools, cluster, mut node) = cluster_with_a_node();
+    let kubectl = cluster.kubectl();
+    let doomed = Manifest::demo().unwrap().named("doomed");
+    kubectl.apply(&[Manifest::demo().unwrap(), doomed]).unwrap();
+    let living = uid(&kubectl.await_phase(NAME, "Running").unwrap());
+    let dead = uid(&kubectl.await_phase("doomed", "Running").unwrap());
+    let mut console = guest::answers(node.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
+    let before = guest::uptime(&mut console).unwrap();
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+
+    let (pid, victim) = (node.pid(&living).unwrap(), node.pid(&dead).unwrap());
+    node.kill().unwrap();
+    // Its socket stays behind, dead, and its pid is now somebody else's.
+    tools
+        .run(&["kill", "-9", &victim.to_string()], &[], "")
+        .unwrap()
+        .ok()
+        .unwrap();
+    let ended = || {
+        Ok(Look::of((!runs(victim)).then_some(()), || {
+            format!("process {victim} runs")
+        }))
+    };
+    eventually("dead machine", ended).unwrap();
+    assert!(node.machine(&dead).control_socket().exists());
+    fs::write(
+        node.machine(&dead).path().join("pid"),
+        format!("{}\n", std::process::id()),
+    )
+    .unwrap();
+
+    node.start().unwrap();
+    kubectl.await_phase("doomed", "Failed").unwrap();
+    assert!(runs(std::process::id()), "a reused pid is left alone");
+    assert_eq!(kubectl.vmi(NAME).unwrap()["status"]["phase"], "Running");
+    assert_eq!(node.pid(&living).unwrap(), pid);
+    let viewer = node.rvm_on_terminal(&["console", NAME]).unwrap();
+    let mut console = Console::at_prompt(viewer, guest::PROMPT).unwrap();
+    // All that is replayed stands before the answer to a question that was not asked before.
+    assert_eq!(console.ask("echo $((6 * 9)) again").unwrap(), "54 again");
+    assert!(
+        guest::uptime(&mut console).unwrap() > before,
+        "the same guest goes on"
+    );
+}
+
+/// Every VMI's UID, in order.
+fn uids(kubectl: &Kubectl) -> Vec<String> {
+    let list = kubectl.get(&["vmi"]).unwrap();
+    let mut uids: Vec<String> = list["items"].as_array().unwrap().iter().map(uid).collect();
+    uids.sort();
+    uids
+}
+
+fn sorted(mut uids: Vec<String>) -> Vec<String> {
+    uids.sort();
+    uids
+}
+
+const RACED: usize = 20;
+
+/// Waits until each of the raced VMIs has switched itself off.
+fn await_all(kubectl: &Kubectl) {
+    for number in 0..RACED {
+        kubectl
+            .await_phase(&format!("brief-{number}"), "Succeeded")
+            .unwrap();
+    }
+}
+
+#[test]
+fn two_handlers_that_race_for_twenty_vmis_start_each_exactly_once() {
+    let tools = Tools::open().unwrap();
+    let cluster = Cluster::start(&tools).unwrap();
+    let brief = Brief::new(&tools.own("rvmm").unwrap()).unwrap();
+    let _nodes = ["n1", "n2"].map(|name| {
+        cluster.add_node(name).unwrap();
+        HandlerSetup::on_node(&cluster, name)
+            .with_all(&brief.arguments())
+            .start(&tools)
+            .unwrap()
+    });
+    let kubectl = cluster.kubectl();
+    kubectl.apply(&brief::manifests(RACED)).unwrap();
+    await_all(kubectl);
+    assert_eq!(sorted(brief.starts().unwrap()), uids(kubectl));
+}
+
+#[test]
+fn a_handler_killed_between_claim_and_start_still_starts_each_exactly_once() {
+    let tools = Tools::open().unwrap();
+    let cluster = Cluster::start(&tools).unwrap();
+    let brief = Brief::new(&tools.own("rvmm").unwrap()).unwrap();
+    let [mut killed, _other] = ["n1", "n2"].map(|name| {
+        cluster.add_node(name).unwrap();
+        HandlerSetup::on_node(&cluster, name)
+            .with_all(&brief.arguments())
+            .start(&tools)
+            .unwrap()
+    });
+    let kubectl = cluster.kubectl();
+    let claims = [
+        "get",
+        "vmi",
+        "-w",
+        "-o",
+        r#"jsonpath={.status.nodeName}:{.status.phase}{"\n"}"#,
+    ];
+    let mut watch = kubectl.follow(&claims).unwrap();
+    kubectl.apply(&brief::manifests(RACED)).unwrap();
+    watch.expect("n1:Scheduling", PATIENCE).unwrap();
+    killed.kill().unwrap();
+    let list = kubectl.get(&["vmi"]).unwrap();
+    let started = brief.starts().unwrap();
+    let waits = |vmi: &&serde_json::Value| vmi["status"]["nodeName"] == "n1" && !started.contains(&uid(vmi));
+    assert!(
+        list["items"].as_array().unwrap().iter().any(|vmi| waits(&vmi)),
+        "it was killed too late to show anything"
+    );
+    killed.start().unwrap();
+    await_all(kubectl);
+    assert_eq!(sorted(brief.starts().unwrap()), uids(kubectl));
+}
+
+/// Where the handler in the lab serves gRPC.
+const GRPC: u16 = 9443;
+
+#[test]
+fn a_node_in_the_lab_runs_the_vmi_under_kvm_and_its_console_is_reached_over_mutual_tls() {
+    let tools = Tools::open().unwrap();
+    let cluster = Cluster::start(&tools).unwrap();
+    cluster.add_node("lab").unwrap();
+    let pair = cluster
+        .authority()
+        .issue(
+            "handler",
+            Names {
+                common: "handler",
+                hosts: &["127.0.0.1"],
+                ..Names::default()
+            },
+        )
+        .unwrap();
+    let mut setup = Setup::new(Profile::AIA)
+        .built("rvmm", "rvmm")
+        .unwrap()
+        .built("rvm-handler", "rvm-handler")
+        .unwrap()
+        .forward(GRPC);
+    let server = format!("https://10.0.2.2:{}", cluster.port());
+    let folder = Path::new("/etc/rvm");
+    for (name, content) in cluster.kubeconfig_for(&server, folder).unwrap() {
+        setup = setup.file(&format!("etc/rvm/{name}"), 0o600, content);
+    }
+    for (name, path) in [("tls.crt", &pair.certificate), ("tls.key", &pair.key)] {
+        setup = setup.file(&format!("etc/rvm/{name}"), 0o600, fs::read(path).unwrap());
+    }
+    for (name, content) in files_below(&tools.demo().folder) {
+        setup = setup.file(&format!("demo/{name}"), 0o644, content);
+    }
+    let lab = setup.start().unwrap();
+    let handler = "rvm-handler --node lab --kubeconfig /etc/rvm/kubeconfig --guests /demo --run-dir /run/rvm --state-dir /var/lib/rvm \
+                   --mirror docker.io/library/alpine:3.23=oci:/demo/alpine-3.23 --grpc-listen 0.0.0.0:9443 \
+                   --tls-cert /etc/rvm/tls.crt --tls-key /etc/rvm/tls.key --client-ca /etc/rvm/ca.crt";
+    let argv: Vec<&str> = handler.split_whitespace().collect();
+    let mut node = lab.spawn(&argv).unwrap();
+
+    let kubectl = cluster.kubectl();
+    kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
+    let vmi = kubectl
+        .await_phase(NAME, "Running")
+        .map_err(|error| format!("{error:#}\n{}", node.said()))
+        .unwrap();
+    assert_eq!(vmi["status"]["nodeName"], "lab");
+    assert_eq!(guest::condition(kubectl, "SoftwareEmulation").unwrap(), None);
+
+    let admin = cluster
+        .authority()
+        .issue(
+            "viewer",
+            Names {
+                common: "viewer",
+                ..Names::default()
+            },
+        )
+        .unwrap();
+    let server = format!("https://127.0.0.1:{}", lab.forwarded(GRPC).unwrap().port());
+    let shown = |path: &Path| path.display().to_string();
+    let environment = [
+        ("RVM_SERVER".to_owned(), server),
+        ("RVM_CA".to_owned(), shown(&cluster.authority().certificate())),
+        ("RVM_CERT".to_owned(), shown(&admin.certificate)),
+        ("RVM_KEY".to_owned(), shown(&admin.key)),
+    ];
+    let console = guest::answers(
+        tools
+            .start_on_terminal(&["rvm", "console", NAME], &environment)
+            .unwrap(),
+    )
+    .unwrap();
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+    let stranger = tools.run(&["rvm", "get"], &environment[..2], "").unwrap();
+    assert_eq!(
+        stranger.status(),
+        Some(1),
+        "without a certificate nobody is served: {}",
+        stranger.text()
+    );
+
+    kubectl.ok(&["delete", "vmi", NAME, "--timeout=120s"]).unwrap();
+    let left = lab.run(&["pidof", "rvmm"]).unwrap();
+    assert_eq!(left.text().trim(), "");
+    node.kill(Signal::TERM).unwrap();
+    assert_eq!(node.wait(PATIENCE).unwrap().status(), Some(0));
+}
+
+/// The files below a folder, by their names relative to it.
+fn files_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => found.push((
+                    path.strip_prefix(folder).unwrap().display().to_string(),
+                    fs::read(&path).unwrap(),
+                )),
+            }
+        }
+    }
+    found
 }

@@ -69,6 +69,13 @@ impl HandlerSetup {
         self
     }
 
+    /// With more arguments, as another part of a test made them.
+    #[must_use]
+    pub fn with_all(mut self, arguments: &[String]) -> Self {
+        self.arguments.extend_from_slice(arguments);
+        self
+    }
+
     /// Starts it and waits until it serves.
     ///
     /// # Errors
