@@ -38,9 +38,6 @@ fn main() -> ExitCode {
 
 fn start(order: Order) -> anyhow::Result<Supervisor> {
     let decision = accelerator::decide(order.spec.accelerator(), probe)?;
-    if decision.notable {
-        eprintln!("rvmm: {}; running in QEMU-TCG, which is slower", decision.reason);
-    }
     rvmm_hypervisor::install_kick()?;
     Supervisor::new(order.spec, decision, order.run_dir)
 }

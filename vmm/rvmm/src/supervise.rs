@@ -245,7 +245,20 @@ impl Supervisor {
         )?;
         self.set_state(State::Running);
         self.notify(&Event::Running);
+        if boot == 1 && self.accelerator.notable {
+            self.say_what_runs();
+        }
         Ok(guest)
+    }
+
+    /// One line for the user, once it is sure that the guest starts, and before any of its output is shown.
+    fn say_what_runs(&self) {
+        // A raw terminal does not return the carriage by itself.
+        let end = if io::stderr().is_terminal() { "\r\n" } else { "\n" };
+        eprint!(
+            "rvmm: {}; running in QEMU-TCG, which is slower{end}",
+            self.accelerator.reason
+        );
     }
 
     /// Waits before a guest that resets in a loop is booted again; its sockets are served meanwhile.
