@@ -123,7 +123,7 @@ impl Plic {
     fn best(&self, hart: &Hart, floor: u32) -> Option<u32> {
         let mut best = None;
         let mut floor = floor;
-        for (word, base) in (0..WORDS).zip((0u32..).step_by(32)) {
+        for (word, base) in (0..WORDS).zip((0..=self.sources).step_by(32)) {
             let mut bits = self.pending[word] & !self.claimed[word] & hart.enabled[word];
             while bits != 0 {
                 let source = base + bits.trailing_zeros();

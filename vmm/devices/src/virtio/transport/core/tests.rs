@@ -39,6 +39,33 @@ impl VirtioDevice for Filler {
     }
 }
 
+/// A device whose driver makes the first chain available once more when the device has just found nothing left.
+struct Latecomer(bool);
+
+impl VirtioDevice for Latecomer {
+    fn id(&self) -> u32 {
+        42
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[RING_SIZE]
+    }
+
+    fn read_config(&self, _: u64, _: &mut [u8]) {}
+
+    fn process(&mut self, _: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Stop, QueueError> {
+        let stop = drain(queue, memory, |_| Ok(0))?;
+        if std::mem::take(&mut self.0) {
+            Ring::watch(memory, 0).offer(0);
+        }
+        Ok(stop)
+    }
+}
+
 fn filler() -> Filler {
     Filler(Box::new(|_| {}))
 }
@@ -268,6 +295,20 @@ fn a_queue_that_is_ready_cannot_be_moved() {
     ring.add(&[(DATA, 1, WRITE)]);
     rig.run(0);
     assert_eq!(ring.take_used(), Some((0, 1)));
+    rig.set_ready(0, false);
+    rig.set_ready(0, true);
+    assert!(rig.is_ready(0), "nor for the next start");
+}
+
+#[test]
+fn reset_takes_interrupts_back() {
+    let mut rig = Rig::up(filler());
+    let memory = rig.memory.clone();
+    Ring::new(&memory, 0).add(&[(DATA, 1, WRITE)]);
+    rig.run(0);
+    assert_eq!(rig.interrupt_status(), 1);
+    rig.write(VIRTIO_MMIO_STATUS, 0);
+    assert_eq!(rig.interrupt_status(), 0);
 }
 
 #[test]
@@ -354,12 +395,7 @@ fn a_driver_that_keeps_adding_does_not_keep_the_event_loop() {
 
 #[test]
 fn a_driver_that_adds_behind_the_last_look_is_looked_at_again() {
-    let mut once = true;
-    let mut rig = Rig::new(Filler(Box::new(move |memory| {
-        if std::mem::take(&mut once) {
-            Ring::watch(memory, 0).offer(0);
-        }
-    })));
+    let mut rig = Rig::new(Latecomer(true));
     rig.bring_up(VERSION_1);
     let memory = rig.memory.clone();
     let mut ring = Ring::new(&memory, 0);
