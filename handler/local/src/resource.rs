@@ -100,21 +100,15 @@ impl Resource {
         admission: Option<Arc<dyn Admission>>,
     ) -> Result<Self, ResourceError> {
         let name = crd.metadata.name.clone().unwrap_or_default();
-        let version = crd
-            .spec
-            .versions
-            .iter()
-            .find(|version| version.served && version.storage);
+        let mut versions = crd.spec.versions.iter();
+        let version = versions.find(|version| version.served && version.storage);
         let version = version.ok_or_else(|| ResourceError::NoVersion(name.clone()))?;
         let unsupported = |what: String| ResourceError::Unsupported {
             crd: name.clone(),
             what,
         };
-        if version
-            .subresources
-            .as_ref()
-            .is_some_and(|subresources| subresources.scale.is_some())
-        {
+        let subresources = version.subresources.clone().unwrap_or_default();
+        if subresources.scale.is_some() {
             return Err(unsupported("the scale subresource".to_owned()));
         }
         let source = version
@@ -141,10 +135,7 @@ impl Resource {
             short_names: names.short_names.clone().unwrap_or_default(),
             categories: names.categories.clone().unwrap_or_default(),
             namespaced: crd.spec.scope == "Namespaced",
-            has_status: version
-                .subresources
-                .as_ref()
-                .is_some_and(|subresources| subresources.status.is_some()),
+            has_status: subresources.status.is_some(),
             blind_update: false,
             schema: Some(schema),
             decode: None,

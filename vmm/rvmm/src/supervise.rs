@@ -128,13 +128,7 @@ impl Supervisor {
             sender,
             wake: Arc::new(EventFd::new(EFD_NONBLOCK)?),
         };
-        let mut events = EventManager::<Subscriber>::new()
-            .map_err(io::Error::other)
-            .context("no event loop")?;
-        let on_signal = inbox.clone();
-        let signals = Signals::take(Box::new(move |name| on_signal.put(Happening::Kill(name))))?;
-        events.add_subscriber(Box::new(signals));
-        events.add_subscriber(Box::new(Waker(Arc::clone(&inbox.wake))));
+        let mut events = event_loop(&inbox)?;
         let info = Arc::new(Mutex::new(first_info(&spec, &accelerator)));
         let hub = Hub::new()?;
         let mut console = ConsoleServer::new(hub.clone())?;
@@ -308,6 +302,18 @@ impl Supervisor {
             .iter()
             .for_each(|notifier| notifier.notify(event.clone()));
     }
+}
+
+/// An event loop that hears the process's signals and the inbox. To be made before any other thread is.
+fn event_loop(inbox: &Inbox) -> anyhow::Result<EventManager<Subscriber>> {
+    let mut events = EventManager::<Subscriber>::new()
+        .map_err(io::Error::other)
+        .context("no event loop")?;
+    let on_signal = inbox.clone();
+    let signals = Signals::take(Box::new(move |name| on_signal.put(Happening::Kill(name))))?;
+    events.add_subscriber(Box::new(signals));
+    events.add_subscriber(Box::new(Waker(Arc::clone(&inbox.wake))));
+    Ok(events)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
