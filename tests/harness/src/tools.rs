@@ -32,7 +32,7 @@ impl Tools {
         Ok(Arc::new(Self {
             here: Here::start()?,
             kube: kube::assets(&cache)?,
-            firmware: Toolbox::open(&cache)?.firmware_dir(),
+            firmware: Toolbox::open(&cache)?.opensbi(),
             demo: demo::build(&cache)?,
         }))
     }
@@ -76,7 +76,7 @@ impl Tools {
     #[must_use]
     pub fn environment(&self) -> Environment {
         let mut environment = self.here.environment();
-        environment.push(("RVM_FIRMWARE".to_owned(), shown(&self.firmware)));
+        environment.push(("RVMM_OPENSBI".to_owned(), shown(&self.firmware)));
         environment
     }
 

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use rvm_guests::cross;
+use rvm_guests::cross::{self, workspace};
 
 use crate::setup::ForBuilding;
 use crate::step;
@@ -72,4 +73,27 @@ fn put(program: &Path, place: &Path) -> Result<()> {
     let half = place.with_extension("half");
     fs::copy(program, &half).with_context(|| format!("cannot copy {}", program.display()))?;
     fs::rename(&half, place).with_context(|| format!("cannot put {}", place.display()))
+}
+
+/// Writes the CRDs anew; a test of rvm-types fails while they are not what the types say.
+pub fn crds() -> Result<ExitCode> {
+    let folder = workspace().join("deploy/crds");
+    let mut generator = step::cargo();
+    generator
+        .args([
+            "run",
+            "--quiet",
+            "--package",
+            "rvm-types",
+            "--bin",
+            "crdgen",
+            "--",
+        ])
+        .arg(folder);
+    let status = step::status("CRDs", &mut generator)?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

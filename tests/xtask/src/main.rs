@@ -44,6 +44,8 @@ enum Task {
     },
     /// Check the house rules
     Tidy,
+    /// Write the CustomResourceDefinitions of `deploy/crds` anew from the Rust types
+    Crds,
     /// Measure, in the lab
     Bench {
         /// Given to the bench as they are
@@ -70,6 +72,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Test { full, list: true, .. } => suite::list(full),
         Task::Test { full, nextest, .. } => suite::run(full, &nextest),
         Task::Tidy => suite::tidy(),
+        Task::Crds => build::crds(),
         Task::Bench { arguments } => suite::bench(&arguments),
     }
 }

@@ -192,14 +192,13 @@ fn a_program_that_is_not_there_is_named() {
     assert_eq!(life.error(), "QEMU ('/nonexistent/qemu') cannot be started");
 }
 
-/// The real one, as it is found on this machine.
+/// The real one, on the PATH or named by `RVMM_QEMU`; `make test` has it there.
 fn real(kernel: &[u8], wish: impl FnOnce(SpecBuilder) -> SpecBuilder) -> Life {
     let program = find::program().unwrap();
     Life::start(program.to_str().unwrap(), kernel, wish, "console=ttyS0")
 }
 
 #[test]
-#[ignore = "needs qemu-system-riscv64, on the PATH or named by RVMM_QEMU"]
 fn a_real_qemu_prints_and_powers_off() {
     let life = real(&image(0), |wish| wish.cpus(2));
     assert_eq!(life.outcome(), Outcome::Poweroff);
@@ -211,13 +210,11 @@ fn a_real_qemu_prints_and_powers_off() {
 }
 
 #[test]
-#[ignore = "needs qemu-system-riscv64, on the PATH or named by RVMM_QEMU"]
 fn a_real_qemu_ends_with_a_reset() {
     assert_eq!(real(&image(1), |wish| wish).outcome(), Outcome::Reset);
 }
 
 #[test]
-#[ignore = "needs qemu-system-riscv64, on the PATH or named by RVMM_QEMU"]
 fn a_real_qemu_takes_all_our_arguments_and_locks_its_disks() {
     let image_file = tempfile::NamedTempFile::with_suffix(",x.img").unwrap();
     image_file.as_file().set_len(1 << 20).unwrap();
