@@ -39,8 +39,8 @@ impl VirtioDevice for Filler {
     }
 }
 
-/// A device whose driver makes the first chain available once more when the device has just found nothing left.
-struct Latecomer(bool);
+/// A device whose driver, so many times, makes the first chain available again just when nothing was left.
+struct Latecomer(u32);
 
 impl VirtioDevice for Latecomer {
     fn id(&self) -> u32 {
@@ -59,7 +59,8 @@ impl VirtioDevice for Latecomer {
 
     fn process(&mut self, _: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Stop, QueueError> {
         let stop = drain(queue, memory, |_| Ok(0))?;
-        if std::mem::take(&mut self.0) {
+        if self.0 > 0 {
+            self.0 -= 1;
             Ring::watch(memory, 0).offer(0);
         }
         Ok(stop)
@@ -395,13 +396,27 @@ fn a_driver_that_keeps_adding_does_not_keep_the_event_loop() {
 
 #[test]
 fn a_driver_that_adds_behind_the_last_look_is_looked_at_again() {
-    let mut rig = Rig::new(Latecomer(true));
+    let mut rig = Rig::new(Latecomer(1));
     rig.bring_up(VERSION_1);
     let memory = rig.memory.clone();
     let mut ring = Ring::new(&memory, 0);
     ring.add(&[(DATA, 1, WRITE)]);
     rig.run(0);
     assert_eq!((ring.used_idx(), rig.kicked()), (2, vec![]));
+}
+
+#[test]
+fn a_driver_that_is_always_late_does_not_keep_the_event_loop() {
+    let mut rig = Rig::new(Latecomer(1000));
+    rig.bring_up(VERSION_1);
+    let memory = rig.memory.clone();
+    let mut ring = Ring::new(&memory, 0);
+    ring.add(&[(DATA, 1, WRITE)]);
+    rig.run(0);
+    assert_eq!(
+        (usize::from(ring.used_idx()), rig.kicked()),
+        (MAX_ROUNDS, vec![0])
+    );
 }
 
 #[test]
