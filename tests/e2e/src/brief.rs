@@ -15,9 +15,6 @@ use serde_json::json;
 /// The image's name in manifests.
 const IMAGE: &str = "rvm.test/brief:1";
 
-/// Bytes of no use in the image: so that preparing the first guest takes a while, in which its handler can be killed.
-const BALLAST: usize = 32 << 20;
-
 /// Where the kernel is loaded, from the beginning of memory.
 const TEXT_OFFSET: u64 = 2 << 20;
 
@@ -66,16 +63,14 @@ impl Brief {
     pub fn new(rvmm: &Path) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut layer = Layer::new();
-        layer
-            .file("kernel", 0o644, &kernel())?
-            .file("ballast", 0o644, &vec![0; BALLAST])?;
+        layer.file("kernel", 0o644, &kernel())?;
         let about = About {
             tag: "1",
             command: &[],
             made_by: "rvm-e2e",
         };
-        write_layout(&folder.path().join("image"), &about, layer)?;
         let brief = Self { folder };
+        write_layout(&brief.image(), &about, layer)?;
         // A line is written in one go, so two that are started at once do not mix.
         let script = format!(
             "#!/bin/sh\nfor word; do case $word in */spec.json) echo \"$word\" >>'{}' ;; esac; done\nexec '{}' \"$@\"\n",
@@ -90,13 +85,29 @@ impl Brief {
     /// The arguments of a handler.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
-        let mirror = format!("{IMAGE}=oci:{}:1", self.folder.path().join("image").display());
+        let mirror = format!("{IMAGE}=oci:{}:1", self.image().display());
         vec![
             "--mirror".to_owned(),
             mirror,
             "--rvmm".to_owned(),
             self.rvmm().display().to_string(),
         ]
+    }
+
+    /// Takes the image away: what is not prepared yet cannot be, for as long as that lasts.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn withdraw(&self) -> Result<()> {
+        Ok(fs::rename(self.image(), self.folder.path().join("withdrawn"))?)
+    }
+
+    /// Puts the image back.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn publish(&self) -> Result<()> {
+        Ok(fs::rename(self.folder.path().join("withdrawn"), self.image())?)
     }
 
     /// The UIDs of the machines that were started, one for each start, in order.
@@ -113,6 +124,10 @@ impl Brief {
             folder.unwrap_or_default().to_string_lossy().into_owned()
         };
         Ok(record.lines().map(uid).collect())
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
     }
 
     fn record(&self) -> PathBuf {

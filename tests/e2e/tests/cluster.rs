@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use rvm_e2e::brief::{self, Brief};
 use rvm_e2e::guest::{self, NAME};
@@ -32,6 +34,13 @@ fn a_vmi_goes_from_its_manifest_to_a_console_and_leaves_nothing() {
     let kubectl = cluster.kubectl();
     let manifest = tools.source("guests/vmi-alpine.yaml");
     kubectl.ok(&["apply", "-f", manifest.to_str().unwrap()]).unwrap();
+
+    // This one names a node that is not there.
+    let elsewhere = Manifest::demo()
+        .unwrap()
+        .named("elsewhere")
+        .on("kubernetes.io/hostname", "n2");
+    kubectl.apply(&[elsewhere]).unwrap();
 
     let vmi = kubectl.await_phase(NAME, "Running").unwrap();
     assert_eq!(vmi["status"]["nodeName"], "n1");
@@ -66,6 +75,10 @@ fn a_vmi_goes_from_its_manifest_to_a_console_and_leaves_nothing() {
             ("Normal".into(), "Started".into())
         ]
     );
+
+    let elsewhere = kubectl.vmi("elsewhere").unwrap();
+    assert_eq!(elsewhere["status"]["nodeName"], serde_json::Value::Null);
+    assert!(["", "Pending"].contains(&elsewhere["status"]["phase"].as_str().unwrap_or_default()));
 
     let uid = uid(&vmi);
     let pid = node.pid(&uid).unwrap();
@@ -150,72 +163,129 @@ const RACED: usize = 20;
 
 /// Waits until each of the raced VMIs has switched itself off.
 fn await_all(kubectl: &Kubectl) {
-    for number in 0..RACED {
-        kubectl
-            .await_phase(&format!("brief-{number}"), "Succeeded")
-            .unwrap();
-    }
+    let off = [
+        "wait",
+        "--for=jsonpath={.status.phase}=Succeeded",
+        "--timeout=240s",
+        "vmi",
+        "--all",
+    ];
+    kubectl.ok(&off).unwrap();
+}
+
+/// A cluster with nodes that can run brief guests, none of them started.
+fn cluster_for(brief: &Brief, nodes: [&str; 2]) -> (Cluster, [Handler; 2]) {
+    let tools = Tools::open().unwrap();
+    let cluster = Cluster::start(&tools).unwrap();
+    let handlers = nodes.map(|name| {
+        cluster.add_node(name).unwrap();
+        HandlerSetup::on_node(&cluster, name)
+            .with_all(&brief.arguments())
+            .with(&["--heartbeat-interval", "1", "--heartbeat-stale-after", "3"])
+            .prepare(&tools)
+            .unwrap()
+    });
+    (cluster, handlers)
+}
+
+fn brief() -> Brief {
+    Brief::new(&Tools::open().unwrap().own("rvmm").unwrap()).unwrap()
+}
+
+/// Has two handlers race for twenty VMIs.
+fn race() {
+    let brief = brief();
+    let (cluster, [mut one, mut other]) = cluster_for(&brief, ["n1", "n2"]);
+    one.start().unwrap();
+    other.start().unwrap();
+    let kubectl = cluster.kubectl();
+    kubectl.apply(&brief::manifests(RACED)).unwrap();
+    await_all(kubectl);
+    assert_eq!(sorted(brief.starts().unwrap()), uids(kubectl));
 }
 
 #[test]
 fn two_handlers_that_race_for_twenty_vmis_start_each_exactly_once() {
-    let tools = Tools::open().unwrap();
-    let cluster = Cluster::start(&tools).unwrap();
-    let brief = Brief::new(&tools.own("rvmm").unwrap()).unwrap();
-    let _nodes = ["n1", "n2"].map(|name| {
-        cluster.add_node(name).unwrap();
-        HandlerSetup::on_node(&cluster, name)
-            .with_all(&brief.arguments())
-            .start(&tools)
-            .unwrap()
-    });
+    race();
+}
+
+#[test]
+fn full_races_for_twenty_vmis_are_won_once_each_time() {
+    (0..4).for_each(|_| race());
+}
+
+/// Waits until a node has claimed all of them, and started none.
+fn await_claims(kubectl: &Kubectl, brief: &Brief, node: &str) {
+    eventually("claim of each VMI", || {
+        let list = kubectl.get(&["vmi"])?;
+        let mut vmis = list["items"].as_array().into_iter().flatten();
+        let claimed =
+            vmis.all(|vmi| vmi["status"]["nodeName"] == node && vmi["status"]["phase"] == "Scheduling");
+        Ok(Look::of(claimed.then_some(()), || list.to_string()))
+    })
+    .unwrap();
+    assert_eq!(brief.starts().unwrap(), [""; 0]);
+}
+
+#[test]
+fn what_a_killed_handler_had_claimed_and_not_started_is_started_exactly_once() {
+    let brief = brief();
+    let (cluster, [mut killed, mut other]) = cluster_for(&brief, ["n1", "n2"]);
+    let kubectl = cluster.kubectl();
+    // Without its image a VMI stays between claim and start for as long as we like.
+    brief.withdraw().unwrap();
+    killed.start().unwrap();
+    kubectl.apply(&brief::manifests(RACED)).unwrap();
+    await_claims(kubectl, &brief, "n1");
+    killed.kill().unwrap();
+
+    brief.publish().unwrap();
+    other.start().unwrap();
+    eventually("takeover", || {
+        let started = brief.starts()?;
+        Ok(Look::of((!started.is_empty()).then_some(()), || other.log()))
+    })
+    .unwrap();
+    // It comes back while the other is at it, and both want them now.
+    killed.start().unwrap();
+    await_all(kubectl);
+    assert_eq!(sorted(brief.starts().unwrap()), uids(kubectl));
+}
+
+/// Kills a handler at so many moments of the lives of twenty VMIs, for which another one races it.
+fn each_is_started_once_though_a_handler_is_killed_after(moments: impl Iterator<Item = u64>) {
+    let brief = brief();
+    let (cluster, [mut killed, mut other]) = cluster_for(&brief, ["n1", "n2"]);
+    killed.start().unwrap();
+    other.start().unwrap();
     let kubectl = cluster.kubectl();
     kubectl.apply(&brief::manifests(RACED)).unwrap();
+    for milliseconds in moments {
+        thread::sleep(Duration::from_millis(milliseconds));
+        killed.kill().unwrap();
+        killed.start().unwrap();
+    }
     await_all(kubectl);
     assert_eq!(sorted(brief.starts().unwrap()), uids(kubectl));
 }
 
 #[test]
-fn a_handler_killed_between_claim_and_start_still_starts_each_exactly_once() {
-    let tools = Tools::open().unwrap();
-    let cluster = Cluster::start(&tools).unwrap();
-    let brief = Brief::new(&tools.own("rvmm").unwrap()).unwrap();
-    let [mut killed, _other] = ["n1", "n2"].map(|name| {
-        cluster.add_node(name).unwrap();
-        HandlerSetup::on_node(&cluster, name)
-            .with_all(&brief.arguments())
-            .start(&tools)
-            .unwrap()
-    });
-    let kubectl = cluster.kubectl();
-    let claims = [
-        "get",
-        "vmi",
-        "-w",
-        "-o",
-        r#"jsonpath={.status.nodeName}:{.status.phase}{"\n"}"#,
-    ];
-    let mut watch = kubectl.follow(&claims).unwrap();
-    kubectl.apply(&brief::manifests(RACED)).unwrap();
-    watch.expect("n1:Scheduling", PATIENCE).unwrap();
-    killed.kill().unwrap();
-    let list = kubectl.get(&["vmi"]).unwrap();
-    let started = brief.starts().unwrap();
-    let waits = |vmi: &&serde_json::Value| vmi["status"]["nodeName"] == "n1" && !started.contains(&uid(vmi));
-    assert!(
-        list["items"].as_array().unwrap().iter().any(|vmi| waits(&vmi)),
-        "it was killed too late to show anything"
-    );
-    killed.start().unwrap();
-    await_all(kubectl);
-    assert_eq!(sorted(brief.starts().unwrap()), uids(kubectl));
+fn a_handler_killed_again_and_again_starts_each_vmi_exactly_once() {
+    each_is_started_once_though_a_handler_is_killed_after((0..8).map(|kill| 20 + 40 * kill));
+}
+
+#[test]
+fn full_a_handler_killed_at_many_moments_starts_each_vmi_exactly_once() {
+    for first in 0..10 {
+        each_is_started_once_though_a_handler_is_killed_after((0..12).map(|kill| first * 7 + 31 * kill));
+    }
 }
 
 /// Where the handler in the lab serves gRPC.
 const GRPC: u16 = 9443;
 
 #[test]
-fn a_node_in_the_lab_runs_the_vmi_under_kvm_and_its_console_is_reached_over_mutual_tls() {
+fn lab_node_runs_the_vmi_under_kvm_and_its_console_is_reached_over_mutual_tls() {
     let tools = Tools::open().unwrap();
     let cluster = Cluster::start(&tools).unwrap();
     cluster.add_node("lab").unwrap();
