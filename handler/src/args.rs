@@ -85,7 +85,7 @@ struct Tls {
     /// The certificate's key, PEM
     #[arg(long, value_name = "FILE", required = false)]
     tls_key: PathBuf,
-    /// Who signs the certificates of clients, PEM
+    /// Who signs the certificates of clients, PEM: an authority of its own, never the cluster's, since whoever it signs for may do all
     #[arg(long, value_name = "FILE", required = false)]
     client_ca: PathBuf,
 }

@@ -165,7 +165,8 @@ fn a_machine_that_never_comes_up_has_failed_with_its_last_words() {
     let (_, message) = message_of(&vmi, "Ready");
     assert!(message.starts_with("rvmm ended with status 101"), "{message}");
     let told = cluster.events("refuse-vm", 2);
-    assert_eq!(told[1].1, "SyncFailed");
+    // Both may bear the same second, and then have no order.
+    assert!(told.iter().any(|event| event.1 == "SyncFailed"), "{told:?}");
 }
 
 #[test]

@@ -22,12 +22,21 @@ use crate::MachinesService;
 /// Most streams of one connection: a person has a few consoles open, a program maybe dozens.
 const MAX_STREAMS: u32 = 256;
 
+/// How long a peer may take to prove who it is.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How often a silent peer is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
 /// How long open streams may go on when the server stops. A console may be open for ever, so they are not waited for.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Why the server cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
+    /// The socket's folder is open to other users.
+    #[error("'{0}' may be opened by other users; give the socket a folder of its own, of mode 0700")]
+    Open(PathBuf),
     /// Somebody else serves there.
     #[error("{0} is served by another process")]
     InUse(PathBuf),
@@ -103,6 +112,7 @@ pub async fn serve_tls(
         })
     };
     let tls = ServerTlsConfig::new()
+        .timeout(HANDSHAKE)
         .identity(Identity::from_pem(read(&files.certificate)?, read(&files.key)?))
         .client_ca_root(Certificate::from_pem(read(&files.client_ca)?))
         .client_auth_optional(false);
@@ -121,6 +131,7 @@ where
 {
     let (stop, stopped) = oneshot::channel::<()>();
     let router = server
+        .http2_keepalive_interval(Some(KEEPALIVE))
         .max_concurrent_streams(MAX_STREAMS)
         .add_service(service.into_server());
     let drained = async {
@@ -173,8 +184,9 @@ fn lock(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// Makes the folder, or closes one of ours to everybody else. It comes before the socket, so that there is no moment
-/// at which others could open that.
+/// Makes the folder, for its owner alone. One that is there already stays as it is, since others may live in it; it
+/// must be closed to everybody else. It comes before the socket, so that there is no moment at which others could open
+/// that.
 fn make_private(folder: &Path) -> Result<(), ListenError> {
     let failed = |source| ListenError::Socket {
         path: folder.to_owned(),
@@ -189,5 +201,8 @@ fn make_private(folder: &Path) -> Result<(), ListenError> {
     if metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(ListenError::NotOurs(folder.to_owned()));
     }
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(failed)
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(ListenError::Open(folder.to_owned()));
+    }
+    Ok(())
 }

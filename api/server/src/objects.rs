@@ -198,7 +198,7 @@ fn require_kind(document: &Value) -> Result<(), Status> {
 }
 
 fn require_name(name: &str) -> Result<(), Status> {
-    if name.is_empty() || name.len() > admission::MAX_NAME || name.contains(['/', '%']) {
+    if name.is_empty() || name.len() > admission::MAX_NAME || name.contains(['/', '%', '?', '#']) {
         return Err(invalid_argument(format!("{name:?} is not a machine's name")));
     }
     Ok(())

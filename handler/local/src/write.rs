@@ -79,7 +79,8 @@ impl Place {
         metadata::check_shape(resource, self.namespace.as_deref(), &mut body)?;
         metadata::begin(&mut body)?;
         self.check_namespace(batch, metadata_text(&body, "name"))?;
-        if resource.has_status && resource.schema.is_some() {
+        // What a machine does is its handler's to say, not its author's: also where status is no subresource.
+        if resource.schema.is_some() {
             body.as_object_mut().and_then(|fields| fields.remove("status"));
         }
         let warnings = self.admit(&mut body, None, unknown)?;

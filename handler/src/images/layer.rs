@@ -10,7 +10,7 @@ use std::io::{self, Read};
 
 use tar::{Archive, EntryType, Header, PaxExtensions};
 
-use super::tree::{Content, Kind, Meta, Name, Node, Tree, TreeError, shown};
+use super::tree::{Content, Kind, MAX_DEPTH, Meta, Name, Node, Tree, TreeError, shown};
 
 /// Most entries of one layer.
 pub const MAX_ENTRIES: usize = 500_000;
@@ -267,8 +267,8 @@ fn parts(path: &[u8]) -> Option<Vec<Name>> {
     let names = path
         .split(|&byte| byte == b'/')
         .filter(|part| !matches!(part, [] | [b'.']));
-    let names: Vec<Name> = names.map(<[u8]>::to_vec).collect();
-    (!names.iter().any(|name| name == b"..")).then_some(names)
+    let names: Vec<Name> = names.take(MAX_DEPTH + 1).map(<[u8]>::to_vec).collect();
+    (names.len() <= MAX_DEPTH && !names.iter().any(|name| name == b"..")).then_some(names)
 }
 
 #[cfg(test)]

@@ -111,6 +111,7 @@ impl Layout {
             layout: self,
             fitting: Vec::new(),
             others: Vec::new(),
+            looked: 0,
         };
         search.among(&path, &named, MAX_INDEX_DEPTH)?;
         search.fitting.dedup();
@@ -187,11 +188,21 @@ struct Search<'a> {
     fitting: Vec<Image>,
     /// Platforms of the images that do not fit, for the error's text.
     others: Vec<String>,
+    /// Descriptors looked at so far, in all indexes together.
+    looked: usize,
 }
 
 impl Search<'_> {
     fn among(&mut self, path: &Path, descriptors: &[Descriptor], depth: usize) -> Result<(), LayoutError> {
         if depth == 0 || descriptors.len() > MAX_MANIFESTS {
+            return Err(LayoutError::TooMuch(
+                path.to_owned(),
+                "manifests",
+                MAX_MANIFESTS as u64,
+            ));
+        }
+        self.looked += descriptors.len();
+        if self.looked > MAX_MANIFESTS {
             return Err(LayoutError::TooMuch(
                 path.to_owned(),
                 "manifests",

@@ -16,11 +16,16 @@ struct Package {
     reason: &'static str,
 }
 
-const PACKAGES: [Package; 9] = [
+const PACKAGES: [Package; 10] = [
     Package {
         name: "gcc",
         shown_by: &["cc"],
         reason: "links Rust programs, compiles the TLS library",
+    },
+    Package {
+        name: "curl",
+        shown_by: &["curl"],
+        reason: "plays a stranger at the local API in tests",
     },
     Package {
         name: "gcc-riscv64-linux-gnu",

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rvmm_control::session::Session;
+use rvmm_control::session::{MAX_PENDING, Session};
 use rvmm_control::{Event, Info, Reply, Request};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::socket::{self, ListenError};
 
@@ -114,7 +114,7 @@ impl<M: Machine> Server<M> {
     /// [`ControlError`], with the path.
     pub fn listen(path: &Path, machine: M) -> Result<Self, ControlError> {
         let notices = Notices {
-            wake: EventFd::new(EFD_NONBLOCK).map_err(ControlError::Event)?,
+            wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(ControlError::Event)?,
             waiting: Mutex::default(),
         };
         Ok(Self {
@@ -305,7 +305,8 @@ impl Connection {
     /// A client that asked and shut its sending half gets its answers, then it is done; so does one that broke the
     /// protocol.
     fn is_done(&self) -> bool {
-        !self.is_behind() && (self.half_closed || self.session.is_broken())
+        let given_up = self.session.is_broken() && self.session.pending().len() > MAX_PENDING;
+        given_up || !self.is_behind() && (self.half_closed || self.session.is_broken())
     }
 
     /// Watches for what can happen next; false where the event loop refuses.

@@ -35,6 +35,8 @@ pub struct Kernel {
     pub entry: u64,
     /// First byte behind the kernel and its BSS.
     pub end: u64,
+    /// Bytes of it that came from the file; the rest is its BSS, and zero.
+    pub loaded: u64,
 }
 
 /// Why a kernel cannot be loaded.
@@ -84,11 +86,11 @@ pub enum ImageError {
 /// # Errors
 /// Why not.
 pub fn load(path: &Path, memory: &GuestMemoryMmap, base: u64, limit: u64) -> Result<Kernel, ImageError> {
-    let mut file = File::open(path).map_err(ImageError::Io)?;
-    let metadata = file.metadata().map_err(ImageError::Io)?;
-    if !metadata.is_file() {
+    // Looked at first: opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(ImageError::Io)?.is_file() {
         return Err(ImageError::NotAFile);
     }
+    let mut file = File::open(path).map_err(ImageError::Io)?;
     let start = read_up_to(&mut file, GZIP.len())?;
     file.seek(SeekFrom::Start(0)).map_err(ImageError::Io)?;
     if start == GZIP {
@@ -244,6 +246,7 @@ fn read_kernel(
         _ => Ok(Kernel {
             entry,
             end: entry + header.image_size.max(have),
+            loaded: have,
         }),
     }
 }

@@ -43,12 +43,12 @@ pub fn load(
     floor: u64,
     ceiling: u64,
 ) -> Result<(u64, u64), InitrdError> {
-    let mut file = File::open(path).map_err(InitrdError::Io)?;
-    let metadata = file.metadata().map_err(InitrdError::Io)?;
-    if !metadata.is_file() {
+    // Looked at first: opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(InitrdError::Io)?.is_file() {
         return Err(InitrdError::NotAFile);
     }
-    let need = metadata.len();
+    let mut file = File::open(path).map_err(InitrdError::Io)?;
+    let need = file.metadata().map_err(InitrdError::Io)?.len();
     if need == 0 {
         return Err(InitrdError::Empty);
     }

@@ -19,6 +19,16 @@ use vm_superio::{Serial, Trigger};
 
 use crate::{BusDevice, ConsoleOutput, IrqLine};
 
+const IER: u8 = 1;
+const IER_RECEIVED: u8 = 1;
+const IIR: u8 = 2;
+/// No interrupt waits.
+const IIR_NONE: u8 = 1;
+const IIR_ID: u8 = 0x0f;
+const IIR_RECEIVED: u8 = 0x04;
+const LCR: u8 = 3;
+/// The first two registers are the divisor.
+const LCR_DLAB: u8 = 1 << 7;
 const MODEM_CONTROL: u8 = 4;
 const LOOPBACK: u8 = 1 << 4;
 const LINE_STATUS: u8 = 5;
@@ -68,6 +78,14 @@ impl Uart {
         self.room.input_room();
     }
 
+    /// Whether the driver has to be told of input. The register model forgets that there is some once one byte was
+    /// read; a driver that stops before the FIFO is empty, asks why it was interrupted and hears "nothing" would
+    /// leave the rest there.
+    fn has_input_to_tell(&mut self) -> bool {
+        let divisor = self.serial.read(LCR) & LCR_DLAB != 0;
+        self.holds_input() && (divisor || self.serial.read(IER) & IER_RECEIVED != 0)
+    }
+
     fn holds_input(&mut self) -> bool {
         self.serial.read(LINE_STATUS) & DATA_READY != 0
     }
@@ -86,6 +104,9 @@ impl BusDevice for Uart {
         };
         let held_input = self.holds_input();
         *value = self.serial.read(offset);
+        if offset == IIR && *value & IIR_NONE != 0 && self.has_input_to_tell() {
+            *value = *value & !IIR_ID | IIR_RECEIVED;
+        }
         if held_input && !self.holds_input() {
             self.room.input_room();
         }

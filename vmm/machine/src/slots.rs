@@ -9,7 +9,7 @@ use rvmm_devices::virtio::transport::QUEUE_NOTIFY;
 use rvmm_devices::virtio::{MmioTransport, VirtioDevice};
 use rvmm_hypervisor::{HypervisorError, Vm};
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::layout::Window;
 
@@ -48,7 +48,7 @@ impl Slot {
         let doorbells = device
             .queue_sizes()
             .iter()
-            .map(|_| EventFd::new(EFD_NONBLOCK))
+            .map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC))
             .collect::<Result<Vec<_>, _>>();
         let doorbells = Arc::new(
             doorbells.map_err(|error| HypervisorError::kernel("no descriptor for a doorbell", error))?,

@@ -124,7 +124,9 @@ impl Arguments {
         ));
         node.push(escaped(disk.path.as_os_str()));
         self.option("-blockdev", node);
-        let mut device = OsString::from(format!("virtio-blk-device,drive=disk{index}"));
+        let mut device = OsString::from(format!(
+            "virtio-blk-device,drive=disk{index},werror=report,rerror=report"
+        ));
         if let Some(serial) = &disk.serial {
             device.push(",serial=");
             device.push(escaped(OsStr::new(serial)));
@@ -247,9 +249,9 @@ mod tests {
              -serial chardev:uart\n\
              -chardev socket,id=console,fd=5\n\
              -blockdev driver=raw,node-name=disk0,read-only=off,file.driver=file,file.filename=/a,,b.img\n\
-             -device virtio-blk-device,drive=disk0,serial=s,,1,bus=virtio-mmio-bus.7\n\
+             -device virtio-blk-device,drive=disk0,werror=report,rerror=report,serial=s,,1,bus=virtio-mmio-bus.7\n\
              -blockdev driver=raw,node-name=disk1,read-only=on,file.driver=host_device,file.filename=/dev/loop7\n\
-             -device virtio-blk-device,drive=disk1,bus=virtio-mmio-bus.6\n\
+             -device virtio-blk-device,drive=disk1,werror=report,rerror=report,bus=virtio-mmio-bus.6\n\
              -netdev tap,id=net0,fd=9\n\
              -device virtio-net-device,netdev=net0,mac=52:54:00:00:00:07,bus=virtio-mmio-bus.5\n\
              -device virtio-serial-device,max_ports=1,bus=virtio-mmio-bus.4\n\

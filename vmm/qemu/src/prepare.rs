@@ -102,11 +102,13 @@ fn is_packed(kernel: &Path) -> io::Result<bool> {
 }
 
 fn write(memory: &GuestMemoryMmap, kernel: &Kernel, path: &Path) -> io::Result<()> {
-    let length = usize::try_from(kernel.end - kernel.entry).map_err(io::Error::other)?;
+    let length = usize::try_from(kernel.loaded).map_err(io::Error::other)?;
     let mut file = File::create(path)?;
     memory
         .write_all_volatile_to(GuestAddress(kernel.entry), &mut file, length)
-        .map_err(io::Error::other)
+        .map_err(io::Error::other)?;
+    // The BSS stays a hole.
+    file.set_len(kernel.end - kernel.entry)
 }
 
 /// Opens every disk as a KVM guest would, and closes it again: QEMU locks it for itself.

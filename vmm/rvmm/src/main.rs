@@ -6,6 +6,7 @@ mod guest;
 mod supervise;
 mod throttle;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use args::{Args, Order};
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         .map_or_else(|error| Finish::failed(format!("{error:#}")), Supervisor::run);
     rvmm_backends::console::raw::restore_all();
     match finish.ending.reason {
-        EndReason::Failed => eprintln!("rvmm: {}", finish.ending.message),
+        EndReason::Failed => say(&finish.ending.message),
         EndReason::Reset | EndReason::Killed => tracing::info!("{}", finish.ending.message),
         EndReason::Poweroff => {}
     }
@@ -59,8 +60,13 @@ fn refuse(error: &clap::Error) -> ExitCode {
     } else {
         format!(" {}", rest.join(", "))
     };
-    eprintln!("rvmm: {first}{list}; see rvmm --help");
+    say(&format!("{first}{list}; see rvmm --help"));
     ExitCode::from(USAGE)
+}
+
+/// A last word for the user. Nobody may be there to hear it.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "rvmm: {text}").ok();
 }
 
 fn init_log() {
@@ -74,5 +80,6 @@ fn init_log() {
         .with_writer(std::io::stderr)
         .with_target(false)
         .without_time()
+        .log_internal_errors(false)
         .init();
 }

@@ -14,7 +14,7 @@
 //! queue, so that concurrent wishes have an order. Console and control socket live longer than a boot: a viewer sees
 //! a reset as it sees a reboot of a real machine.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -28,7 +28,7 @@ use rvmm_backends::control::{Machine as Controlled, Notifier, Server as ControlS
 use rvmm_backends::signals::Signals;
 use rvmm_control::{EndReason, Ending, Event, Info, RunDir, RunLock, State};
 use rvmm_spec::{OnReset, Outcome, Spec, wire};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::accelerator::Decision;
 use crate::guest::{Guest, Subscriber};
@@ -126,7 +126,7 @@ impl Supervisor {
         let (sender, queue) = mpsc::channel();
         let inbox = Inbox {
             sender,
-            wake: Arc::new(EventFd::new(EFD_NONBLOCK)?),
+            wake: Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?),
         };
         let mut events = event_loop(&inbox)?;
         let info = Arc::new(Mutex::new(first_info(&spec, &accelerator)));
@@ -249,10 +249,12 @@ impl Supervisor {
     fn say_what_runs(&self) {
         // A raw terminal does not return the carriage by itself.
         let end = if io::stderr().is_terminal() { "\r\n" } else { "\n" };
-        eprint!(
+        let text = format!(
             "rvmm: {}; running in QEMU-TCG, which is slower{end}",
             self.accelerator.reason
         );
+        // Nobody may be there to hear it.
+        io::stderr().write_all(text.as_bytes()).ok();
     }
 
     /// Waits before a guest that resets in a loop is booted again; its sockets are served meanwhile.

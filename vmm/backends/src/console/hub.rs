@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rvmm_devices::ConsoleOutput;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::backlog::{BACKLOG, Backlog};
 use super::cursor::Cursor;
@@ -80,9 +80,9 @@ impl Hub {
         let shared = Shared {
             output: Mutex::new(output),
             input: Mutex::default(),
-            wake: EventFd::new(EFD_NONBLOCK)?,
+            wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             awake: AtomicBool::new(false),
-            room: EventFd::new(EFD_NONBLOCK)?,
+            room: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
             starved: AtomicBool::new(false),
         };
         Ok(Self {

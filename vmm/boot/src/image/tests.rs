@@ -47,7 +47,8 @@ fn an_image_lies_at_2_mib_and_ends_where_its_bss_does() {
         loaded.unwrap(),
         Kernel {
             entry,
-            end: entry + 50_000
+            end: entry + 50_000,
+            loaded: 10_000
         }
     );
     let mut got = vec![0; bytes.len()];

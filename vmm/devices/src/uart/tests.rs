@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use super::*;
 
 const DATA: u64 = 0;
-const IER: u64 = 1;
-const IIR: u64 = 2;
-const LCR: u64 = 3;
+const IER: u64 = super::IER as u64;
+const IIR: u64 = super::IIR as u64;
+const LCR: u64 = super::LCR as u64;
 const MCR: u64 = 4;
 const LSR: u64 = 5;
 const FIFO: usize = 64;
@@ -83,6 +83,17 @@ fn input_is_read_in_order_and_interrupts_once() {
     assert_eq!(read(&mut uart, IIR) & 0xf, 4);
     assert_eq!(read_all(&mut uart), b"ls\r");
     assert_eq!(world.rooms(), 1);
+}
+
+#[test]
+fn a_driver_that_stops_reading_early_is_told_that_there_is_more() {
+    let (mut uart, _world) = uart();
+    uart.write(IER, &[1]);
+    uart.push_input(b"abc");
+    assert_eq!(read(&mut uart, DATA), b'a');
+    assert_eq!(read(&mut uart, IIR) & 0xf, 4, "there is more");
+    assert_eq!(read_all(&mut uart), b"bc");
+    assert_eq!(read(&mut uart, IIR) & 0xf, 1, "that was all");
 }
 
 #[test]

@@ -168,6 +168,8 @@ fn a_qemu_dies_with_the_thread_that_watches_it() {
 fn what_is_typed_reaches_the_console_in_focus_also_when_it_is_slow() {
     let act = "read -rN 3 x <&$console; sleep 0.2; read -rN 40000 y <&$console; echo -n $x${#y} >&$uart; sleep 1000";
     let life = Life::start(FAKE, &image(0), |wish| wish.console(Console::Virtio), act);
+    let refusal = life.guest.as_ref().and_then(|guest| guest.as_ref().err());
+    assert!(refusal.is_none(), "{}", refusal.unwrap());
     let socket = life.folder.path().join("console.sock");
     let mut server = Server::new(life.hub.clone()).unwrap();
     server.listen(&socket).unwrap();

@@ -117,6 +117,7 @@ impl Block {
         mut to: Part<'_, '_>,
     ) -> Result<u64, Failure> {
         match request {
+            Request::Read { .. } if to.len() > spec::MAX_REQUEST => Err(Failure::Io),
             Request::Read { sector } => {
                 let offset = offset_on_disk(sector, to.len(), self.sectors)?;
                 self.backend
@@ -124,7 +125,7 @@ impl Block {
                     .map_err(|_| Failure::Io)?;
                 Ok(to.len())
             }
-            Request::Write { .. } if self.read_only => Err(Failure::Io),
+            Request::Write { .. } if self.read_only || from.len() > spec::MAX_REQUEST => Err(Failure::Io),
             Request::Write { sector } => {
                 let offset = offset_on_disk(sector, from.len(), self.sectors)?;
                 self.backend

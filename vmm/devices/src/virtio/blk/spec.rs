@@ -18,6 +18,10 @@ pub(super) const BLOCK_SIZE: u32 = 512;
 /// Bytes of a request's header.
 pub(super) const HEADER_LEN: usize = 16;
 
+/// Most bytes that one request moves. Linux asks for far fewer; a guest that names its whole RAM several times over must
+/// not hold up the event loop.
+pub(super) const MAX_REQUEST: u64 = 32 << 20;
+
 pub(super) const FEATURE_SEG_MAX: u64 = 1 << VIRTIO_BLK_F_SEG_MAX;
 pub(super) const FEATURE_READ_ONLY: u64 = 1 << VIRTIO_BLK_F_RO;
 pub(super) const FEATURE_BLOCK_SIZE: u64 = 1 << VIRTIO_BLK_F_BLK_SIZE;
