@@ -166,7 +166,7 @@ fn a_qemu_dies_with_the_thread_that_watches_it() {
 
 #[test]
 fn what_is_typed_reaches_the_console_in_focus_also_when_it_is_slow() {
-    let act = "read -rN 3 x <&$console; sleep 0.2; read -rN 40000 y <&$console; echo -n $x${#y} >&$uart; sleep 1000";
+    let act = "read -rN 3 x <&$console; sleep 0.2; read -rN 40000 y <&$console; echo -n $x${#y} >&$uart; exec sleep 1000";
     let life = Life::start(FAKE, &image(0), |wish| wish.console(Console::Virtio), act);
     let refusal = life.guest.as_ref().and_then(|guest| guest.as_ref().err());
     assert!(refusal.is_none(), "{}", refusal.unwrap());
@@ -183,6 +183,7 @@ fn what_is_typed_reaches_the_console_in_focus_also_when_it_is_slow() {
         viewer.read_exact(&mut answer).map(|()| answer)
     });
     while !typist.is_finished() {
+        assert_eq!(life.outcomes.try_recv().ok(), None, "the guest is to stay");
         events.run_with_timeout(10).unwrap();
     }
     assert_eq!(&typist.join().unwrap().unwrap(), b"abc40000");
