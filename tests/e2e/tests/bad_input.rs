@@ -5,29 +5,32 @@ use std::fs;
 use std::sync::Arc;
 
 use rvm_harness::{Cluster, Handler, HandlerSetup, Kubectl, Manifest, Tools};
-use rvm_outer::{Here, Host};
+use rvm_outer::{Here, Host, Profile, Setup};
 use serde_json::json;
 
-/// A machine with the files that cannot be booted, and a folder where anything left behind would be.
-fn here() -> Here {
-    let here = Here::start().unwrap();
+/// Puts files there that cannot be booted.
+fn put_files(host: &dyn Host) {
     let mut arm = vec![0; 4096];
     arm[56..60].copy_from_slice(b"ARM\x64");
-    here.put("arm", &arm).unwrap();
-    here.put("text", b"#!/bin/sh\n").unwrap();
-    let whole = fs::read(&here.assets().kernel).unwrap();
-    here.put("half", &whole[..whole.len() / 2]).unwrap();
-    here.put("initrd", &vec![0; 80 << 20]).unwrap();
-    here.put("disk", &[0; 4096]).unwrap();
-    here
+    host.put("arm", &arm).unwrap();
+    host.put("text", b"#!/bin/sh\n").unwrap();
+    let half = format!("head -c 10000000 {} >half", host.assets().kernel);
+    host.run(&["sh", "-c", &half]).unwrap().ok().unwrap();
+    host.run(&["truncate", "-s", "80M", "initrd"])
+        .unwrap()
+        .ok()
+        .unwrap();
 }
 
-/// Runs rvmm and returns what it said, once it has shown how it refuses.
-fn refusal(here: &Here, options: &str) -> String {
-    let line = options.replace("KERNEL", &here.assets().kernel);
-    let argv: Vec<&str> = ["rvmm"].into_iter().chain(line.split_whitespace()).collect();
-    let before = entries(here);
-    let output = here.run(&argv).unwrap();
+/// Runs rvmm and returns what it said, once it has shown how it refuses: with one line, and with nothing left.
+fn refusal(host: &dyn Host, options: &str) -> String {
+    let line = options.replace("KERNEL", &host.assets().kernel);
+    // Files for the time of a run go here, and what it starts can be told by its environment.
+    let temporary = format!("TMPDIR={}", host.folder().display());
+    let rvmm = ["env", &temporary, "RVM_MARK=1", "rvmm"];
+    let argv: Vec<&str> = rvmm.into_iter().chain(line.split_whitespace()).collect();
+    let before = entries(host);
+    let output = host.run(&argv).unwrap();
     assert!(
         output.status().is_some_and(|status| status != 0),
         "{options}: {:?}",
@@ -35,22 +38,24 @@ fn refusal(here: &Here, options: &str) -> String {
     );
     let said = output.error_text();
     assert_eq!(said.lines().count(), 1, "{options}: {said}");
-    assert_eq!((output.text().as_str(), entries(here)), ("", before), "{options}");
+    assert_eq!((output.text().as_str(), entries(host)), ("", before), "{options}");
+    assert_eq!(marked_processes(host), "0\n", "{options}");
     said
 }
 
-fn entries(here: &Here) -> Vec<String> {
-    let list = fs::read_dir(here.folder()).unwrap();
-    let mut names: Vec<String> = list
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
+fn entries(host: &dyn Host) -> String {
+    host.run(&["ls", "-A"]).unwrap().ok().unwrap()
 }
 
-#[test]
-fn rvmm_refuses_what_cannot_be_in_one_line_that_says_what() {
-    let here = here();
+/// How many processes were started by what [`refusal`] runs, and go on.
+fn marked_processes(host: &dyn Host) -> String {
+    let count = r"cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -c '^RVM_MARK='";
+    host.run(&["sh", "-c", count]).unwrap().text()
+}
+
+/// Has rvmm refuse everything that it cannot do, with a line that says what.
+fn refuses_what_cannot_be(host: &dyn Host) {
+    put_files(host);
     for (options, text) in [
         (
             "--kernel /nonexistent",
@@ -88,8 +93,10 @@ fn rvmm_refuses_what_cannot_be_in_one_line_that_says_what() {
             "unexpected argument '--frobnicate' found; see rvmm --help",
         ),
         ("--cpus 2", "--kernel"),
+        ("--kernel KERNEL extra", "unexpected argument 'extra'"),
+        ("--spec text", "--spec 'text'"),
     ] {
-        let said = refusal(&here, options);
+        let said = refusal(host, options);
         assert!(
             said.starts_with("rvmm: ") && said.contains(text),
             "{options}: {said}"
@@ -98,8 +105,30 @@ fn rvmm_refuses_what_cannot_be_in_one_line_that_says_what() {
 }
 
 #[test]
+fn rvmm_refuses_what_cannot_be_in_one_line_that_says_what() {
+    let here = Here::start().unwrap();
+    refuses_what_cannot_be(&here);
+    let said = refusal(&here, "--kernel KERNEL --accel kvm");
+    assert!(
+        said.starts_with("rvmm: --accel kvm: no RISC-V KVM here: "),
+        "{said}"
+    );
+}
+
+#[test]
+fn lab_rvmm_under_kvm_refuses_the_same_in_the_same_words() {
+    let lab = Setup::new(Profile::AIA)
+        .built("rvmm", "rvmm")
+        .unwrap()
+        .start()
+        .unwrap();
+    refuses_what_cannot_be(&lab);
+}
+
+#[test]
 fn the_same_machine_cannot_be_started_twice() {
-    let here = here();
+    let here = Here::start().unwrap();
+    here.put("disk", &[0; 4096]).unwrap();
     let kernel = here.assets().kernel.clone();
     let tiny = here.assets().tiny.clone();
     let argv = [

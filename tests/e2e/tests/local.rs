@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use rvm_e2e::guest::{self, NAME};
-use rvm_harness::{Console, Handler, HandlerSetup, Tools};
+use rvm_harness::{Console, Handler, HandlerSetup, Tools, runs};
 
 fn local() -> (Arc<Tools>, Handler) {
     let tools = Tools::open().unwrap();
@@ -22,14 +22,6 @@ fn manifest(tools: &Tools) -> String {
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
-}
-
-/// Whether a process still does anything; one that only waits for its foster parent to look is over.
-fn runs(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .any(|line| line.starts_with("State:") && !line.contains("zombie"))
 }
 
 #[test]
@@ -118,12 +110,29 @@ fn rvm_alone_does_all_that_a_vmi_needs() {
 
 #[test]
 fn nobody_else_on_the_machine_gets_in() {
-    let (_tools, handler) = local();
+    let (tools, handler) = local();
     let kubeconfig = handler.rvm(&["kubeconfig"]).unwrap().ok().unwrap();
     let kubeconfig = Path::new(kubeconfig.trim());
     assert_eq!(mode(kubeconfig), 0o600);
     assert_eq!(mode(&handler.state_dir()), 0o700);
     assert_eq!(mode(&handler.socket()), 0o600);
+
+    // Another user comes neither to the socket nor to the kubeconfig, not even where the folder around them is open.
+    let around = handler.run_dir().parent().unwrap().to_owned();
+    fs::set_permissions(&around, fs::Permissions::from_mode(0o755)).unwrap();
+    for path in [&handler.socket(), kubeconfig] {
+        let path = path.to_str().unwrap();
+        let nobody = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "cat",
+            path,
+        ];
+        let said = tools.run(&nobody, &[], "").unwrap().error_text();
+        assert!(said.contains("Permission denied"), "{said}");
+    }
 
     let text = fs::read_to_string(kubeconfig).unwrap();
     let server = text

@@ -29,4 +29,5 @@ pub use handler::{Handler, HandlerSetup};
 pub use kubectl::Kubectl;
 pub use manifest::Manifest;
 pub use patience::{PATIENCE, eventually};
+pub use process::runs;
 pub use tools::Tools;

@@ -133,6 +133,14 @@ impl Drop for Process {
     }
 }
 
+/// Whether a process still does anything; one that only waits for its foster parent to look is over.
+#[must_use]
+pub fn runs(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mut state = status.lines().filter(|line| line.starts_with("State:"));
+    state.any(|state| !state.contains("zombie"))
+}
+
 /// Starts `command` from a thread that lives until the returned sender is dropped.
 fn spawn_kept(mut command: Command) -> Result<(Child, Sender<()>)> {
     let (keeper, kept) = channel::<()>();
@@ -176,9 +184,9 @@ mod tests {
             command.arg("1000");
         })
         .unwrap();
-        let place = PathBuf::from(format!("/proc/{}", process.id()));
-        assert!(place.exists());
+        let pid = process.id();
+        assert!(runs(pid));
         drop(process);
-        assert!(!place.exists());
+        assert!(!runs(pid));
     }
 }
