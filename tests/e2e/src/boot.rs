@@ -192,6 +192,23 @@ pub fn the_vdso_reads_the_clock(host: &dyn Host) {
     assert!(output.text().contains("vdso ok"), "{}", output.text());
 }
 
+/// The guest gets randomness from its virtio device.
+pub fn the_guest_gets_entropy(host: &dyn Host) {
+    let mut vm = spawn(host, guest(host, "quiet"));
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    ask(&mut vm, "cat /sys/class/misc/hw_random/rng_current", "virtio_rng");
+    ask(&mut vm, "head -c 64 /dev/hwrng | wc -c", "64\r\n");
+    switch_off(&mut vm);
+}
+
+/// Boots this often, one after the other, on the same host.
+pub fn boots_again_and_again(host: &dyn Host, times: u32) {
+    for _ in 0..times {
+        let output = run(host, guest(host, "quiet rvm.run=poweroff"));
+        assert_eq!(output.status(), Some(0), "{}", output.text());
+    }
+}
+
 /// The virtio console carries a shell both ways.
 pub fn the_virtio_console_is_a_console(host: &dyn Host) {
     let mut vm = spawn(host, guest(host, "quiet console=hvc0").console(Console::Virtio));

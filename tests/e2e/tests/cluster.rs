@@ -11,7 +11,7 @@ use rvm_e2e::brief::{self, Brief};
 use rvm_e2e::guest::{self, NAME};
 use rvm_harness::patience::Look;
 use rvm_harness::{
-    Cluster, Console, Handler, HandlerSetup, Kubectl, Manifest, Names, PATIENCE, Tools, eventually,
+    Cluster, Console, Handler, HandlerSetup, Kubectl, Manifest, Names, PATIENCE, Tools, eventually, runs,
 };
 use rvm_outer::{Host, Profile, Setup, Signal};
 
@@ -90,14 +90,6 @@ fn a_vmi_goes_from_its_manifest_to_a_console_and_leaves_nothing() {
     assert_eq!(node.disks().unwrap(), [""; 0]);
 }
 
-/// Whether a process still does anything; one that only waits for its foster parent to look is over.
-fn runs(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    status
-        .lines()
-        .any(|line| line.starts_with("State:") && !line.contains("zombie"))
-}
-
 #[test]
 fn a_restarted_handler_takes_its_machines_over_and_knows_the_dead_from_the_living() {
     let (tools, cluster, mut node) = cluster_with_a_node();
@@ -125,15 +117,36 @@ fn a_restarted_handler_takes_its_machines_over_and_knows_the_dead_from_the_livin
     };
     eventually("dead machine", ended).unwrap();
     assert!(node.machine(&dead).control_socket().exists());
-    fs::write(
-        node.machine(&dead).path().join("pid"),
-        format!("{}\n", std::process::id()),
-    )
-    .unwrap();
+    let mut other = tools
+        .start(&["sh", "-c", "echo pid=$$.; exec sleep 1000"], &[])
+        .unwrap();
+    let said = other.expect(".", PATIENCE).unwrap();
+    let stranger: u32 = said
+        .trim_start_matches("pid=")
+        .trim_end_matches('.')
+        .parse()
+        .unwrap();
+    fs::write(node.machine(&dead).path().join("pid"), format!("{stranger}\n")).unwrap();
+    // One whose VMI went while nobody looked, and one that was made for another cluster.
+    let (orphan, foreign) = (
+        "00000000-0000-4000-8000-000000000001",
+        "00000000-0000-4000-8000-000000000002",
+    );
+    leave_copy(&node, &dead, orphan, |_| {});
+    leave_copy(&node, &dead, foreign, |owner| owner["home"] = "elsewhere".into());
 
     node.start().unwrap();
     kubectl.await_phase("doomed", "Failed").unwrap();
-    assert!(runs(std::process::id()), "a reused pid is left alone");
+    eventually("end of the orphan", || {
+        let left = node.run_dir_entries()?;
+        Ok(Look::of(
+            (!left.iter().any(|name| name == orphan)).then_some(()),
+            || node.log(),
+        ))
+    })
+    .unwrap();
+    assert!(node.run_dir_entries().unwrap().iter().any(|name| name == foreign));
+    assert!(runs(stranger), "who has a reused pid is left alone");
     assert_eq!(kubectl.vmi(NAME).unwrap()["status"]["phase"], "Running");
     assert_eq!(node.pid(&living).unwrap(), pid);
     let viewer = node.rvm_on_terminal(&["console", NAME]).unwrap();
@@ -144,6 +157,21 @@ fn a_restarted_handler_takes_its_machines_over_and_knows_the_dead_from_the_livin
         guest::uptime(&mut console).unwrap() > before,
         "the same guest goes on"
     );
+}
+
+/// Leaves a run directory behind, as the one of a dead machine under another UID.
+fn leave_copy(node: &Handler, of: &str, uid: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    let (from, to) = (node.machine(of), node.machine(uid));
+    to.create().unwrap();
+    for name in ["spec.json", "pid", "rvmm.log"] {
+        fs::copy(from.path().join(name), to.path().join(name)).unwrap();
+    }
+    let owner = fs::read(from.path().join("owner.json")).unwrap();
+    let mut owner: serde_json::Value = serde_json::from_slice(&owner).unwrap();
+    owner["vm"]["uid"] = uid.into();
+    owner["vm"]["name"] = "gone".into();
+    change(&mut owner);
+    fs::write(to.path().join("owner.json"), owner.to_string()).unwrap();
 }
 
 /// Every VMI's UID, in order.

@@ -144,3 +144,13 @@ fn full_a_host_without_kvm_boots_the_same_guest_in_tcg() {
     assert_eq!(output.status(), Some(0), "{}", output.error_text());
     assert!(output.text().contains("GUEST-UP"), "{}", output.text());
 }
+
+#[test]
+fn the_guest_gets_entropy() {
+    boot::the_guest_gets_entropy(&lab(Profile::AIA));
+}
+
+#[test]
+fn full_a_guest_boots_twenty_times_in_a_row() {
+    boot::boots_again_and_again(&lab(Profile::AIA), 20);
+}

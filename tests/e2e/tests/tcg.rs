@@ -102,3 +102,13 @@ fn without_qemu_the_package_to_install_is_named() {
         "{said}"
     );
 }
+
+#[test]
+fn the_guest_gets_entropy() {
+    boot::the_guest_gets_entropy(&here());
+}
+
+#[test]
+fn full_a_guest_boots_twenty_times_in_a_row() {
+    boot::boots_again_and_again(&here(), 20);
+}

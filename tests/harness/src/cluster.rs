@@ -15,6 +15,7 @@ use crate::certificates::{Authority, Names};
 use crate::kubectl::Kubectl;
 use crate::patience::{Look, eventually};
 use crate::process::Process;
+use crate::sweep::Sweeper;
 use crate::tools::{Tools, shown};
 
 /// Where our CRDs lie.
@@ -40,6 +41,7 @@ pub struct Cluster {
     port: u16,
     authority: Authority,
     folder: TempDir,
+    _sweeper: Sweeper,
 }
 
 impl Cluster {
@@ -49,6 +51,7 @@ impl Cluster {
     /// It does not start; the error has the apiserver's last words.
     pub fn start(tools: &Arc<Tools>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rvm-cluster-").tempdir()?;
+        let sweeper = Sweeper::start(folder.path())?;
         let authority = Authority::new(&folder.path().join("pki"))?;
         issue(&authority)?;
         let etcd = start_etcd(tools, folder.path())?;
@@ -65,6 +68,7 @@ impl Cluster {
             kubectl,
             port,
             authority,
+            _sweeper: sweeper,
             folder,
         })
     }

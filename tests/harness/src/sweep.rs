@@ -1,4 +1,5 @@
-//! Ends the machines that a handler leaves, as it should leave them, when the test is over, even one that is killed.
+//! Takes away what is left when a test is over, even one that is killed: folders, and the machines of a handler, which it
+//! leaves as it should.
 //!
 //! A shell in a session of its own waits for the end of a pipe that only the test holds open. Then it kills whoever holds the
 //! locks in the run directories, by the process number that stands in the locked file, and removes the folder.
@@ -20,15 +21,17 @@ while [ $rounds -gt 0 ]; do
         [ -e "$file" ] || continue
         flock --nonblock --shared "$file" true && continue
         held=yes
-        case $file in */pid) kill -KILL "$(cat "$file")" ;; esac
+        # Asked, it takes its own folder away; who does not listen is not asked twice.
+        [ $rounds -gt 150 ] && signal=TERM || signal=KILL
+        case $file in */pid) kill -$signal "$(cat "$file")" ;; esac
     done
-    [ "$held" ] || break
+    # What still dies may still write.
+    [ "$held" ] || { rm -rf "$1" && break; }
     sleep 0.1
 done
-rm -rf "$1"
 "#;
 
-/// Ends machines when it is dropped, or when this process ends.
+/// Ends machines and removes their folder when it is dropped, or when this process ends.
 #[derive(Debug)]
 pub struct Sweeper {
     shell: Child,
@@ -36,7 +39,7 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// For the machines in `folder/run`.
+    /// For a folder, and the machines in its `run`, if any.
     ///
     /// # Errors
     /// No shell.
