@@ -21,7 +21,7 @@ while [ $rounds -gt 0 ]; do
         [ -e "$file" ] || continue
         flock --nonblock --shared "$file" true && continue
         held=yes
-        # Asked, it takes its own folder away; who does not listen is not asked twice.
+        # Asked, it takes its own folder away; who does not listen is killed.
         [ $rounds -gt 150 ] && signal=TERM || signal=KILL
         case $file in */pid) kill -$signal "$(cat "$file")" ;; esac
     done
