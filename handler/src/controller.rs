@@ -106,10 +106,7 @@ fn on_error(vmi: &VirtualMachineInstance, error: &StepError) -> Action {
 }
 
 async fn sweep_for_ever(effects: Arc<Effects>, store: Store<VirtualMachineInstance>) {
-    // Before the first list nothing is known to be gone.
-    if store.wait_until_ready().await.is_err() {
-        return;
-    }
+    // The store may not be filled yet: what it does not know is asked for by name before anything is removed.
     loop {
         if let Err(error) = sweep(&effects, &store).await {
             tracing::warn!(error = chain(&error), "looking for machines without a VMI failed");
