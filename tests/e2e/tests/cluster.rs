@@ -127,12 +127,24 @@ fn a_restarted_handler_takes_its_machines_over_and_knows_the_dead_from_the_livin
         .parse()
         .unwrap();
     fs::write(node.machine(&dead).path().join("pid"), format!("{stranger}\n")).unwrap();
-    // One that was made for another cluster.
-    let foreign = "00000000-0000-4000-8000-000000000002";
+    // One whose VMI went while nobody looked, and one that was made for another cluster.
+    let (orphan, foreign) = (
+        "00000000-0000-4000-8000-000000000001",
+        "00000000-0000-4000-8000-000000000002",
+    );
+    leave_copy(&node, &dead, orphan, |_| {});
     leave_copy(&node, &dead, foreign, |owner| owner["home"] = "elsewhere".into());
 
     node.start().unwrap();
     kubectl.await_phase("doomed", "Failed").unwrap();
+    eventually("end of the orphan", || {
+        let left = node.run_dir_entries()?;
+        Ok(Look::of(
+            (!left.iter().any(|name| name == orphan)).then_some(()),
+            || node.log(),
+        ))
+    })
+    .unwrap();
     assert!(node.run_dir_entries().unwrap().iter().any(|name| name == foreign));
     assert!(runs(stranger), "who has a reused pid is left alone");
     assert_eq!(kubectl.vmi(NAME).unwrap()["status"]["phase"], "Running");
