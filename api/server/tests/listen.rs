@@ -21,6 +21,14 @@ fn service() -> MachinesService {
     MachinesService::new(FakeApi::default().client(), handler.clone(), handler)
 }
 
+/// A folder that the server takes for its socket: nobody else can open it.
+fn private_folder() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o700))
+        .tempdir()
+        .expect("a folder")
+}
+
 /// Serves on the socket and waits until it answers; what is returned ends the server.
 async fn serve(
     path: &Path,
@@ -55,7 +63,7 @@ fn mode(path: &Path) -> u32 {
 
 #[tokio::test]
 async fn the_socket_is_its_owners_alone_and_goes_with_the_server() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let socket = folder.path().join("rvm").join("rvm.sock");
     let (stop, server) = serve(&socket).await;
     assert_eq!((mode(&socket), mode(socket.parent().unwrap())), (0o600, 0o700));
@@ -66,7 +74,7 @@ async fn the_socket_is_its_owners_alone_and_goes_with_the_server() {
 
 #[tokio::test]
 async fn a_stream_that_is_open_for_ever_does_not_keep_the_server() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let socket = folder.path().join("rvm.sock");
     let (stop, server) = serve(&socket).await;
     let endpoint = Endpoint::try_from(format!("unix://{}", socket.display())).unwrap();
@@ -82,7 +90,7 @@ async fn a_stream_that_is_open_for_ever_does_not_keep_the_server() {
 
 #[tokio::test]
 async fn a_dead_servers_socket_is_replaced() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let socket = folder.path().join("rvm.sock");
     drop(UnixListener::bind(&socket).unwrap());
     let (_stop, _server) = serve(&socket).await;
@@ -90,8 +98,16 @@ async fn a_dead_servers_socket_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_folder_that_others_can_open_is_refused() {
+    let folder = private_folder();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let refused = serve_unix(&folder.path().join("rvm.sock"), service(), future::pending()).await;
+    assert!(matches!(refused, Err(ListenError::Open(_))), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_living_servers_socket_is_not() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let socket = folder.path().join("rvm.sock");
     let (_stop, _server) = serve(&socket).await;
     let second = serve_unix(&socket, service(), future::pending()).await;
@@ -101,7 +117,7 @@ async fn a_living_servers_socket_is_not() {
 
 #[tokio::test]
 async fn a_strangers_socket_is_not() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = private_folder();
     let socket = folder.path().join("rvm.sock");
     let _stranger = UnixListener::bind(&socket).unwrap();
     let refused = serve_unix(&socket, service(), future::pending()).await;
