@@ -1,11 +1,11 @@
 //! Address → (device, offset): where an access of a vCPU ends up.
 //!
-//! The map is built once and then only read, so that vCPUs find their device without a lock; only the device itself
-//! is locked. A bad access can come from the guest alone and does no harm: it reads all-ones, writes nothing and is
-//! counted.
+//! vCPUs share the map for the moment of a look-up; only the device itself is locked for the access. A part of the map
+//! can be another bus: there devices come, go and move while vCPUs run, as behind a PCI bridge. A bad access can come
+//! from the guest alone and does no harm: it reads all-ones, writes nothing and is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// Registers at some place in the address space.
 ///
@@ -42,13 +42,21 @@ pub enum BusError {
 #[derive(Default)]
 pub struct Bus {
     /// Sorted by base, without overlaps.
-    entries: Vec<Entry>,
+    entries: RwLock<Vec<Entry>>,
     bad_accesses: AtomicU64,
 }
 
 struct Entry {
     range: Range,
-    device: Arc<Mutex<dyn BusDevice>>,
+    target: Target,
+}
+
+#[derive(Clone)]
+enum Target {
+    /// Gets offsets into its window.
+    Device(Arc<Mutex<dyn BusDevice>>),
+    /// Gets addresses as they are.
+    Bus(Arc<Bus>),
 }
 
 // === impl Range ===
@@ -57,6 +65,31 @@ impl Range {
     /// One address past the end, unless the window is empty or wraps around.
     fn end(self) -> Option<u64> {
         self.base.checked_add(self.len).filter(|_| self.len > 0)
+    }
+
+    /// Whether the other window lies in this one as a whole.
+    pub fn contains(self, other: Self) -> bool {
+        match (self.end(), other.end()) {
+            (Some(end), Some(other_end)) => self.base <= other.base && other_end <= end,
+            _ => false,
+        }
+    }
+
+    /// Whether the windows have an address in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        match (self.end(), other.end()) {
+            (Some(end), Some(other_end)) => self.base < other_end && other.base < end,
+            _ => false,
+        }
+    }
+
+    /// This window, as much farther up; it must not wrap around.
+    #[must_use]
+    pub fn moved(self, by: u64) -> Self {
+        Self {
+            base: self.base.saturating_add(by),
+            len: self.len,
+        }
     }
 
     /// The offset of an access that lies in this window as a whole.
@@ -79,43 +112,65 @@ impl Bus {
     ///
     /// # Errors
     /// When the window is no window or another device has a part of it.
-    pub fn insert(&mut self, range: Range, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), BusError> {
+    pub fn insert(&self, range: Range, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), BusError> {
+        self.put(range, Target::Device(device))
+    }
+
+    /// Lets another bus answer in a window, at the same addresses. It must not lead back here.
+    ///
+    /// # Errors
+    /// When the window is no window or another device has a part of it.
+    pub fn bridge(&self, range: Range, bus: Arc<Self>) -> Result<(), BusError> {
+        self.put(range, Target::Bus(bus))
+    }
+
+    /// Takes what has exactly this window off the bus. An access that has found it already still reaches it.
+    pub fn remove(&self, range: Range) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| entry.range != range);
+    }
+
+    fn put(&self, range: Range, target: Target) -> Result<(), BusError> {
         let end = range.end().ok_or(BusError::BadRange(range))?;
-        let at = self
-            .entries
-            .partition_point(|entry| entry.range.base < range.base);
-        if let Some(next) = self.entries.get(at).filter(|next| next.range.base < end) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        let at = entries.partition_point(|entry| entry.range.base < range.base);
+        if let Some(next) = entries.get(at).filter(|next| next.range.base < end) {
             return Err(BusError::Overlap(range, next.range));
         }
-        if let Some(previous) = at.checked_sub(1).map(|before| &self.entries[before])
+        if let Some(previous) = at.checked_sub(1).map(|before| &entries[before])
             && range.base - previous.range.base < previous.range.len
         {
             return Err(BusError::Overlap(range, previous.range));
         }
-        self.entries.insert(at, Entry { range, device });
+        entries.insert(at, Entry { range, target });
         Ok(())
     }
 
     /// A vCPU reads.
     pub fn read(&self, addr: u64, data: &mut [u8]) {
         match self.find(addr, data.len()) {
-            Some((device, offset)) => {
+            Some((Target::Device(device), offset)) => {
                 device
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .read(offset, data);
             }
+            Some((Target::Bus(bus), _)) => bus.read(addr, data),
             None => data.fill(0xff),
         }
     }
 
     /// A vCPU writes.
     pub fn write(&self, addr: u64, data: &[u8]) {
-        if let Some((device, offset)) = self.find(addr, data.len()) {
-            device
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .write(offset, data);
+        match self.find(addr, data.len()) {
+            Some((Target::Device(device), offset)) => {
+                device
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .write(offset, data);
+            }
+            Some((Target::Bus(bus), _)) => bus.write(addr, data),
+            None => {}
         }
     }
 
@@ -124,11 +179,12 @@ impl Bus {
         self.bad_accesses.load(Ordering::Relaxed)
     }
 
-    fn find(&self, addr: u64, len: usize) -> Option<(&Mutex<dyn BusDevice>, u64)> {
-        let at = self.entries.partition_point(|entry| entry.range.base <= addr);
+    fn find(&self, addr: u64, len: usize) -> Option<(Target, u64)> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let at = entries.partition_point(|entry| entry.range.base <= addr);
         let found = at.checked_sub(1).and_then(|before| {
-            let entry = &self.entries[before];
-            Some((&*entry.device, entry.range.offset_of(addr, len)?))
+            let entry = &entries[before];
+            Some((entry.target.clone(), entry.range.offset_of(addr, len)?))
         });
         if found.is_none() {
             self.bad_accesses.fetch_add(1, Ordering::Relaxed);
@@ -162,7 +218,7 @@ mod tests {
 
     fn bus_with_probe(base: u64, len: u64) -> (Bus, Arc<Mutex<Probe>>) {
         let probe = Arc::new(Mutex::new(Probe::default()));
-        let mut bus = Bus::new();
+        let bus = Bus::new();
         bus.insert(Range { base, len }, probe.clone()).unwrap();
         (bus, probe)
     }
@@ -201,8 +257,49 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_moves_answers_only_where_it_is() {
+        let (bus, probe) = bus_with_probe(0x1000, 0x100);
+        bus.remove(Range {
+            base: 0x1000,
+            len: 0x10,
+        });
+        bus.write(0x1000, &[1]);
+        bus.remove(Range {
+            base: 0x1000,
+            len: 0x100,
+        });
+        let there = Range {
+            base: 0x8000,
+            len: 0x100,
+        };
+        bus.insert(there, probe.clone()).unwrap();
+        bus.write(0x1000, &[2]);
+        bus.write(0x8010, &[3]);
+        assert_eq!(probe.lock().unwrap().writes, [(0, vec![1]), (0x10, vec![3])]);
+    }
+
+    #[test]
+    fn a_window_can_lead_to_another_bus() {
+        let (child, probe) = bus_with_probe(0x4000_1000, 0x100);
+        let (child, bus) = (Arc::new(child), Bus::new());
+        let window = Range {
+            base: 0x4000_0000,
+            len: 0x1_0000,
+        };
+        bus.bridge(window, child.clone()).unwrap();
+        let mut data = [0; 4];
+        bus.read(0x4000_1010, &mut data);
+        assert_eq!(
+            (probe.lock().unwrap().reads[..].to_vec(), data),
+            (vec![(0x10, 4)], [0x5a; 4])
+        );
+        bus.read(0x4000_2000, &mut data);
+        assert_eq!((child.bad_accesses(), data), (1, [0xff; 4]));
+    }
+
+    #[test]
     fn overlapping_windows_are_refused() {
-        let (mut bus, probe) = bus_with_probe(0x1000, 0x100);
+        let (bus, probe) = bus_with_probe(0x1000, 0x100);
         for (base, len) in [
             (0x1000, 0x100),
             (0x0, 0x1001),
@@ -222,7 +319,7 @@ mod tests {
 
     #[test]
     fn empty_and_wrapping_windows_are_refused() {
-        let (mut bus, probe) = bus_with_probe(0x1000, 0x100);
+        let (bus, probe) = bus_with_probe(0x1000, 0x100);
         for (base, len) in [(0x2000, 0), (u64::MAX, 2)] {
             let refused = bus.insert(Range { base, len }, probe.clone());
             assert!(

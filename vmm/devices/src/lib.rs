@@ -1,9 +1,9 @@
 //! What the guest sees: registers and virtqueues, as pure code.
 //!
 //! ```text
-//!   vCPU exit ──► Bus ──► BusDevice: Uart, Plic, Rtc, Syscon, MmioWindow
+//!   vCPU exit ──► Bus ──► BusDevice: Uart, Plic, Rtc, Syscon, MmioTransport
 //!                                                                 │
-//!   kick (eventfd), back end ready ──► MmioTransport::run_queue ◄─┘
+//!   kick (eventfd), back end ready ──► virtio::Core::run_queue ◄──┘
 //!                                          │ negotiation, rings, interrupts (virtio::transport)
 //!                                          ▼
 //!                                      VirtioDevice: Blk, Net, Console, Rng
@@ -31,4 +31,4 @@ pub mod virtio;
 
 pub use bus::{Bus, BusDevice, BusError, Range};
 pub use console::ConsoleOutput;
-pub use interrupt::IrqLine;
+pub use interrupt::{IrqLine, LevelLine};

@@ -4,18 +4,19 @@
 //! says so with `interrupts-extended = <&cpu0 9 &cpu1 9 …>`.
 //!
 //! ```text
-//!   PlicSource::trigger ─► pending ─┐             ┌─► HartLine::set(true)
+//!   PlicSource::trigger ─► pending ─┐             ┌─► LevelLine::set(true) of the hart
 //!        (latched edge)             ├─ priority > ┤      KVM_INTERRUPT
-//!              enabled for the hart ┘  threshold  └─► claim: pending → claimed ─► complete: claimed → idle
+//!   PlicSource::set ─► high ────────┤  threshold  └─► claim: pending → claimed ─► complete: claimed → idle
+//!              enabled for the hart ┘
 //! ```
 //!
 //! A source that is claimed is not offered again before it is completed; an edge that comes in between stays
-//! pending, so none is lost.
+//! pending, so none is lost. A source whose level is high is pending, and is so again after every completion.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::{BusDevice, IrqLine};
+use crate::{BusDevice, IrqLine, LevelLine};
 
 /// Sources are numbered from 1 to at most this; the register map has room for no more.
 pub const MAX_SOURCES: u32 = 1023;
@@ -37,17 +38,14 @@ const CONTEXT_STRIDE: u64 = 0x1000;
 const THRESHOLD: u64 = 0;
 const CLAIM: u64 = 4;
 
-/// The external-interrupt input of one hart.
-pub trait HartLine: Send + Sync {
-    /// Raises or lowers it. Called on changes only, with the PLIC locked.
-    fn set(&self, high: bool);
-}
-
 /// The controller. Usually shared as `Arc<Mutex<Plic>>` between the bus and its [`PlicSource`]s.
 pub struct Plic {
     sources: u32,
     priority: Vec<u32>,
+    /// Latched edges.
     pending: Sources,
+    /// Levels.
+    high: Sources,
     claimed: Sources,
     harts: Vec<Hart>,
 }
@@ -62,7 +60,7 @@ struct Hart {
     enabled: Sources,
     threshold: u32,
     high: bool,
-    output: Arc<dyn HartLine>,
+    output: Arc<dyn LevelLine>,
 }
 
 /// A bit for every source, as the registers have it.
@@ -82,7 +80,7 @@ enum Register {
 impl Plic {
     /// A controller with sources 1 to `sources` (at most [`MAX_SOURCES`]) and one context for each output (at most
     /// [`MAX_HARTS`] can be reached by the guest).
-    pub fn new(sources: u32, outputs: Vec<Arc<dyn HartLine>>) -> Self {
+    pub fn new(sources: u32, outputs: Vec<Arc<dyn LevelLine>>) -> Self {
         let sources = sources.min(MAX_SOURCES);
         let hart = |output| Hart {
             enabled: [0; WORDS],
@@ -94,6 +92,7 @@ impl Plic {
             sources,
             priority: vec![0; WORDS * 32],
             pending: [0; WORDS],
+            high: [0; WORDS],
             claimed: [0; WORDS],
             harts: outputs.into_iter().map(hart).collect(),
         }
@@ -107,7 +106,15 @@ impl Plic {
         }
     }
 
-    /// Back to the state after power-on, as when the guest is reset.
+    /// Raises or lowers the level of a source; one that does not exist is ignored.
+    pub fn set_level(&mut self, source: u32, high: bool) {
+        if (1..=self.sources).contains(&source) {
+            set(&mut self.high, source, high);
+            self.update();
+        }
+    }
+
+    /// Back to the state after power-on, as when the guest is reset; levels are their drivers'.
     pub fn reset(&mut self) {
         self.priority.fill(0);
         self.pending = [0; WORDS];
@@ -124,7 +131,7 @@ impl Plic {
         let mut best = None;
         let mut floor = floor;
         for (word, base) in (0..WORDS).zip((0..=self.sources).step_by(32)) {
-            let mut bits = self.pending[word] & !self.claimed[word] & hart.enabled[word];
+            let mut bits = self.waiting(word) & hart.enabled[word];
             while bits != 0 {
                 let source = base + bits.trailing_zeros();
                 bits &= bits - 1;
@@ -135,6 +142,11 @@ impl Plic {
             }
         }
         best
+    }
+
+    /// Sources of this word that are due and not claimed.
+    fn waiting(&self, word: usize) -> u32 {
+        (self.pending[word] | self.high[word]) & !self.claimed[word]
     }
 
     /// Brings the outputs up to date.
@@ -205,7 +217,7 @@ impl Plic {
     fn read_register(&mut self, offset: u64) -> u32 {
         match self.register(offset) {
             Some(Register::Priority(source)) => self.priority[source as usize],
-            Some(Register::Pending(word)) => self.pending[word],
+            Some(Register::Pending(word)) => self.pending[word] | self.high[word] & !self.claimed[word],
             Some(Register::Enable(hart, word)) => self.harts[hart].enabled[word],
             Some(Register::Threshold(hart)) => self.harts[hart].threshold,
             Some(Register::Claim(hart)) => self.claim(hart),
@@ -259,6 +271,15 @@ impl IrqLine for PlicSource {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .trigger(self.source);
+    }
+}
+
+impl LevelLine for PlicSource {
+    fn set(&self, high: bool) {
+        self.plic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .set_level(self.source, high);
     }
 }
 

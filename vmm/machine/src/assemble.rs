@@ -15,11 +15,11 @@ use rvmm_devices::bus::{Bus, BusDevice, Range};
 use rvmm_devices::rtc::Rtc;
 use rvmm_devices::syscon::{Syscon, SysconAction};
 use rvmm_devices::uart::Uart;
+use rvmm_devices::virtio::VirtioDevice;
 use rvmm_devices::virtio::blk::{Block, BlockOptions};
 use rvmm_devices::virtio::console::Console as VirtioConsole;
 use rvmm_devices::virtio::net::Net;
 use rvmm_devices::virtio::rng::Rng;
-use rvmm_devices::virtio::{MmioTransport, VirtioDevice};
 use rvmm_hypervisor::{Config, Created, Entry, Facts, Vcpu, Vm};
 use rvmm_spec::limits::MAX_CMDLINE;
 use rvmm_spec::{Console, Outcome, Spec};
@@ -30,8 +30,9 @@ use crate::console::{Screen, Typed, UartInput, VirtioInput};
 use crate::fdt::{self, Tree};
 use crate::firmware::Firmware;
 use crate::interrupts::Wiring;
-use crate::layout::{APLIC, IMSIC, RTC, SOURCES, SYSCON, UART, UART_IRQ, Window, virtio_slot};
+use crate::layout::{APLIC, IMSIC, RTC, SOURCES, SYSCON, UART, UART_IRQ, Window};
 use crate::slots::{Backend, Slot};
+use crate::transport::MmioSlots;
 use crate::vcpu_loop::{Ending, Exits};
 
 /// A machine whose vCPUs are ready to run.
@@ -163,24 +164,22 @@ fn plug_virtio(
     devices.push((Box::new(console), None));
     devices.push((Box::new(Rng::new(Box::new(HostEntropy))), None));
 
-    let mut slots = Vec::new();
-    for ((device, backend), index) in devices.into_iter().zip(0..) {
-        let (window, source) = virtio_slot(index);
-        let slot = Slot::new(device, memory.clone(), wiring.line(source), backend)
-            .map_err(MachineError::Hypervisor)?;
-        slot.bind(vm, window).map_err(MachineError::Hypervisor)?;
-        plug(
-            bus,
-            window,
-            Arc::new(Mutex::new(MmioTransport::window(slot.transport()))),
-        )?;
-        slots.push(slot);
-    }
-    let transport = slots
+    let mut place = MmioSlots {
+        bus,
+        wiring,
+        vm,
+        memory: memory.clone(),
+        taken: 0,
+    };
+    let slots = devices
+        .into_iter()
+        .map(|(device, backend)| place.plug(device, backend))
+        .collect::<Result<Vec<_>, _>>()?;
+    let core = slots
         .get(console_slot)
-        .map(|slot| Arc::clone(slot.transport()))
+        .map(|slot| Arc::clone(slot.core()))
         .ok_or(MachineError::Console)?;
-    Ok((slots, VirtioInput { typed, transport }))
+    Ok((slots, VirtioInput { typed, core }))
 }
 
 fn plug(bus: &mut Bus, window: Window, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), MachineError> {

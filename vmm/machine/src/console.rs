@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rvmm_backends::console::{GuestInput, Hub};
 use rvmm_devices::ConsoleOutput;
 use rvmm_devices::uart::{InputRoom, Uart};
-use rvmm_devices::virtio::MmioTransport;
+use rvmm_devices::virtio::Core;
 use rvmm_devices::virtio::console::{Console, InputSource};
 
 /// Most input bytes that wait for a virtio console.
@@ -22,8 +22,8 @@ pub struct UartInput(pub Arc<Mutex<Uart>>);
 pub struct VirtioInput {
     /// What was typed.
     pub typed: Typed,
-    /// The console's transport.
-    pub transport: Arc<Mutex<MmioTransport>>,
+    /// The console.
+    pub core: Arc<Mutex<Core>>,
 }
 
 /// Input between the hub and a virtio console.
@@ -60,7 +60,7 @@ impl GuestInput for VirtioInput {
         let room = MAX_WAITING.saturating_sub(waiting.len()).min(bytes.len());
         waiting.extend(bytes.iter().take(room));
         drop(waiting);
-        self.transport
+        self.core
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .run_queue(Console::RECEIVE);

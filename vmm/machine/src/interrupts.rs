@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use rvmm_devices::IrqLine;
 use rvmm_devices::bus::{Bus, BusError, Range};
-use rvmm_devices::plic::{HartLine, Plic, PlicSource};
+use rvmm_devices::plic::{Plic, PlicSource};
+use rvmm_devices::{IrqLine, LevelLine};
 use rvmm_hypervisor::{Interrupts, Vm};
 
 use crate::layout::{PLIC, SOURCES};
@@ -38,7 +38,7 @@ impl Wiring {
         if let Interrupts::Aia { .. } = interrupts {
             return Ok(Self::Aplic(Arc::clone(vm)));
         }
-        let line = |vcpu| -> Arc<dyn HartLine> {
+        let line = |vcpu| -> Arc<dyn LevelLine> {
             Arc::new(ExternalInterrupt {
                 vm: Arc::clone(vm),
                 vcpu,
@@ -76,7 +76,7 @@ impl IrqLine for AplicSource {
     }
 }
 
-impl HartLine for ExternalInterrupt {
+impl LevelLine for ExternalInterrupt {
     fn set(&self, high: bool) {
         self.vm.set_external(self.vcpu, high);
     }

@@ -19,6 +19,7 @@ pub mod layout;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod vcpu_loop;
 
 use std::io;

@@ -1,27 +1,27 @@
-//! virtio-mmio slots: a transport at its place on the bus, and its doorbells in the event loop.
+//! A virtio device's place in the event loop: its doorbells ring here, and what feeds it from outside.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use rvmm_devices::IrqLine;
-use rvmm_devices::virtio::transport::QUEUE_NOTIFY;
-use rvmm_devices::virtio::{MmioTransport, VirtioDevice};
-use rvmm_hypervisor::{HypervisorError, Vm};
-use vm_memory::GuestMemoryMmap;
+use rvmm_devices::virtio::{Core, Kick, VirtioDevice};
+use rvmm_hypervisor::HypervisorError;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
-
-use crate::layout::Window;
 
 /// The number under which the back end's descriptor is watched; queues have theirs from 0.
 const BACKEND: u32 = u32::MAX;
 
 /// A virtio device with its doorbells. A subscriber of the event loop.
 pub struct Slot {
-    transport: Arc<Mutex<MmioTransport>>,
-    doorbells: Arc<Vec<EventFd>>,
+    core: Arc<Mutex<Core>>,
+    doorbells: Doorbells,
     backend: Option<Backend>,
 }
+
+/// One eventfd a queue. A doorbell that KVM does not catch, and work that a device puts off to give others their
+/// turn, both ring it too.
+#[derive(Clone)]
+pub struct Doorbells(Arc<Vec<EventFd>>);
 
 /// A descriptor that becomes readable when a queue has something to fetch.
 pub struct Backend {
@@ -31,58 +31,58 @@ pub struct Backend {
     pub queue: usize,
 }
 
-// === impl Slot ===
+// === impl Doorbells ===
 
-impl Slot {
-    /// Puts a device behind its registers. A doorbell that KVM does not catch, and work that a device puts off to
-    /// give others their turn, both ring it here.
+impl Doorbells {
+    /// One for each queue of this device.
     ///
     /// # Errors
     /// The kernel's, when it gives no descriptors.
-    pub fn new(
-        device: Box<dyn VirtioDevice>,
-        memory: GuestMemoryMmap,
-        irq: Arc<dyn IrqLine>,
-        backend: Option<Backend>,
-    ) -> Result<Self, HypervisorError> {
-        let doorbells = device
-            .queue_sizes()
-            .iter()
-            .map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC))
-            .collect::<Result<Vec<_>, _>>();
-        let doorbells = Arc::new(
-            doorbells.map_err(|error| HypervisorError::kernel("no descriptor for a doorbell", error))?,
-        );
-        let bells = Arc::clone(&doorbells);
-        let kick = move |queue: usize| {
-            // A counter that is full has rung already.
-            bells.get(queue).map(|bell| bell.write(1).ok());
-        };
-        let transport = MmioTransport::new(device, memory, irq, Arc::new(kick));
-        Ok(Self {
-            transport: Arc::new(Mutex::new(transport)),
-            doorbells,
-            backend,
+    pub fn new(device: &dyn VirtioDevice) -> Result<Self, HypervisorError> {
+        let queues = device.queue_sizes().iter();
+        let bells = queues.map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC));
+        let bells = bells.collect::<Result<Vec<_>, _>>();
+        bells
+            .map(|bells| Self(Arc::new(bells)))
+            .map_err(|error| HypervisorError::kernel("no descriptor for a doorbell", error))
+    }
+
+    /// Rings one from this process.
+    pub fn kick(&self) -> Arc<Kick> {
+        let bells = Arc::clone(&self.0);
+        Arc::new(move |queue| {
+            if let Some(bell) = bells.get(queue) {
+                // A counter that is full has rung already.
+                bell.write(1).ok();
+            }
         })
     }
 
-    /// The transport, for its place on the bus.
-    pub fn transport(&self) -> &Arc<Mutex<MmioTransport>> {
-        &self.transport
+    /// They, in the order of the queues.
+    pub fn iter(&self) -> std::slice::Iter<'_, EventFd> {
+        self.0.iter()
+    }
+}
+
+// === impl Slot ===
+
+impl Slot {
+    /// A device that is behind its registers already.
+    pub fn new(core: Arc<Mutex<Core>>, doorbells: Doorbells, backend: Option<Backend>) -> Self {
+        Self {
+            core,
+            doorbells,
+            backend,
+        }
     }
 
-    /// Makes the kernel ring the doorbells, so that a kick costs the guest no exit to us.
-    ///
-    /// # Errors
-    /// When KVM refuses.
-    pub fn bind(&self, vm: &dyn Vm, window: Window) -> Result<(), HypervisorError> {
-        (0..)
-            .zip(self.doorbells.iter())
-            .try_for_each(|(queue, bell)| vm.bind_doorbell(window.base + QUEUE_NOTIFY, queue, bell))
+    /// The device.
+    pub fn core(&self) -> &Arc<Mutex<Core>> {
+        &self.core
     }
 
     fn run(&self, queue: usize) {
-        self.transport
+        self.core
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .run_queue(queue);
@@ -109,7 +109,7 @@ impl MutEventSubscriber for Slot {
             return;
         }
         let queue = usize::try_from(events.data()).unwrap_or(usize::MAX);
-        if let Some(bell) = self.doorbells.get(queue) {
+        if let Some(bell) = self.doorbells.0.get(queue) {
             // Empty when it was answered already.
             bell.read().ok();
             self.run(queue);

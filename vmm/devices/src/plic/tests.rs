@@ -13,7 +13,7 @@ struct Pin {
     changes: AtomicU32,
 }
 
-impl HartLine for Pin {
+impl LevelLine for Pin {
     fn set(&self, high: bool) {
         self.high.store(high, Ordering::Relaxed);
         self.changes.fetch_add(1, Ordering::Relaxed);
@@ -29,7 +29,7 @@ impl Board {
     /// Two harts, 40 sources; source n has priority 1 and is enabled for hart 0.
     fn new() -> Self {
         let pins = vec![Arc::new(Pin::default()), Arc::new(Pin::default())];
-        let outputs = pins.iter().map(|pin| pin.clone() as Arc<dyn HartLine>).collect();
+        let outputs = pins.iter().map(|pin| pin.clone() as Arc<dyn LevelLine>).collect();
         let board = Self {
             plic: Arc::new(Mutex::new(Plic::new(40, outputs))),
             pins,
@@ -285,4 +285,31 @@ proptest! {
             prop_assert!(!board.high(index));
         }
     }
+}
+
+#[test]
+fn a_level_that_stays_high_is_due_again_after_completion() {
+    let board = Board::new();
+    let line = PlicSource::new(board.plic.clone(), 7);
+    line.set(true);
+    assert!(board.high(0));
+    assert_eq!((board.claim(0), board.claim(0), board.high(0)), (7, 0, false));
+    board.complete(0, 7);
+    assert!(board.high(0));
+    assert_eq!(board.claim(0), 7);
+    line.set(false);
+    board.complete(0, 7);
+    assert_eq!((board.claim(0), board.high(0)), (0, false));
+}
+
+#[test]
+fn a_level_that_is_lowered_before_it_is_claimed_leaves_nothing_behind() {
+    let board = Board::new();
+    let line = PlicSource::new(board.plic.clone(), 7);
+    line.set(true);
+    assert_eq!(board.read(0x1000), 1 << 7);
+    line.set(false);
+    assert_eq!((board.read(0x1000), board.claim(0), board.high(0)), (0, 0, false));
+    PlicSource::new(board.plic.clone(), 41).set(true);
+    assert!(!board.high(0));
 }

@@ -1,23 +1,18 @@
 //! The other side, for tests: a driver that brings a device up through its registers and puts chains on its queues,
-//! well-formed or not.
+//! well-formed or not. It speaks to either transport through [`Registers`].
+
+mod mmio;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use virtio_bindings::virtio_mmio::{
-    VIRTIO_MMIO_DEVICE_FEATURES, VIRTIO_MMIO_DEVICE_FEATURES_SEL, VIRTIO_MMIO_DRIVER_FEATURES,
-    VIRTIO_MMIO_DRIVER_FEATURES_SEL, VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
-    VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW,
-    VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_READY, VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH,
-    VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_STATUS,
-};
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::{MmioTransport, VirtioDevice};
-use crate::{BusDevice, IrqLine};
+use super::{Core, MmioTransport, VirtioDevice};
+use crate::IrqLine;
 
 /// Descriptor flags.
 pub const NEXT: u16 = 1;
@@ -54,11 +49,23 @@ pub const NEEDS_RESET: u32 = 64;
 pub struct Pulses(AtomicU32);
 
 /// A device behind its transport, and all that a test has to look at.
-pub struct Rig {
+pub struct Rig<T = MmioTransport> {
     pub memory: GuestMemoryMmap,
-    pub transport: MmioTransport,
+    pub transport: T,
+    pub core: Arc<Mutex<Core>>,
     pub irq: Arc<Pulses>,
     pub kicks: Arc<Mutex<Vec<usize>>>,
+}
+
+/// What a driver does to a transport, whichever it is.
+pub trait Registers {
+    fn offered(&mut self) -> u64;
+    fn accept(&mut self, features: u64);
+    fn status(&mut self) -> u32;
+    fn set_status(&mut self, status: u32);
+    fn place_queue(&mut self, index: u32, size: u32, desc: u64, avail: u64, used: u64);
+    fn set_ready(&mut self, index: u32, ready: bool);
+    fn is_ready(&mut self, index: u32) -> bool;
 }
 
 /// The driver's side of one queue: table, available and used ring at places that all tests know.
@@ -99,7 +106,7 @@ pub fn descriptor(addr: u64, len: u32, flags: u16, next: u16) -> RawDescriptor {
 // === impl Rig ===
 
 impl Rig {
-    /// A device that has just been reset.
+    /// A device that has just been reset, behind virtio-mmio.
     pub fn new(device: impl VirtioDevice + 'static) -> Self {
         Self::boxed(Box::new(device))
     }
@@ -114,6 +121,7 @@ impl Rig {
         let transport = MmioTransport::new(device, memory.clone(), irq.clone(), kick);
         Self {
             memory,
+            core: transport.core().clone(),
             transport,
             irq,
             kicks,
@@ -123,47 +131,46 @@ impl Rig {
     /// A device that a driver has brought up, with all features but event indices.
     pub fn up(device: impl VirtioDevice + 'static) -> Self {
         let mut rig = Self::new(device);
-        let features = rig.offered() & !EVENT_IDX;
-        rig.bring_up(features);
+        rig.come_up();
         rig
     }
+}
 
-    pub fn read(&mut self, register: u32) -> u32 {
-        let mut data = [0; 4];
-        self.transport.read(u64::from(register), &mut data);
-        u32::from_le_bytes(data)
-    }
-
-    pub fn write(&mut self, register: u32, value: u32) {
-        self.transport.write(u64::from(register), &value.to_le_bytes());
-    }
-
+impl<T: Registers> Rig<T> {
     pub fn offered(&mut self) -> u64 {
-        self.write(VIRTIO_MMIO_DEVICE_FEATURES_SEL, 0);
-        let low = self.read(VIRTIO_MMIO_DEVICE_FEATURES);
-        self.write(VIRTIO_MMIO_DEVICE_FEATURES_SEL, 1);
-        u64::from(low) | u64::from(self.read(VIRTIO_MMIO_DEVICE_FEATURES)) << 32
+        self.transport.offered()
     }
 
     pub fn accept(&mut self, features: u64) {
-        self.write(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
-        self.write(VIRTIO_MMIO_DRIVER_FEATURES, (features & 0xffff_ffff) as u32);
-        self.write(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
-        self.write(VIRTIO_MMIO_DRIVER_FEATURES, (features >> 32) as u32);
+        self.transport.accept(features);
+    }
+
+    pub fn status(&mut self) -> u32 {
+        self.transport.status()
+    }
+
+    pub fn place_queue(&mut self, index: u32, size: u32, desc: u64, avail: u64, used: u64) {
+        self.transport.place_queue(index, size, desc, avail, used);
+    }
+
+    pub fn set_ready(&mut self, index: u32, ready: bool) {
+        self.transport.set_ready(index, ready);
+    }
+
+    pub fn is_ready(&mut self, index: u32) -> bool {
+        self.transport.is_ready(index)
     }
 
     /// Adds bits to the status, as drivers do.
     pub fn advance(&mut self, bits: u32) {
         let status = self.status();
-        self.write(VIRTIO_MMIO_STATUS, status | bits);
+        self.transport.set_status(status | bits);
     }
 
-    pub fn status(&mut self) -> u32 {
-        self.read(VIRTIO_MMIO_STATUS)
-    }
-
-    pub fn interrupt_status(&mut self) -> u32 {
-        self.read(VIRTIO_MMIO_INTERRUPT_STATUS)
+    /// Brings the device up, with all features but event indices.
+    pub fn come_up(&mut self) {
+        let features = self.offered() & !EVENT_IDX;
+        self.bring_up(features);
     }
 
     /// From reset to FEATURES_OK.
@@ -174,34 +181,10 @@ impl Rig {
         self.advance(FEATURES_OK);
     }
 
-    /// Writes a queue's place.
-    pub fn place_queue(&mut self, index: u32, size: u32, desc: u64, avail: u64, used: u64) {
-        self.write(VIRTIO_MMIO_QUEUE_SEL, index);
-        self.write(VIRTIO_MMIO_QUEUE_NUM, size);
-        for (low, high, addr) in [
-            (VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, desc),
-            (VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_AVAIL_HIGH, avail),
-            (VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_QUEUE_USED_HIGH, used),
-        ] {
-            self.write(low, (addr & 0xffff_ffff) as u32);
-            self.write(high, (addr >> 32) as u32);
-        }
-    }
-
-    pub fn set_ready(&mut self, index: u32, ready: bool) {
-        self.write(VIRTIO_MMIO_QUEUE_SEL, index);
-        self.write(VIRTIO_MMIO_QUEUE_READY, u32::from(ready));
-    }
-
-    pub fn is_ready(&mut self, index: u32) -> bool {
-        self.write(VIRTIO_MMIO_QUEUE_SEL, index);
-        self.read(VIRTIO_MMIO_QUEUE_READY) == 1
-    }
-
     /// All queues where a [`Ring`] has them, empty.
     pub fn start_queues(&mut self) {
         let memory = self.memory.clone();
-        for index in 0..self.transport.queue_count() {
+        for index in 0..self.queue_count() {
             let ring = Ring::new(&memory, index);
             let index = u32::try_from(index).unwrap();
             self.place_queue(
@@ -224,8 +207,22 @@ impl Rig {
         self.kicks.lock().unwrap().clear();
     }
 
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap()
+    }
+
+    pub fn queue_count(&self) -> usize {
+        self.core().queue_count()
+    }
+
+    /// Lets the device work on a queue, as the event loop does.
     pub fn run(&mut self, queue: usize) {
-        self.transport.run_queue(queue);
+        self.core().run_queue(queue);
+    }
+
+    /// The driver resets the device.
+    pub fn reset(&mut self) {
+        self.transport.set_status(0);
     }
 
     pub fn kicked(&self) -> Vec<usize> {

@@ -178,7 +178,7 @@ proptest! {
                 memory.write_obj(descriptor(addr, len, flags, next), GuestAddress(at)).unwrap();
             }
             rig.bring_up(features);
-            for queue in 0..rig.transport.queue_count() {
+            for queue in 0..rig.queue_count() {
                 let ring = Ring::new(&memory, queue);
                 for (index, &(addr, len, flags, next)) in (0..).zip(&table) {
                     ring.store(index, descriptor(addr, len, flags, next));

@@ -25,4 +25,4 @@ mod driver;
 mod hostile;
 
 pub use device::{QueueError, Stop, VirtioDevice};
-pub use transport::{Kick, MmioTransport, MmioWindow};
+pub use transport::{Core, Kick, MmioTransport};

@@ -132,7 +132,7 @@ fn input_that_waited_is_forgotten_at_reset() {
     let mut rig = rig(&terminal);
     terminal.type_in(b"old");
     rig.run(Console::RECEIVE);
-    rig.transport.reset();
+    rig.reset();
     let offered = rig.offered() & !EVENT_IDX;
     rig.bring_up(offered);
     let memory = rig.memory.clone();
@@ -161,8 +161,5 @@ fn buffers_outside_ram_stop_the_device() {
 fn there_is_one_port_without_a_size() {
     let mut rig = rig(&Terminal::default());
     assert_eq!(rig.offered() & 0xffff_ffff & !(3 << 28), 0);
-    assert_eq!(
-        (rig.read(0x100), rig.read(0x104), rig.transport.queue_count()),
-        (0, 0, 2)
-    );
+    assert_eq!((rig.read(0x100), rig.read(0x104), rig.queue_count()), (0, 0, 2));
 }

@@ -222,7 +222,7 @@ fn a_frame_that_waited_is_forgotten_at_reset() {
     let mut rig = rig(&cable);
     cable.send_in(&[1; 60]);
     rig.run(Net::RECEIVE);
-    rig.transport.reset();
+    rig.reset();
     let offered = rig.offered() & !crate::virtio::driver::EVENT_IDX;
     rig.bring_up(offered);
     let memory = rig.memory.clone();

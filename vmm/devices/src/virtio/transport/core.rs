@@ -24,7 +24,6 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::Kick;
-use super::interrupt::Interrupt;
 use crate::virtio::device::{QueueError, Stop, VirtioDevice};
 
 /// Times that a queue is looked at again, because the driver added to it meanwhile, before others have their turn.
@@ -34,14 +33,26 @@ const VERSION_1: u64 = 1 << VIRTIO_F_VERSION_1;
 const EVENT_IDX: u64 = 1 << VIRTIO_RING_F_EVENT_IDX;
 const COMMON_FEATURES: u64 = VERSION_1 | EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
 
-/// A device with its queues.
-pub(super) struct Core {
+/// How a transport tells the driver that something is due. Called with the core locked.
+pub(super) trait Interrupt: Send + Sync {
+    /// A buffer of this queue was used.
+    fn queue(&self, queue: usize);
+
+    /// The configuration changed, or the device needs a reset.
+    fn config(&self);
+
+    /// The device was reset: nothing is due any more.
+    fn reset(&self);
+}
+
+/// A device with its queues: what a transport's registers steer, and what the event loop lets work. Both lock it.
+pub struct Core {
     device: Box<dyn VirtioDevice>,
     memory: GuestMemoryMmap,
     queues: Vec<QueueSlot>,
     status: u32,
     acked: u64,
-    interrupt: Arc<Interrupt>,
+    interrupt: Arc<dyn Interrupt>,
     kick: Arc<Kick>,
 }
 
@@ -60,7 +71,7 @@ impl Core {
     pub(super) fn new(
         device: Box<dyn VirtioDevice>,
         memory: GuestMemoryMmap,
-        interrupt: Arc<Interrupt>,
+        interrupt: Arc<dyn Interrupt>,
         kick: Arc<Kick>,
     ) -> Self {
         let queues = device
@@ -147,6 +158,7 @@ impl Core {
         }
     }
 
+    /// Back to the state after power-on.
     pub(super) fn reset(&mut self) {
         self.status = 0;
         self.acked = 0;
@@ -157,7 +169,8 @@ impl Core {
         self.device.reset();
     }
 
-    pub(super) fn queue_count(&self) -> usize {
+    /// How many queues the device has.
+    pub fn queue_count(&self) -> usize {
         self.queues.len()
     }
 
@@ -195,7 +208,7 @@ impl Core {
             slot.queue.reset();
         } else if may_start && !slot.queue.ready() && slot.start(&self.memory, event_idx).is_err() {
             slot.queue.reset();
-            self.needs_reset();
+            self.give_up();
         }
     }
 
@@ -209,15 +222,16 @@ impl Core {
         }
     }
 
-    /// Lets the device work on a queue, if it may.
-    pub(super) fn run_queue(&mut self, index: usize) {
+    /// Works on a queue: to be called when the driver kicked it, or when the back end that feeds it is ready. Does
+    /// nothing while the driver has not set the device up, and for a queue that does not exist.
+    pub fn run_queue(&mut self, index: usize) {
         if !self.running() || !self.queues.get(index).is_some_and(|slot| slot.queue.ready()) {
             return;
         }
         match self.work(index) {
             Ok(Stop::Busy) => (self.kick)(index),
             Ok(Stop::Empty | Stop::BackendIdle) => {}
-            Err(_) => self.needs_reset(),
+            Err(_) => self.give_up(),
         }
     }
 
@@ -228,7 +242,7 @@ impl Core {
             let before = queue.next_used();
             let stop = self.device.process(index, queue, memory)?;
             if queue.next_used() != before && wants_interrupt(queue, memory)? {
-                self.interrupt.queue();
+                self.interrupt.queue(index);
             }
             // While the back end is idle, the driver's kicks are of no use and stay disabled.
             if stop != Stop::Empty || !queue.enable_notification(memory)? {
@@ -238,7 +252,12 @@ impl Core {
         Ok(Stop::Busy)
     }
 
-    fn needs_reset(&mut self) {
+    /// Whether the device stands still because the driver broke a rule.
+    pub fn needs_reset(&self) -> bool {
+        self.status & VIRTIO_CONFIG_S_NEEDS_RESET != 0
+    }
+
+    fn give_up(&mut self) {
         self.status |= VIRTIO_CONFIG_S_NEEDS_RESET;
         if self.status & VIRTIO_CONFIG_S_DRIVER_OK != 0 {
             self.interrupt.config();

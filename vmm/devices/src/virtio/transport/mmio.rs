@@ -4,9 +4,8 @@
 //! is a write of the queue's index to [`QUEUE_NOTIFY`]: normally KVM turns it into an eventfd's event and it never
 //! comes here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use virtio_bindings::virtio_config::VIRTIO_CONFIG_S_NEEDS_RESET;
 use virtio_bindings::virtio_mmio::{
     VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_DEVICE_FEATURES, VIRTIO_MMIO_DEVICE_FEATURES_SEL, VIRTIO_MMIO_DEVICE_ID,
     VIRTIO_MMIO_DRIVER_FEATURES, VIRTIO_MMIO_DRIVER_FEATURES_SEL, VIRTIO_MMIO_INTERRUPT_ACK,
@@ -21,7 +20,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::Kick;
 use super::core::Core;
-use super::interrupt::Interrupt;
+use super::interrupt::StatusInterrupt;
 use crate::virtio::VirtioDevice;
 use crate::{BusDevice, IrqLine};
 
@@ -38,20 +37,14 @@ const VENDOR: u32 = u32::from_le_bytes(*b"rvmm");
 /// No device here has shared memory; a region that does not exist has this length and base.
 const NO_SHARED_MEMORY: u32 = u32::MAX;
 
-/// A virtio device behind its registers.
+/// The registers of a virtio device, for a place on the bus. The interrupt registers answer without waiting for a
+/// device that is at work on another thread.
 pub struct MmioTransport {
-    core: Core,
-    interrupt: Arc<Interrupt>,
+    core: Arc<Mutex<Core>>,
+    interrupt: Arc<StatusInterrupt>,
     device_features_sel: u32,
     driver_features_sel: u32,
     queue_sel: u32,
-}
-
-/// The register window as vCPUs see it: like [`MmioTransport`], but the two interrupt registers answer without
-/// waiting for a device that is at work on another thread.
-pub struct MmioWindow {
-    interrupt: Arc<Interrupt>,
-    transport: Arc<Mutex<MmioTransport>>,
 }
 
 // === impl MmioTransport ===
@@ -64,9 +57,10 @@ impl MmioTransport {
         irq: Arc<dyn IrqLine>,
         kick: Arc<Kick>,
     ) -> Self {
-        let interrupt = Arc::new(Interrupt::new(irq));
+        let interrupt = Arc::new(StatusInterrupt::new(irq));
+        let core = Core::new(device, memory, Arc::<StatusInterrupt>::clone(&interrupt), kick);
         Self {
-            core: Core::new(device, memory, interrupt.clone(), kick),
+            core: Arc::new(Mutex::new(core)),
             interrupt,
             device_features_sel: 0,
             driver_features_sel: 0,
@@ -74,55 +68,30 @@ impl MmioTransport {
         }
     }
 
-    /// The window to put on the bus for a transport that others share.
-    pub fn window(transport: &Arc<Mutex<Self>>) -> MmioWindow {
-        let interrupt = transport
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .interrupt
-            .clone();
-        MmioWindow {
-            interrupt,
-            transport: transport.clone(),
-        }
+    /// The device behind the registers.
+    pub fn core(&self) -> &Arc<Mutex<Core>> {
+        &self.core
     }
 
-    /// How many queues the device has.
-    pub fn queue_count(&self) -> usize {
-        self.core.queue_count()
-    }
-
-    /// Works on a queue: to be called when the driver kicked it, or when the back end that feeds it is ready. Does
-    /// nothing while the driver has not set the device up, and for a queue that does not exist.
-    pub fn run_queue(&mut self, index: usize) {
-        self.core.run_queue(index);
-    }
-
-    /// Whether the device stands still because the driver broke a rule.
-    pub fn needs_reset(&self) -> bool {
-        self.core.status() & VIRTIO_CONFIG_S_NEEDS_RESET != 0
-    }
-
-    /// Back to the state after power-on, as when the guest is reset.
-    pub fn reset(&mut self) {
-        self.core.reset();
-        self.device_features_sel = 0;
-        self.driver_features_sel = 0;
-        self.queue_sel = 0;
+    fn locked(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read_register(&self, offset: u32) -> u32 {
-        let queue = self.core.queue(self.queue_sel);
+        if offset == VIRTIO_MMIO_INTERRUPT_STATUS {
+            return self.interrupt.status();
+        }
+        let core = self.locked();
+        let queue = core.queue(self.queue_sel);
         match offset {
             VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
             VIRTIO_MMIO_VERSION => VERSION,
-            VIRTIO_MMIO_DEVICE_ID => self.core.device().id(),
+            VIRTIO_MMIO_DEVICE_ID => core.device().id(),
             VIRTIO_MMIO_VENDOR_ID => VENDOR,
-            VIRTIO_MMIO_DEVICE_FEATURES => half(self.core.features(), self.device_features_sel),
+            VIRTIO_MMIO_DEVICE_FEATURES => half(core.features(), self.device_features_sel),
             VIRTIO_MMIO_QUEUE_NUM_MAX => queue.map_or(0, |queue| u32::from(queue.max_size())),
             VIRTIO_MMIO_QUEUE_READY => queue.map_or(0, |queue| u32::from(queue.ready())),
-            VIRTIO_MMIO_INTERRUPT_STATUS => self.interrupt.status(),
-            VIRTIO_MMIO_STATUS => self.core.status(),
+            VIRTIO_MMIO_STATUS => core.status(),
             VIRTIO_MMIO_SHM_LEN_LOW..=VIRTIO_MMIO_SHM_BASE_HIGH => NO_SHARED_MEMORY,
             // The config generation among them: config space never changes by itself.
             _ => 0,
@@ -134,20 +103,22 @@ impl MmioTransport {
             VIRTIO_MMIO_DEVICE_FEATURES_SEL => self.device_features_sel = value,
             VIRTIO_MMIO_DRIVER_FEATURES_SEL => self.driver_features_sel = value,
             VIRTIO_MMIO_DRIVER_FEATURES => {
-                let acked = with_half(self.core.acked(), self.driver_features_sel, value);
-                self.core.set_acked(acked);
+                let mut core = self.locked();
+                let acked = with_half(core.acked(), self.driver_features_sel, value);
+                core.set_acked(acked);
             }
             VIRTIO_MMIO_QUEUE_SEL => self.queue_sel = value,
-            VIRTIO_MMIO_QUEUE_READY => self.core.set_queue_ready(self.queue_sel, value & 1 != 0),
-            VIRTIO_MMIO_QUEUE_NOTIFY => self.core.notify(value),
+            VIRTIO_MMIO_QUEUE_READY => self.locked().set_queue_ready(self.queue_sel, value & 1 != 0),
+            VIRTIO_MMIO_QUEUE_NOTIFY => self.locked().notify(value),
             VIRTIO_MMIO_INTERRUPT_ACK => self.interrupt.acknowledge(value),
-            VIRTIO_MMIO_STATUS => self.core.set_status(value),
+            VIRTIO_MMIO_STATUS => self.locked().set_status(value),
             _ => self.write_queue_register(offset, value),
         }
     }
 
-    fn write_queue_register(&mut self, offset: u32, value: u32) {
-        let Some(queue) = self.core.queue_to_set_up(self.queue_sel) else {
+    fn write_queue_register(&self, offset: u32, value: u32) {
+        let mut core = self.locked();
+        let Some(queue) = core.queue_to_set_up(self.queue_sel) else {
             return;
         };
         match offset {
@@ -166,7 +137,7 @@ impl MmioTransport {
 impl BusDevice for MmioTransport {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
         if let Some(offset) = offset.checked_sub(CONFIG) {
-            return self.core.device().read_config(offset, data);
+            return self.locked().device().read_config(offset, data);
         }
         match register(offset, data.len()) {
             Some(offset) => data.copy_from_slice(&self.read_register(offset).to_le_bytes()),
@@ -176,40 +147,10 @@ impl BusDevice for MmioTransport {
 
     fn write(&mut self, offset: u64, data: &[u8]) {
         if let Some(offset) = offset.checked_sub(CONFIG) {
-            return self.core.device_mut().write_config(offset, data);
+            return self.locked().device_mut().write_config(offset, data);
         }
         if let (Some(offset), Ok(&value)) = (register(offset, data.len()), data.try_into()) {
             self.write_register(offset, u32::from_le_bytes(value));
-        }
-    }
-}
-
-// === impl MmioWindow ===
-
-impl BusDevice for MmioWindow {
-    fn read(&mut self, offset: u64, data: &mut [u8]) {
-        match register(offset, data.len()) {
-            Some(VIRTIO_MMIO_INTERRUPT_STATUS) => {
-                data.copy_from_slice(&self.interrupt.status().to_le_bytes());
-            }
-            _ => self
-                .transport
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .read(offset, data),
-        }
-    }
-
-    fn write(&mut self, offset: u64, data: &[u8]) {
-        match (register(offset, data.len()), data.try_into()) {
-            (Some(VIRTIO_MMIO_INTERRUPT_ACK), Ok(&value)) => {
-                self.interrupt.acknowledge(u32::from_le_bytes(value));
-            }
-            _ => self
-                .transport
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .write(offset, data),
         }
     }
 }

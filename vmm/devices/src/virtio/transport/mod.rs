@@ -4,7 +4,8 @@ mod core;
 mod interrupt;
 mod mmio;
 
-pub use mmio::{CONFIG, MmioTransport, MmioWindow, QUEUE_NOTIFY, WINDOW};
+pub use self::core::Core;
+pub use mmio::{CONFIG, MmioTransport, QUEUE_NOTIFY, WINDOW};
 
 /// Tells whoever runs the device that the queue of this index has work: what a write to `QueueNotify` does that no
 /// ioeventfd has caught, and what the transport does to go on later. Called with the transport locked: must only
