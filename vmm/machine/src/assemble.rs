@@ -10,7 +10,8 @@ use rvmm_backends::console::{GuestInput, Hub};
 use rvmm_backends::disk::RawDisk;
 use rvmm_backends::entropy::HostEntropy;
 use rvmm_backends::net::Tap;
-use rvmm_boot::{Loaded, memory};
+use rvmm_boot::Loaded;
+use rvmm_boot::memory::{self, GuestRam};
 use rvmm_devices::bus::{Bus, BusDevice, Range};
 use rvmm_devices::rtc::Rtc;
 use rvmm_devices::syscon::{Syscon, SysconAction};
@@ -37,6 +38,8 @@ use crate::vcpu_loop::{Ending, Exits};
 
 /// A machine whose vCPUs are ready to run.
 pub struct Assembled {
+    /// Guest RAM.
+    pub ram: GuestRam,
     /// The vCPUs, the first with its entry set.
     pub vcpus: Vec<Box<dyn Vcpu>>,
     /// What answers their exits.
@@ -57,7 +60,8 @@ pub fn assemble(
     ending: &Arc<Ending>,
     create: impl FnOnce(&Config) -> Result<Created, rvmm_hypervisor::HypervisorError>,
 ) -> Result<Assembled, MachineError> {
-    let memory = memory::map(spec.memory()).map_err(MachineError::Memory)?;
+    let ram = memory::back(spec.memory(), spec.memory_backing()).map_err(MachineError::Memory)?;
+    let memory = ram.memory().clone();
     let loaded = rvmm_boot::load(spec.boot(), &memory, spec.memory()).map_err(MachineError::Boot)?;
     let config = Config {
         cpus: spec.cpus(),
@@ -92,6 +96,7 @@ pub fn assemble(
         Console::Virtio => Box::new(typed),
     };
     Ok(Assembled {
+        ram,
         vcpus,
         exits,
         slots,
@@ -201,7 +206,7 @@ fn device_tree(spec: &Spec, facts: &Facts, loaded: &Loaded, virtio: usize) -> Re
     let text = cmdline.as_cstring().map_err(MachineError::Cmdline)?;
     let mut seed = [0; 64];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-        .map_err(|errno| MachineError::Memory(errno.into()))?;
+        .map_err(|errno| MachineError::Seed(errno.into()))?;
     let tree = Tree {
         facts,
         cpus: spec.cpus(),

@@ -31,6 +31,7 @@ use event_manager::MutEventSubscriber;
 use rvmm_backends::console::Hub;
 use rvmm_backends::disk::DiskError;
 use rvmm_backends::net::TapError;
+use rvmm_boot::memory::GuestRam;
 use rvmm_devices::BusError;
 use rvmm_hypervisor::{Config, Created, HypervisorError};
 use rvmm_spec::Spec;
@@ -49,14 +50,16 @@ pub struct Machine {
     ending: Arc<Ending>,
     vcpus: Vec<JoinHandle<()>>,
     hub: Hub,
+    /// Its fences stand for as long as anyone uses it.
+    _ram: GuestRam,
 }
 
 /// Why a machine cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// The host has not the memory.
-    #[error("guest memory cannot be had")]
-    Memory(#[source] io::Error),
+    /// The host has not the memory, or not of the kind that was asked for.
+    #[error(transparent)]
+    Memory(rvmm_boot::memory::MemoryError),
     /// Kernel or initrd.
     #[error(transparent)]
     Boot(rvmm_boot::BootError),
@@ -81,6 +84,9 @@ pub enum MachineError {
     /// A machine always has one.
     #[error("the machine has no virtio console")]
     Console,
+    /// The kernel gave none for the device tree.
+    #[error("no random bytes for the guest")]
+    Seed(#[source] io::Error),
     /// The host has no more threads.
     #[error("no thread for a vCPU")]
     Thread(#[source] io::Error),
@@ -110,6 +116,7 @@ impl Machine {
             ending,
             vcpus: Vec::new(),
             hub: hub.clone(),
+            _ram: assembled.ram,
         };
         hub.set_input(Some(assembled.input));
         for (number, mut vcpu) in assembled.vcpus.into_iter().enumerate() {

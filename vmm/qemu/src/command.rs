@@ -83,11 +83,20 @@ impl Arguments {
         if sandbox {
             self.option("-sandbox", SANDBOX);
         }
-        self.option("-machine", "virt,aia=aplic-imsic");
+        let memory = memory_backend(spec);
+        let backend = if memory.is_some() {
+            ",memory-backend=ram"
+        } else {
+            ""
+        };
+        self.option("-machine", format!("virt,aia=aplic-imsic{backend}"));
         self.option("-accel", "tcg,thread=multi");
         self.option("-cpu", "rv64");
         self.option("-smp", spec.cpus().to_string());
         self.option("-m", format!("{}M", spec.memory().bytes() >> 20));
+        memory
+            .into_iter()
+            .for_each(|memory| self.option("-object", memory));
         // virtio 1, as our own devices; QEMU's default is the register layout of before.
         self.option("-global", "virtio-mmio.force-legacy=false");
     }
@@ -154,6 +163,28 @@ impl Arguments {
     }
 }
 
+/// Guest RAM other than QEMU makes it by itself: private, of small pages, taken at a touch.
+fn memory_backend(spec: &Spec) -> Option<String> {
+    let backing = spec.memory_backing();
+    let mut options = match (backing.shared, backing.huge_pages) {
+        (false, None) if !backing.prefault => return None,
+        (false, None) => "memory-backend-ram,id=ram".to_owned(),
+        (shared, pages) => {
+            let share = if shared { "on" } else { "off" };
+            let pages = pages.map(|pages| format!(",hugetlb=on,hugetlbsize={}", pages.bytes()));
+            format!(
+                "memory-backend-memfd,id=ram,share={share}{}",
+                pages.unwrap_or_default()
+            )
+        }
+    };
+    options.push_str(&format!(",size={}", spec.memory().bytes()));
+    if backing.prefault {
+        options.push_str(",prealloc=on");
+    }
+    Some(options)
+}
+
 /// A value inside a list that commas separate.
 fn escaped(value: &OsStr) -> OsString {
     let twice = |&byte: &u8| std::iter::repeat_n(byte, if byte == b',' { 2 } else { 1 });
@@ -163,7 +194,7 @@ fn escaped(value: &OsStr) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rvmm_spec::{Boot, MemorySize};
+    use rvmm_spec::{Boot, MemoryOption, MemorySize};
 
     fn findings(block_devices: &[bool]) -> Findings {
         Findings {
@@ -260,6 +291,32 @@ mod tests {
              -device virtio-rng-device,rng=rng,bus=virtio-mmio-bus.3";
         assert!(text.ends_with(end), "{text}");
         assert!(text.contains("-smp 4\n-m 1024M\n"), "{text}");
+    }
+
+    #[test]
+    fn memory_is_backed_as_under_kvm() {
+        let with = |option: &str| {
+            let option: MemoryOption = option.parse().unwrap();
+            let wish = Spec::builder(Boot::new("Image"))
+                .memory(option.size)
+                .memory_backing(option.backing);
+            text(&arguments(
+                &wish.build().unwrap(),
+                &findings(&[]),
+                &descriptors(&[]),
+            ))
+        };
+        assert!(!with("64M,thp=never").contains("memory-backend"));
+        assert!(
+            with("64M,prefault").contains("-object memory-backend-ram,id=ram,size=67108864,prealloc=on\n")
+        );
+        let huge = with("64M,shared,hugepages=2M");
+        assert!(
+            huge.contains("-machine virt,aia=aplic-imsic,memory-backend=ram\n"),
+            "{huge}"
+        );
+        let object = "memory-backend-memfd,id=ram,share=on,hugetlb=on,hugetlbsize=2097152,size=67108864\n";
+        assert!(huge.contains(object), "{huge}");
     }
 
     #[test]

@@ -212,8 +212,13 @@ impl Order {
             socket: socket.try_clone().map_err(QemuError::System)?,
             wishes: Arc::clone(&self.wishes),
         };
-        let child = spawn(&self.program, &arguments, inherited)
-            .map_err(|error| QemuError::Spawn(self.program.display().to_string(), error))?;
+        let child = spawn(
+            &self.program,
+            &arguments,
+            inherited,
+            self.spec.memory_backing().thp,
+        )
+        .map_err(|error| QemuError::Spawn(self.program.display().to_string(), error))?;
         let session = Session::new(child, ours, focus, self.hub.clone(), self.wishes);
         self.hub.set_input(Some(Box::new(keyboard)));
         Ok(session)

@@ -34,8 +34,8 @@ pub struct Prepared {
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     /// No memory to look at the kernel in.
-    #[error("guest memory cannot be had")]
-    Memory(#[source] io::Error),
+    #[error(transparent)]
+    Memory(memory::MemoryError),
     /// Kernel or initrd.
     #[error(transparent)]
     Boot(BootError),

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::io::FdFlags;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::process::{Pid, Signal};
+use rvmm_spec::Thp;
 
 /// Bytes of input that the kernel may hold for a console of QEMU: few, as what is typed should wait in the hub, from
 /// where the next boot gets it if this one ends.
@@ -54,7 +55,12 @@ impl Sockets {
 /// called by a thread that lives as long as QEMU may.
 ///
 /// `inherited` stay open in QEMU, under their numbers; all else is closed there. Its error output is a pipe.
-pub(crate) fn spawn(program: &Path, arguments: &[OsString], inherited: Vec<RawFd>) -> io::Result<Child> {
+pub(crate) fn spawn(
+    program: &Path,
+    arguments: &[OsString],
+    inherited: Vec<RawFd>,
+    thp: Thp,
+) -> io::Result<Child> {
     let parent = rustix::process::getpid();
     let mut command = Command::new(program);
     command
@@ -71,18 +77,22 @@ pub(crate) fn spawn(program: &Path, arguments: &[OsString], inherited: Vec<RawFd
     // SAFETY: `set_up` only makes system calls: it takes no lock and allocates nothing, as is demanded between fork and
     // exec of a process with threads.
     unsafe {
-        command.pre_exec(move || set_up(parent, &inherited));
+        command.pre_exec(move || set_up(parent, &inherited, thp));
     }
     command.spawn()
 }
 
-fn set_up(parent: Pid, inherited: &[RawFd]) -> io::Result<()> {
+fn set_up(parent: Pid, inherited: &[RawFd], thp: Thp) -> io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     // Had the parent ended before that call, nobody would end QEMU.
     if rustix::process::getppid() != Some(parent) {
         return Err(io::ErrorKind::NotFound.into());
     }
     unblock_signals()?;
+    if thp == Thp::Never {
+        // QEMU asks for huge pages wherever it has guest RAM; there is no option against it.
+        rustix::thread::disable_transparent_huge_pages(true)?;
+    }
     for &fd in inherited {
         #[expect(
             unsafe_code,

@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
-    AcceleratorChoice, Boot, Console, Disk, MacAddress, MemorySize, OnReset, Spec, TapName, boot, wire,
+    AcceleratorChoice, Boot, Console, Disk, MacAddress, MemoryOption, OnReset, Spec, TapName, boot, wire,
 };
 
 const AFTER_HELP: &str = "\
@@ -34,9 +34,13 @@ pub struct Args {
     /// The kernel's command line [default: "console=ttyS0", and "root=/dev/vda rw" where there is a disk and no initrd]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
-    /// Guest memory, such as 256M or 2G [default: 256M]
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<MemorySize>,
+    /// Guest memory, such as 256M or 2G [default: 256M]; shared with other processes; of the host's pools of huge pages;
+    /// taken at the start; with transparent huge pages where the host has them (always, the default) or never
+    #[arg(
+        long,
+        value_name = "SIZE[,shared][,hugepages=2M|1G][,prefault][,thp=always|never]"
+    )]
+    memory: Option<MemoryOption>,
     /// Number of vCPUs [default: 1]
     #[arg(long, value_name = "N")]
     cpus: Option<u64>,
@@ -135,7 +139,7 @@ impl Args {
             OnResetArg::Exit => OnReset::Exit,
         });
         if let Some(memory) = self.memory {
-            wish = wish.memory(memory);
+            wish = wish.memory(memory.size).memory_backing(memory.backing);
         }
         if let Some(cpus) = self.cpus {
             wish = wish.cpus(cpus);
@@ -205,6 +209,7 @@ fn parse_net(text: &str) -> anyhow::Result<(TapName, Option<MacAddress>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rvmm_spec::MemorySize;
 
     fn resolve(line: &str) -> anyhow::Result<Order> {
         Args::try_parse_from(line.split_whitespace())?.resolve()

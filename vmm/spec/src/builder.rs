@@ -3,6 +3,7 @@
 use crate::limits::{
     MAX_CMDLINE, MAX_CPUS, MAX_MEMORY, MAX_NAME, MAX_SERIAL, MAX_VIRTIO_DEVICES, MEMORY_GRANULE, MIN_MEMORY,
 };
+use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, Net, TapName};
 use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec};
 
@@ -16,6 +17,7 @@ pub struct SpecBuilder {
     uid: Option<String>,
     cpus: u64,
     memory: MemorySize,
+    memory_backing: MemoryBacking,
     boot: Boot,
     disks: Vec<Disk>,
     nets: Vec<(TapName, Option<MacAddress>)>,
@@ -39,6 +41,9 @@ pub enum SpecError {
     /// RAM that is no multiple of the granule.
     #[error("{0} of memory is not possible: it must be a multiple of {granule}", granule = MemorySize::from_bytes(MEMORY_GRANULE))]
     MemoryGranule(MemorySize),
+    /// RAM that is no whole number of huge pages.
+    #[error("{0} of memory is not possible in huge pages of {1}: it must be a multiple")]
+    HugePages(MemorySize, HugePages),
     /// The kernel would cut it off.
     #[error("the kernel command line has {0} bytes; at most {MAX_CMDLINE} are possible")]
     CmdlineLength(usize),
@@ -64,6 +69,7 @@ impl SpecBuilder {
             uid: None,
             cpus: 1,
             memory: DEFAULT_MEMORY,
+            memory_backing: MemoryBacking::default(),
             boot,
             disks: Vec::new(),
             nets: Vec::new(),
@@ -98,6 +104,13 @@ impl SpecBuilder {
     #[must_use]
     pub fn memory(mut self, memory: MemorySize) -> Self {
         self.memory = memory;
+        self
+    }
+
+    /// What the host makes guest RAM of.
+    #[must_use]
+    pub fn memory_backing(mut self, backing: MemoryBacking) -> Self {
+        self.memory_backing = backing;
         self
     }
 
@@ -152,6 +165,7 @@ impl SpecBuilder {
             .filter(|n| (1..=MAX_CPUS).contains(n));
         let cpus = cpus.ok_or(SpecError::Cpus(self.cpus))?;
         check_memory(self.memory)?;
+        self.memory_backing.check(self.memory)?;
         check_cmdline(&self.boot.cmdline)?;
         for serial in self.disks.iter().filter_map(|disk| disk.serial.as_deref()) {
             if serial.is_empty() || serial.len() > MAX_SERIAL || !serial.bytes().all(|b| b.is_ascii_graphic())
@@ -178,6 +192,7 @@ impl SpecBuilder {
             name: self.name,
             uid: self.uid,
             memory: self.memory,
+            memory_backing: self.memory_backing,
             boot: self.boot,
             disks: self.disks,
             console: self.console,

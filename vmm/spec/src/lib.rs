@@ -13,6 +13,7 @@
 pub mod boot;
 pub mod builder;
 pub mod limits;
+pub mod memory;
 pub mod network;
 pub mod size;
 pub mod wire;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 pub use boot::Boot;
 pub use builder::{SpecBuilder, SpecError};
+pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, TapName};
 pub use size::{MemorySize, ParseSizeError};
 
@@ -31,6 +33,7 @@ pub struct Spec {
     pub(crate) uid: Option<String>,
     pub(crate) cpus: u8,
     pub(crate) memory: MemorySize,
+    pub(crate) memory_backing: MemoryBacking,
     pub(crate) boot: Boot,
     pub(crate) disks: Vec<Disk>,
     pub(crate) nets: Vec<Net>,
@@ -119,6 +122,11 @@ impl Spec {
     /// Guest RAM.
     pub fn memory(&self) -> MemorySize {
         self.memory
+    }
+
+    /// What the host makes guest RAM of.
+    pub fn memory_backing(&self) -> MemoryBacking {
+        self.memory_backing
     }
 
     /// What is booted.

@@ -3,6 +3,8 @@
 //! `spec.json` of a run directory holds one [`Document`]. Unknown fields and versions are refused: a machine that
 //! differs from what was asked for is worse than none.
 
+mod memory;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::builder::SpecError;
 use crate::network::ParseNetError;
 use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec};
+use memory::MemoryDocument;
 
 /// The version that is written, and the only one that is read.
 pub const VERSION: &str = "rvmm/v1";
@@ -24,6 +27,8 @@ pub struct Document {
     uid: Option<String>,
     cpus: u64,
     memory_bytes: u64,
+    #[serde(default, skip_serializing_if = "MemoryDocument::is_default")]
+    memory: MemoryDocument,
     boot: BootDocument,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     disks: Vec<DiskDocument>,
@@ -133,6 +138,7 @@ impl Document {
             .name(self.name)
             .cpus(self.cpus)
             .memory(MemorySize::from_bytes(self.memory_bytes))
+            .memory_backing(self.memory.into())
             .console(self.console.into())
             .accelerator(self.accelerator.into())
             .on_reset(self.on_reset.into());
@@ -167,6 +173,7 @@ impl From<&Spec> for Document {
             uid: spec.uid.clone(),
             cpus: spec.cpus.into(),
             memory_bytes: spec.memory.bytes(),
+            memory: spec.memory_backing.into(),
             boot: BootDocument {
                 kernel: spec.boot.kernel.clone(),
                 initrd: spec.boot.initrd.clone(),
@@ -201,6 +208,7 @@ impl From<&Disk> for DiskDocument {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{HugePages, MemoryBacking, Thp};
     use proptest::prelude::*;
 
     const MINIMAL: &str = r#"{"version":"rvmm/v1","name":"vm","cpus":1,"memoryBytes":268435456,"boot":{"kernel":"/Image","cmdline":""}}"#;
@@ -227,7 +235,7 @@ mod tests {
         #[test]
         fn every_spec_survives_its_json_form(cpus in 1u64..=64, mib in 16u64..4096, disks in 0usize..3, nets in 0usize..3, uid in proptest::option::of("[a-f0-9]{8}")) {
             let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
-                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).on_reset(OnReset::Exit).console(Console::Virtio);
+                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio);
             if let Some(uid) = uid { wish = wish.uid(uid); }
             for n in 0..disks { wish = wish.disk(Disk { path: format!("/d{n}").into(), read_only: n == 1, serial: Some(format!("s{n}")) }); }
             for n in 0..nets { wish = wish.net(format!("tap{n}").parse().unwrap(), None); }

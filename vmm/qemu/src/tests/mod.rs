@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use event_manager::{EventManager, SubscriberOps};
 use rvmm_backends::console::Server;
-use rvmm_spec::{Boot, SpecBuilder};
+use rvmm_spec::{Boot, SpecBuilder, Thp};
 
 use super::*;
 
@@ -159,7 +159,8 @@ fn a_killed_guest_is_gone_and_has_no_outcome() {
 #[test]
 fn a_qemu_dies_with_the_thread_that_watches_it() {
     let arguments = ["1000".into()];
-    let spawning = thread::spawn(move || spawn(Path::new("sleep"), &arguments, Vec::new()).unwrap());
+    let spawning =
+        thread::spawn(move || spawn(Path::new("sleep"), &arguments, Vec::new(), Thp::Always).unwrap());
     let status = spawning.join().unwrap().wait().unwrap();
     assert_eq!(status.signal(), Some(9));
 }
