@@ -23,6 +23,7 @@ use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use crate::RAM_BASE;
+pub use fence::FENCE;
 use fence::Fence;
 pub use pages::MAX_PREFAULT_THREADS;
 

@@ -7,7 +7,7 @@ use std::ptr;
 use rustix::mm::{MapFlags, ProtFlags};
 
 /// Bytes of a fence: a page of any host's size.
-pub(super) const FENCE: usize = 64 << 10;
+pub const FENCE: usize = 64 << 10;
 
 /// Mapped pages without access, until dropped.
 #[derive(Debug)]

@@ -107,23 +107,6 @@ fn prefaulted_ram_is_all_there_at_the_start() {
 }
 
 #[test]
-fn a_fence_stands_on_either_side_until_the_ram_goes() {
-    let ram = backed(MemoryBacking::default());
-    let (first, len) = (start(&ram), usize::try_from(SIZE.bytes()).unwrap());
-    for fence in [first - fence::FENCE, first + len] {
-        // The kernel may show two fences side by side as one mapping.
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let shut = maps.lines().any(|line| {
-            let (range, rest) = line.split_once(' ').unwrap();
-            let (from, to) = range.split_once('-').unwrap();
-            let [from, to] = [from, to].map(|hex| usize::from_str_radix(hex, 16).unwrap());
-            (from..to).contains(&fence) && rest.starts_with("---p")
-        });
-        assert!(shut, "no fence at {fence:x}:\n{maps}");
-    }
-}
-
-#[test]
 fn huge_pages_that_the_host_has_not_are_refused_with_what_to_do() {
     let backing = MemoryBacking {
         huge_pages: Some(HugePages::OneGib),
