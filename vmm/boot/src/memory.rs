@@ -6,8 +6,8 @@
 //! | private, on kernels that name no anonymous memory | a private one of `/dev/zero`, which is anonymous memory too | `/dev/zero` |
 //! | shared, or of huge pages | a sealed memory file | `/memfd:rvmm-guest-ram` |
 //!
-//! Nothing else in rvmm has one of these names. Linux (6.7 on) puts a mapping of this size on a 2 MiB border by itself,
-//! and guest RAM begins on one, so that a huge page of the host can be one of the guest.
+//! Nothing else in rvmm has one of these names. Guest RAM begins on a 2 MiB border here as it does for the guest, so that a
+//! huge page of the host can be one of the guest.
 
 mod fence;
 mod pages;
@@ -24,7 +24,7 @@ use vm_memory::{FileOffset, GuestAddress, GuestMemoryMmap, GuestRegionMmap, Mmap
 
 use crate::RAM_BASE;
 pub use fence::FENCE;
-use fence::Fence;
+use fence::{Fences, Site};
 pub use pages::MAX_PREFAULT_THREADS;
 
 /// What guest RAM is called in `/proc/<pid>/smaps`.
@@ -37,7 +37,7 @@ const ZERO: &str = "/dev/zero";
 #[derive(Debug)]
 pub struct GuestRam {
     memory: GuestMemoryMmap,
-    _fences: [Option<Fence>; 2],
+    _fences: Option<Fences>,
 }
 
 /// Guest RAM cannot be had as it is wanted.
@@ -95,13 +95,14 @@ pub fn back(size: MemorySize, backing: MemoryBacking) -> Result<GuestRam, Memory
     let len = usize::try_from(size.bytes())
         .map_err(io::Error::other)
         .map_err(failed)?;
+    let site = Site::reserve(len);
     let region = match (backing.huge_pages, backing.shared) {
         (Some(pages), shared) => pages::map(size, len, pages, shared)?,
         (None, true) => in_file(len, MemfdFlags::empty(), true).map_err(failed)?,
         (None, false) => private(len).map_err(failed)?,
     };
     advise(&region, backing.thp);
-    let fences = Fence::around(region.as_ptr(), len);
+    let fences = site.and_then(|site| site.close(region.as_ptr(), len));
     if backing.prefault {
         pages::prefault(&region).map_err(|error| MemoryError::Prefault(size, error))?;
     }
@@ -129,7 +130,7 @@ fn private(len: usize) -> io::Result<MmapRegion> {
     Ok(region)
 }
 
-/// Puts anonymous memory of `/dev/zero` in the place of nameless anonymous memory. A new mapping of the file would not
+/// Puts anonymous memory of `/dev/zero` in the place of nameless anonymous memory. A new mapping of the file might not
 /// be put on a 2 MiB border; in the place of one that was, it is. Where there is no such file, the memory has no name.
 #[expect(unsafe_code, reason = "a mapping of ours is replaced")]
 fn name_by_file(region: &MmapRegion, len: usize) -> io::Result<()> {

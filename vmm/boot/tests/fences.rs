@@ -18,12 +18,14 @@ fn is_shut(address: usize) -> bool {
 
 #[test]
 fn a_fence_stands_on_either_side_until_the_ram_goes() {
-    let size = MemorySize::from_mib(32);
+    // More than the gaps that the C library leaves between the heaps of threads.
+    let size = MemorySize::from_mib(256);
     let ram = memory::back(size, MemoryBacking::default()).unwrap();
     let region = ram.memory().iter().next().unwrap();
     let start = region.get_host_address(MemoryRegionAddress(0)).unwrap().addr();
     let end = start + usize::try_from(size.bytes()).unwrap();
     assert!(is_shut(start - FENCE) && is_shut(end));
+    assert_eq!(start % (2 << 20), 0);
     drop(ram);
     assert!(!is_shut(start - FENCE) && !is_shut(end));
 }
