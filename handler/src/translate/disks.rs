@@ -31,9 +31,9 @@ impl DiskWish {
     /// The disk, in this file.
     pub fn at(&self, path: PathBuf) -> rvmm_spec::Disk {
         rvmm_spec::Disk {
-            path,
             read_only: self.read_only,
             serial: self.serial.clone(),
+            ..rvmm_spec::Disk::new(path)
         }
     }
 }

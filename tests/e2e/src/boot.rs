@@ -79,11 +79,9 @@ pub fn reads_and_writes_a_disk(host: &dyn Host) {
     let mut image = vec![0; 1 << 20];
     image[..19].copy_from_slice(b"written by the host");
     host.put("disk.img", &image).expect("the host takes a file");
-    let path = host.folder().join("disk.img");
     let disk = Disk {
-        path,
-        read_only: false,
         serial: Some("disk-1".to_owned()),
+        ..Disk::new(host.folder().join("disk.img"))
     };
     let mut vm = spawn(host, guest(host, "quiet").disk(disk));
     vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
@@ -104,9 +102,8 @@ pub fn a_read_only_disk_stays_as_it_is(host: &dyn Host) {
     host.put("disk.img", &[0x5a; 4096])
         .expect("the host takes a file");
     let disk = Disk {
-        path: host.folder().join("disk.img"),
         read_only: true,
-        serial: None,
+        ..Disk::new(host.folder().join("disk.img"))
     };
     let mut vm = spawn(host, guest(host, "quiet").disk(disk));
     vm.expect("guest# ", PATIENCE).expect("the guest has a shell");

@@ -7,7 +7,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use linux_loader::cmdline::Cmdline;
 use rvmm_backends::console::{GuestInput, Hub};
-use rvmm_backends::disk::RawDisk;
 use rvmm_backends::entropy::HostEntropy;
 use rvmm_backends::net::Tap;
 use rvmm_boot::Loaded;
@@ -17,7 +16,6 @@ use rvmm_devices::rtc::Rtc;
 use rvmm_devices::syscon::{Syscon, SysconAction};
 use rvmm_devices::uart::Uart;
 use rvmm_devices::virtio::VirtioDevice;
-use rvmm_devices::virtio::blk::{Block, BlockOptions};
 use rvmm_devices::virtio::console::Console as VirtioConsole;
 use rvmm_devices::virtio::net::Net;
 use rvmm_devices::virtio::rng::Rng;
@@ -28,6 +26,7 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::MachineError;
 use crate::console::{Screen, Typed, UartInput, VirtioInput};
+use crate::disks;
 use crate::fdt::{self, Tree};
 use crate::firmware::Firmware;
 use crate::interrupts::Wiring;
@@ -44,7 +43,9 @@ pub struct Assembled {
     pub vcpus: Vec<Box<dyn Vcpu>>,
     /// What answers their exits.
     pub exits: Exits,
-    /// The virtio devices, for the event loop.
+    /// The disks, each for an event loop of its own.
+    pub disks: Vec<Slot>,
+    /// The other virtio devices, for the caller's event loop.
     pub slots: Vec<Slot>,
     /// What the hub types into.
     pub input: Box<dyn GuestInput + Send>,
@@ -74,8 +75,10 @@ pub fn assemble(
     let mut bus = Bus::new();
     let wiring = Wiring::new(&vm, facts.interrupts, spec.cpus(), &mut bus).map_err(MachineError::Bus)?;
     let uart = plug_platform(&mut bus, &wiring, hub, ending)?;
-    let (slots, typed) = plug_virtio(spec, hub, &memory, &mut bus, &wiring, &*vm)?;
-    let tree = device_tree(spec, &facts, &loaded, slots.len())?;
+    let (mut disks, typed) = plug_virtio(spec, hub, &memory, &mut bus, &wiring, &*vm)?;
+    let tree = device_tree(spec, &facts, &loaded, disks.len())?;
+    // They come first.
+    let slots = disks.split_off(spec.disks().len());
     rvmm_boot::write_device_tree(&loaded, &tree, &memory).map_err(MachineError::Boot)?;
     if let Some(first) = vcpus.first_mut() {
         let entry = Entry {
@@ -99,6 +102,7 @@ pub fn assemble(
         ram,
         vcpus,
         exits,
+        disks,
         slots,
         input,
     })
@@ -144,12 +148,8 @@ fn plug_virtio(
 ) -> Result<(Vec<Slot>, VirtioInput), MachineError> {
     let mut devices: Vec<(Box<dyn VirtioDevice>, Option<Backend>)> = Vec::new();
     for disk in spec.disks() {
-        let backend = RawDisk::open(&disk.path, disk.read_only).map_err(MachineError::Disk)?;
-        let options = BlockOptions {
-            read_only: disk.read_only,
-            serial: disk.serial.clone().unwrap_or_default(),
-        };
-        devices.push((Box::new(Block::new(Box::new(backend), &options)), None));
+        let (block, alarm) = disks::open(disk)?;
+        devices.push((Box::new(block), alarm));
     }
     for net in spec.nets() {
         let tap = Tap::open(&net.tap).map_err(MachineError::Tap)?;
@@ -159,7 +159,7 @@ fn plug_virtio(
             Box::new(device),
             Some(Backend {
                 fd,
-                queue: Net::RECEIVE,
+                queues: Net::RECEIVE..Net::RECEIVE + 1,
             }),
         ));
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   Machine::start ─► assemble: RAM, VM, files, devices, device tree
 //!        │                ├─► a thread a vCPU          (vcpu_loop)  ── the guest ends ─► on_end(Outcome)
+//!        │                ├─► a thread a disk          (worker)     with an event loop of its own
 //!        │                └─► a subscriber a slot      (slots)      for the caller's event loop
 //!        └ Machine::stop ─► flag, kicks until every thread is gone; RAM and VM go with the last of them
 //! ```
@@ -12,6 +13,7 @@
 
 mod assemble;
 mod console;
+mod disks;
 pub mod fdt;
 mod firmware;
 mod interrupts;
@@ -21,6 +23,7 @@ mod slots;
 mod tests;
 mod transport;
 mod vcpu_loop;
+mod worker;
 
 use std::io;
 use std::sync::Arc;
@@ -38,6 +41,7 @@ use rvmm_spec::Spec;
 
 use vcpu_loop::Ending;
 pub use vcpu_loop::OnEnd;
+use worker::Worker;
 
 /// Between two kicks of a vCPU that has not stopped yet.
 const KICK_PAUSE: Duration = Duration::from_millis(1);
@@ -49,6 +53,7 @@ pub type Subscriber = Box<dyn MutEventSubscriber>;
 pub struct Machine {
     ending: Arc<Ending>,
     vcpus: Vec<JoinHandle<()>>,
+    disks: Vec<Worker>,
     hub: Hub,
     /// Its fences stand for as long as anyone uses it.
     _ram: GuestRam,
@@ -87,16 +92,19 @@ pub enum MachineError {
     /// The kernel gave none for the device tree.
     #[error("no random bytes for the guest")]
     Seed(#[source] io::Error),
+    /// The host has no more descriptors.
+    #[error("no timer for a disk's limits")]
+    Timer(#[source] io::Error),
     /// The host has no more threads.
-    #[error("no thread for a vCPU")]
-    Thread(#[source] io::Error),
+    #[error("no thread for {0}")]
+    Thread(String, #[source] io::Error),
 }
 
 // === impl Machine ===
 
 impl Machine {
     /// Boots a machine. `on_end` is called once, from a vCPU's thread, when the guest ends by itself. The
-    /// subscribers are to be added to the caller's event loop at once: the guest's disks answer there.
+    /// subscribers are to be added to the caller's event loop at once: the guest's networks answer there.
     ///
     /// # Errors
     /// What is missing, or what the host refused; nothing is left behind then.
@@ -115,19 +123,31 @@ impl Machine {
         let mut machine = Self {
             ending,
             vcpus: Vec::new(),
+            disks: Vec::new(),
             hub: hub.clone(),
             _ram: assembled.ram,
         };
         hub.set_input(Some(assembled.input));
+        for (number, slot) in assembled.disks.into_iter().enumerate() {
+            let name = format!("disk{number}");
+            match Worker::start(name.clone(), slot) {
+                Ok(worker) => machine.disks.push(worker),
+                Err(error) => {
+                    machine.stop();
+                    return Err(MachineError::Thread(name, error));
+                }
+            }
+        }
         for (number, mut vcpu) in assembled.vcpus.into_iter().enumerate() {
             let (mut exits, ending) = (assembled.exits.clone(), Arc::clone(&machine.ending));
-            let thread = std::thread::Builder::new().name(format!("vcpu{number}"));
+            let name = format!("vcpu{number}");
+            let thread = std::thread::Builder::new().name(name.clone());
             let spawned = thread.spawn(move || vcpu_loop::run(&mut *vcpu, &mut exits, &ending));
             match spawned {
                 Ok(thread) => machine.vcpus.push(thread),
                 Err(error) => {
                     machine.stop();
-                    return Err(MachineError::Thread(error));
+                    return Err(MachineError::Thread(name, error));
                 }
             }
         }
@@ -139,7 +159,8 @@ impl Machine {
         Ok((machine, subscribers))
     }
 
-    /// Ends the guest at once and waits until its threads are gone.
+    /// Ends the guest at once and waits until its threads are gone. A request that a disk has begun is ended first; none
+    /// touches the guest's memory afterwards.
     pub fn stop(self) {
         self.ending.ask();
         self.hub.set_input(None);
@@ -152,5 +173,6 @@ impl Machine {
             // A vCPU's thread does not panic; if it did, its panic has been reported, and the machine is over anyway.
             vcpu.join().ok();
         }
+        self.disks.into_iter().for_each(Worker::stop);
     }
 }

@@ -1,5 +1,6 @@
 //! A virtio device's place in the event loop: its doorbells ring here, and what feeds it from outside.
 
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,8 +28,8 @@ pub struct Doorbells(Arc<Vec<EventFd>>);
 pub struct Backend {
     /// Watched for new input. The device holds it open, and its slot holds the device.
     pub fd: RawFd,
-    /// The queue to work on then.
-    pub queue: usize,
+    /// The queues to work on then.
+    pub queues: Range<usize>,
 }
 
 // === impl Doorbells ===
@@ -105,7 +106,8 @@ impl MutEventSubscriber for Slot {
 
     fn process(&mut self, events: Events, _ops: &mut EventOps<'_>) {
         if events.data() == BACKEND {
-            self.backend.iter().for_each(|backend| self.run(backend.queue));
+            let queues = self.backend.iter().flat_map(|backend| backend.queues.clone());
+            queues.for_each(|queue| self.run(queue));
             return;
         }
         let queue = usize::try_from(events.data()).unwrap_or(usize::MAX);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rvmm_hypervisor::fake::{self, Act, FakeVm};
 use rvmm_hypervisor::{Facts, Interrupts, sbi};
-use rvmm_spec::{Boot, MemorySize, Outcome, Spec};
+use rvmm_spec::{Boot, Disk, MemorySize, Outcome, Spec, SpecBuilder};
 
 use super::*;
 use crate::layout::{PLIC, RAM_BASE, SYSCON, UART, UART_IRQ, virtio_slot};
@@ -32,14 +32,17 @@ fn kernel() -> tempfile::NamedTempFile {
 }
 
 fn start(facts: Facts, scripts: Vec<Vec<Act>>) -> Run {
+    start_with(facts, scripts, |wish| wish)
+}
+
+fn start_with(facts: Facts, scripts: Vec<Vec<Act>>, wish: impl FnOnce(SpecBuilder) -> SpecBuilder) -> Run {
     rvmm_hypervisor::install_kick().unwrap();
     let kernel = kernel();
     let cpus = scripts.len() as u64;
     let spec = Spec::builder(Boot::new(kernel.path()))
         .cpus(cpus)
-        .memory(MemorySize::from_mib(32))
-        .build()
-        .unwrap();
+        .memory(MemorySize::from_mib(32));
+    let spec = wish(spec).build().unwrap();
     let hub = Hub::new().unwrap();
     let (sender, outcome) = mpsc::channel();
     let on_end = Box::new(move |outcome| sender.send(outcome).unwrap());
@@ -182,4 +185,30 @@ fn a_guest_that_never_ends_is_stopped_with_all_its_vcpus() {
     let run = start(fake::facts(), vec![vec![], vec![], vec![], vec![]]);
     run.machine.stop();
     assert!(run.outcome.try_recv().is_err());
+}
+
+#[test]
+fn a_machine_holds_its_disks_until_it_has_stopped() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(1 << 20).unwrap();
+    let disk = Disk {
+        iops: Some(100),
+        ..Disk::new(image.path())
+    };
+    let magic = Act::Read(virtio_slot(0).0.base + 8, 4);
+    let run = start_with(fake::facts(), vec![vec![magic, Act::Shutdown]], |wish| {
+        wish.disk(disk.clone())
+    });
+    run.outcome.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        run.vm.reads(),
+        [2u32.to_le_bytes()],
+        "a disk is in the first slot"
+    );
+    assert!(matches!(
+        rvmm_backends::disk::open(&disk),
+        Err(DiskError::InUse(..))
+    ));
+    run.machine.stop();
+    assert!(rvmm_backends::disk::open(&disk).is_ok());
 }

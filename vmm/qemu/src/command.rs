@@ -14,7 +14,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use rvmm_spec::limits::MAX_VIRTIO_DEVICES;
-use rvmm_spec::{Disk, Net, Spec};
+use rvmm_spec::{Net, Spec};
+
+mod disk;
 
 /// The system calls that QEMU needs none of: those of old, of other users, of other programs, of other's CPU time.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -125,24 +127,6 @@ impl Arguments {
         );
     }
 
-    fn disk(&mut self, index: usize, disk: &Disk, is_device: bool) {
-        let protocol = if is_device { "host_device" } else { "file" };
-        let read_only = if disk.read_only { "on" } else { "off" };
-        let mut node = OsString::from(format!(
-            "driver=raw,node-name=disk{index},read-only={read_only},file.driver={protocol},file.filename="
-        ));
-        node.push(escaped(disk.path.as_os_str()));
-        self.option("-blockdev", node);
-        let mut device = OsString::from(format!(
-            "virtio-blk-device,drive=disk{index},werror=report,rerror=report"
-        ));
-        if let Some(serial) = &disk.serial {
-            device.push(",serial=");
-            device.push(escaped(OsStr::new(serial)));
-        }
-        self.device(device);
-    }
-
     fn net(&mut self, index: usize, net: &Net, tap: RawFd) {
         self.option("-netdev", format!("tap,id=net{index},fd={tap}"));
         self.device(format!("virtio-net-device,netdev=net{index},mac={}", net.mac));
@@ -194,7 +178,7 @@ fn escaped(value: &OsStr) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rvmm_spec::{Boot, MemoryOption, MemorySize};
+    use rvmm_spec::{Boot, Disk, MemoryOption, MemorySize};
 
     fn findings(block_devices: &[bool]) -> Findings {
         Findings {
@@ -256,9 +240,9 @@ mod tests {
     #[test]
     fn disks_come_before_nets_and_nets_before_the_rest() {
         let disk = |path: &str, read_only, serial: Option<&str>| Disk {
-            path: path.into(),
             read_only,
             serial: serial.map(str::to_owned),
+            ..Disk::new(path)
         };
         let spec = Spec::builder(Boot {
             initrd: Some("/i,n".into()),
@@ -279,9 +263,9 @@ mod tests {
              -chardev socket,id=uart,fd=4\n\
              -serial chardev:uart\n\
              -chardev socket,id=console,fd=5\n\
-             -blockdev driver=raw,node-name=disk0,read-only=off,file.driver=file,file.filename=/a,,b.img\n\
+             -blockdev driver=raw,node-name=disk0,read-only=off,discard=unmap,file.driver=file,file.filename=/a,,b.img\n\
              -device virtio-blk-device,drive=disk0,werror=report,rerror=report,serial=s,,1,bus=virtio-mmio-bus.7\n\
-             -blockdev driver=raw,node-name=disk1,read-only=on,file.driver=host_device,file.filename=/dev/loop7\n\
+             -blockdev driver=raw,node-name=disk1,read-only=on,discard=unmap,file.driver=host_device,file.filename=/dev/loop7\n\
              -device virtio-blk-device,drive=disk1,werror=report,rerror=report,bus=virtio-mmio-bus.6\n\
              -netdev tap,id=net0,fd=9\n\
              -device virtio-net-device,netdev=net0,mac=52:54:00:00:00:07,bus=virtio-mmio-bus.5\n\
@@ -341,12 +325,7 @@ mod tests {
             ..Boot::new("Image")
         };
         let path = OsString::from_vec(b"/\xff, -x".to_vec());
-        let disk = Disk {
-            path: path.into(),
-            read_only: false,
-            serial: None,
-        };
-        let spec = Spec::builder(boot).disk(disk).build().unwrap();
+        let spec = Spec::builder(boot).disk(Disk::new(path)).build().unwrap();
         let words = arguments(&spec, &findings(&[false]), &descriptors(&[]));
         assert!(words.contains(&OsString::from("a b \"c\" -d, $(e)")));
         assert!(

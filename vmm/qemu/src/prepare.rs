@@ -1,11 +1,10 @@
 //! What is looked at and made ready before QEMU is started: the same checks, in the same words, as for a KVM guest.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use rvmm_backends::disk::{DiskError, RawDisk};
+use rvmm_backends::disk::{self, DiskError};
 use rvmm_backends::net::{Tap, TapError};
 use rvmm_boot::image::{self, Kernel};
 use rvmm_boot::{BootError, DEVICE_TREE_ROOM, RAM_BASE, initrd, memory};
@@ -113,13 +112,7 @@ fn write(memory: &GuestMemoryMmap, kernel: &Kernel, path: &Path) -> io::Result<(
 
 /// Opens every disk as a KVM guest would, and closes it again: QEMU locks it for itself.
 fn disks(spec: &Spec) -> Result<Vec<bool>, DiskError> {
-    let mut block_devices = Vec::new();
-    for disk in spec.disks() {
-        RawDisk::open(&disk.path, disk.read_only)?;
-        let is_device = fs::metadata(&disk.path).is_ok_and(|metadata| metadata.file_type().is_block_device());
-        block_devices.push(is_device);
-    }
-    Ok(block_devices)
+    spec.disks().iter().map(disk::examine).collect()
 }
 
 #[cfg(test)]
@@ -128,6 +121,7 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use rvmm_spec::{Boot, Disk};
+    use std::fs;
     use std::io::Write;
 
     /// An Image that is all header: 64 bytes, of which the kernel wants one page.
@@ -167,11 +161,7 @@ mod tests {
             text(foreign),
             format!("kernel '{path}': is an arm64 Image, not a riscv64 Image")
         );
-        let disk = Disk {
-            path: folder.path().join("none"),
-            read_only: false,
-            serial: None,
-        };
+        let disk = Disk::new(folder.path().join("none"));
         spec(folder.path(), &image());
         let boot = Boot::new(folder.path().join("Image"));
         let spec = Spec::builder(boot).disk(disk).build().unwrap();

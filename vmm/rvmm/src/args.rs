@@ -9,8 +9,10 @@ use clap::{Parser, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
-    AcceleratorChoice, Boot, Console, Disk, MacAddress, MemoryOption, OnReset, Spec, TapName, boot, wire,
+    AcceleratorChoice, Boot, Console, MacAddress, MemoryOption, OnReset, Spec, TapName, boot, wire,
 };
+
+mod disk;
 
 const AFTER_HELP: &str = "\
 Leave the console with Ctrl-]: that stops the guest.
@@ -44,8 +46,7 @@ pub struct Args {
     /// Number of vCPUs [default: 1]
     #[arg(long, value_name = "N")]
     cpus: Option<u64>,
-    /// A raw disk image or block device; may be repeated
-    #[arg(long = "disk", value_name = "FILE[,readonly][,serial=S]")]
+    #[arg(long = "disk", value_name = disk::VALUE, help = disk::HELP)]
     disks: Vec<String>,
     /// A network interface on a tap that exists; may be repeated
     #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]")]
@@ -148,7 +149,7 @@ impl Args {
             wish = wish.name(name);
         }
         for text in &self.disks {
-            wish = wish.disk(parse_disk(text).with_context(|| format!("--disk '{text}'"))?);
+            wish = wish.disk(disk::parse(text).with_context(|| format!("--disk '{text}'"))?);
         }
         for text in &self.nets {
             let (tap, mac) = parse_net(text).with_context(|| format!("--net '{text}'"))?;
@@ -171,27 +172,6 @@ fn read_document(path: &Path) -> anyhow::Result<Spec> {
         bail!("--spec '{}' has more than {MAX_DOCUMENT} bytes", path.display());
     }
     wire::Document::parse(&json).with_context(|| format!("--spec '{}'", path.display()))
-}
-
-fn parse_disk(text: &str) -> anyhow::Result<Disk> {
-    let mut parts = text.split(',');
-    let path = parts
-        .next()
-        .filter(|path| !path.is_empty())
-        .context("names no file")?;
-    let mut disk = Disk {
-        path: path.into(),
-        read_only: false,
-        serial: None,
-    };
-    for part in parts {
-        match part.split_once('=') {
-            None if part == "readonly" => disk.read_only = true,
-            Some(("serial", serial)) => disk.serial = Some(serial.to_owned()),
-            _ => bail!("'{part}' is not known; 'readonly' and 'serial=S' are"),
-        }
-    }
-    Ok(disk)
 }
 
 fn parse_net(text: &str) -> anyhow::Result<(TapName, Option<MacAddress>)> {
@@ -242,7 +222,7 @@ mod tests {
         for (line, text) in [
             (
                 "rvmm --kernel Image --disk a.img,cache=none",
-                "--disk 'a.img,cache=none': 'cache=none' is not known",
+                "--disk 'a.img,cache=none': 'cache=none' is not known; 'writeback', 'writethrough' and 'unsafe' are",
             ),
             (
                 "rvmm --kernel Image --net mac=52:54:00:00:00:07",

@@ -1,7 +1,8 @@
 //! From wishes to a [`Spec`]: the one place where a machine is checked.
 
 use crate::limits::{
-    MAX_CMDLINE, MAX_CPUS, MAX_MEMORY, MAX_NAME, MAX_SERIAL, MAX_VIRTIO_DEVICES, MEMORY_GRANULE, MIN_MEMORY,
+    MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_NAME, MAX_SERIAL, MAX_VIRTIO_DEVICES,
+    MEMORY_GRANULE, MIN_DISK_BANDWIDTH, MIN_MEMORY,
 };
 use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, Net, TapName};
@@ -53,6 +54,15 @@ pub enum SpecError {
     /// The guest could not read it whole.
     #[error("disk serial '{0}' must be 1 to {MAX_SERIAL} printable ASCII characters")]
     Serial(String),
+    /// A queue for a vCPU that is not there does nothing.
+    #[error("a disk with {0} queues is not possible: 1 to {1}, a queue for each vCPU")]
+    DiskQueues(u16, u16),
+    /// A limit that is none, or that lets nothing through.
+    #[error("a disk with {0} requests a second is not possible: 1 to {MAX_DISK_IOPS}")]
+    DiskIops(u64),
+    /// A request would take hours.
+    #[error("a disk with {0} a second is not possible: at least {min}", min = MemorySize::from_bytes(MIN_DISK_BANDWIDTH))]
+    DiskBandwidth(MemorySize),
     /// The machine has a fixed number of virtio-mmio slots.
     #[error(
         "{0} virtio devices (disks, networks, console, rng) are not possible: at most {MAX_VIRTIO_DEVICES}"
@@ -167,12 +177,7 @@ impl SpecBuilder {
         check_memory(self.memory)?;
         self.memory_backing.check(self.memory)?;
         check_cmdline(&self.boot.cmdline)?;
-        for serial in self.disks.iter().filter_map(|disk| disk.serial.as_deref()) {
-            if serial.is_empty() || serial.len() > MAX_SERIAL || !serial.bytes().all(|b| b.is_ascii_graphic())
-            {
-                return Err(SpecError::Serial(serial.to_owned()));
-            }
-        }
+        self.disks.iter().try_for_each(|disk| disk.check(cpus))?;
         // Console and rng are always there.
         let devices = self.disks.len().saturating_add(self.nets.len()).saturating_add(2);
         if devices > MAX_VIRTIO_DEVICES {
@@ -266,12 +271,7 @@ mod tests {
 
     #[test]
     fn disks_and_nets_share_the_virtio_slots() {
-        let disk = Disk {
-            path: "d".into(),
-            read_only: false,
-            serial: None,
-        };
-        let many = |n: usize| (0..n).fold(wish(), |spec, _| spec.disk(disk.clone()));
+        let many = |n: usize| (0..n).fold(wish(), |spec, _| spec.disk(Disk::new("d")));
         assert!(many(6).build().is_ok());
         assert_eq!(many(7).build(), Err(SpecError::Devices(9)));
     }

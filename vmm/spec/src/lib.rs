@@ -12,16 +12,16 @@
 
 pub mod boot;
 pub mod builder;
+pub mod disk;
 pub mod limits;
 pub mod memory;
 pub mod network;
 pub mod size;
 pub mod wire;
 
-use std::path::PathBuf;
-
 pub use boot::Boot;
 pub use builder::{SpecBuilder, SpecError};
+pub use disk::{CacheMode, Disk, DiskFormat};
 pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, TapName};
 pub use size::{MemorySize, ParseSizeError};
@@ -40,17 +40,6 @@ pub struct Spec {
     pub(crate) console: Console,
     pub(crate) accelerator: AcceleratorChoice,
     pub(crate) on_reset: OnReset,
-}
-
-/// A disk backed by a raw file or block device of the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disk {
-    /// The raw image; never probed for another format.
-    pub path: PathBuf,
-    /// The guest may only read.
-    pub read_only: bool,
-    /// What the guest reads back as the device's serial, at most [`limits::MAX_SERIAL`] bytes.
-    pub serial: Option<String>,
 }
 
 /// Which device carries the guest's console. The UART exists in either case, for early output and firmware.

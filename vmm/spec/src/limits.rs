@@ -21,6 +21,15 @@ pub const MAX_CMDLINE: usize = 1023;
 /// Longest disk serial in bytes (virtio 1.2, 5.2.6.4: the ID field has 20).
 pub const MAX_SERIAL: usize = 20;
 
+/// Most request queues of a disk. One thread serves them all; they keep a guest's vCPUs out of each other's way.
+pub const MAX_DISK_QUEUES: u16 = 16;
+
+/// Highest limit of a disk's requests a second; above it there is nothing to limit.
+pub const MAX_DISK_IOPS: u64 = 100_000_000;
+
+/// Lowest limit of a disk's bytes a second: a request of many megabytes must end within minutes.
+pub const MIN_DISK_BANDWIDTH: u64 = 64 << 10;
+
 /// Longest name of a network interface on Linux in bytes (`IFNAMSIZ` less its NUL).
 pub const MAX_TAP_NAME: usize = 15;
 

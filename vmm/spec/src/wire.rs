@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::builder::SpecError;
 use crate::network::ParseNetError;
-use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec};
+use crate::{AcceleratorChoice, Boot, Console, MemorySize, OnReset, Spec};
 use memory::MemoryDocument;
 
 /// The version that is written, and the only one that is read.
@@ -53,21 +53,15 @@ struct BootDocument {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct DiskDocument {
-    path: PathBuf,
-    #[serde(default)]
-    read_only: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    serial: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct NetDocument {
     tap: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mac: Option<String>,
 }
+
+mod disk;
+
+use disk::DiskDocument;
 
 /// Gives an enum of the checked side its name on the wire.
 macro_rules! wire_enum {
@@ -83,6 +77,7 @@ macro_rules! wire_enum {
         }
     };
 }
+use wire_enum;
 wire_enum!(ConsoleDocument, Console, Serial, Virtio);
 wire_enum!(AcceleratorDocument, AcceleratorChoice, Auto, Kvm, Tcg);
 wire_enum!(OnResetDocument, OnReset, Restart, Exit);
@@ -146,11 +141,7 @@ impl Document {
             builder = builder.uid(uid);
         }
         for disk in self.disks {
-            builder = builder.disk(Disk {
-                path: disk.path,
-                read_only: disk.read_only,
-                serial: disk.serial,
-            });
+            builder = builder.disk(disk.into());
         }
         for net in self.nets {
             let mac = net
@@ -195,20 +186,10 @@ impl From<&Spec> for Document {
     }
 }
 
-impl From<&Disk> for DiskDocument {
-    fn from(disk: &Disk) -> Self {
-        Self {
-            path: disk.path.clone(),
-            read_only: disk.read_only,
-            serial: disk.serial.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HugePages, MemoryBacking, Thp};
+    use crate::{Disk, HugePages, MemoryBacking, Thp};
     use proptest::prelude::*;
 
     const MINIMAL: &str = r#"{"version":"rvmm/v1","name":"vm","cpus":1,"memoryBytes":268435456,"boot":{"kernel":"/Image","cmdline":""}}"#;
@@ -237,7 +218,7 @@ mod tests {
             let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
                 .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio);
             if let Some(uid) = uid { wish = wish.uid(uid); }
-            for n in 0..disks { wish = wish.disk(Disk { path: format!("/d{n}").into(), read_only: n == 1, serial: Some(format!("s{n}")) }); }
+            for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }
             for n in 0..nets { wish = wish.net(format!("tap{n}").parse().unwrap(), None); }
             let spec = wish.build().unwrap();
             prop_assert_eq!(Document::parse(Document::from(&spec).to_json().unwrap().as_bytes()).unwrap(), spec);

@@ -1,6 +1,97 @@
 //! Disks on files and block devices of the host.
+//!
+//! ```text
+//!   spec::Disk ─► file::open: no pipe, no folder, locked as QEMU locks ─┬─ raw ────────────────► RawDisk: preadv, fallocate
+//!                                                                       ├─ raw, direct ─┐
+//!                                                                       └─ qcow2 ─► header checked ─► ImageDisk: imago
+//! ```
+//!
+//! What a file is was said by who asked for the disk, and is never guessed.
 
+mod file;
+mod image;
 mod lock;
-pub mod raw;
+mod qcow2;
+mod raw;
+mod timer;
 
-pub use raw::{DiskError, RawDisk};
+use std::io;
+use std::path::PathBuf;
+
+use rvmm_devices::virtio::blk::BlockBackend;
+use rvmm_spec::{Disk, DiskFormat};
+
+use image::ImageDisk;
+pub use qcow2::Qcow2Error;
+use raw::RawDisk;
+pub use timer::Timer;
+
+/// Smallest disk in bytes: one sector.
+const SECTOR: u64 = 512;
+
+/// The image cannot be used as a disk.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// Missing, not readable, not writable.
+    #[error("disk '{0}' cannot be opened")]
+    Open(PathBuf, #[source] io::Error),
+    /// The file system only knows its cache.
+    #[error("disk '{0}' cannot be opened for direct I/O: its file system has none")]
+    Direct(PathBuf),
+    /// A folder, a pipe, a terminal …
+    #[error("disk '{0}' is neither a file nor a block device")]
+    Kind(PathBuf),
+    /// Nothing in it, not even a sector.
+    #[error("disk '{0}' has {1} bytes, less than one sector of {SECTOR}")]
+    Size(PathBuf, u64),
+    /// Another machine, QEMU or `qemu-img` has it.
+    #[error("disk '{0}' is in use by another process{how}", how = if *.1 { ", which writes it" } else { "; only read-only disks can be shared" })]
+    InUse(PathBuf, bool),
+    /// Without a lock, two machines might write it.
+    #[error("disk '{0}' cannot be locked")]
+    Lock(PathBuf, #[source] io::Error),
+    /// Not the image that it should be.
+    #[error("disk '{0}' cannot be used as qcow2")]
+    Qcow2(PathBuf, #[source] Qcow2Error),
+}
+
+/// Opens and locks a disk's image.
+///
+/// # Errors
+/// [`DiskError`], which names the image.
+pub fn open(disk: &Disk) -> Result<Box<dyn BlockBackend>, DiskError> {
+    let opened = file::open(disk)?;
+    let failed = |error| DiskError::Open(disk.path.clone(), error);
+    Ok(match disk.format {
+        DiskFormat::Raw if disk.direct => {
+            Box::new(ImageDisk::raw(opened.file, !disk.read_only).map_err(failed)?)
+        }
+        DiskFormat::Raw => Box::new(RawDisk::new(opened.file, opened.size)),
+        DiskFormat::Qcow2 => {
+            let image = qcow2::check(&opened.file, opened.size)
+                .and_then(|()| ImageDisk::qcow2(opened.file, !disk.read_only, disk.direct));
+            let image = image.map_err(|error| DiskError::Qcow2(disk.path.clone(), error))?;
+            if image.size() < SECTOR {
+                return Err(DiskError::Size(disk.path.clone(), image.size()));
+            }
+            Box::new(image)
+        }
+    })
+}
+
+/// Finds every fault that [`open`] would find in a disk's image before it is used, changes nothing, and says whether the
+/// disk is a block device.
+///
+/// # Errors
+/// [`DiskError`], which names the image.
+pub fn examine(disk: &Disk) -> Result<bool, DiskError> {
+    let opened = file::open(disk)?;
+    if disk.format == DiskFormat::Qcow2 {
+        qcow2::check(&opened.file, opened.size)
+            .map_err(|error| DiskError::Qcow2(disk.path.clone(), error))?;
+    }
+    Ok(opened.is_device)
+}
+
+#[cfg(test)]
+mod tests;

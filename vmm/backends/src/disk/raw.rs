@@ -1,87 +1,71 @@
 //! A disk that is a raw image: the guest's sector n is the file's bytes from 512·n on.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom};
+use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, MetadataExt};
 
-use rvmm_devices::virtio::blk::BlockBackend;
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+use rvmm_devices::virtio::blk::{BlockBackend, Geometry};
 use vm_memory::VolatileSlice;
 
-use super::lock::lock;
+use super::SECTOR;
 use crate::transfer;
 
-/// Smallest disk in bytes: one sector.
-const SECTOR: u64 = 512;
+/// A file system's block size may be anything; as a disk's it must be one that drivers know.
+const BLOCKS: std::ops::RangeInclusive<u64> = SECTOR..=4096;
 
-/// A raw image, locked for as long as this lives.
+/// Zeroes are written in pieces of this length, where no file system helps.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
+/// A raw image.
 #[derive(Debug)]
-pub struct RawDisk {
+pub(super) struct RawDisk {
     file: File,
     size: u64,
-}
-
-/// The image cannot be used as a disk.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskError {
-    /// Missing, not readable, not writable.
-    #[error("disk '{0}' cannot be opened")]
-    Open(PathBuf, #[source] io::Error),
-    /// A folder, a pipe, a terminal …
-    #[error("disk '{0}' is neither a file nor a block device")]
-    Kind(PathBuf),
-    /// Nothing in it, not even a sector.
-    #[error("disk '{0}' has {1} bytes, less than one sector of {SECTOR}")]
-    Size(PathBuf, u64),
-    /// Another machine, QEMU or `qemu-img` has it.
-    #[error("disk '{0}' is in use by another process{how}", how = if *.1 { ", which writes it" } else { "; only read-only disks can be shared" })]
-    InUse(PathBuf, bool),
-    /// Without a lock, two machines might write it.
-    #[error("disk '{0}' cannot be locked")]
-    Lock(PathBuf, #[source] io::Error),
 }
 
 // === impl RawDisk ===
 
 impl RawDisk {
-    /// Opens an image and locks it.
-    ///
-    /// # Errors
-    /// [`DiskError`], which names the image.
-    pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
-        let failed = |error| DiskError::Open(path.to_owned(), error);
-        // Non-blocking: opening a pipe would otherwise wait for its other end. Files and block devices do not care.
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::IsADirectory => DiskError::Kind(path.to_owned()),
-                _ => failed(error),
-            })?;
-        let kind = file.metadata().map_err(failed)?.file_type();
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(DiskError::Kind(path.to_owned()));
+    pub(super) fn new(file: File, size: u64) -> Self {
+        Self { file, size }
+    }
+
+    /// False where the file system cannot do it.
+    fn allocate(&self, flags: FallocateFlags, offset: u64, len: u64) -> io::Result<bool> {
+        loop {
+            match fallocate(&self.file, flags | FallocateFlags::KEEP_SIZE, offset, len) {
+                Ok(()) => return Ok(true),
+                Err(Errno::INTR) => {}
+                // Each of them is what some file system or device says when it does not know how.
+                Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NODEV | Errno::NOSYS) => return Ok(false),
+                Err(errno) => return Err(errno.into()),
+            }
         }
-        match lock(&file, read_only) {
-            Ok(true) => {}
-            Ok(false) => return Err(DiskError::InUse(path.to_owned(), read_only)),
-            Err(error) => return Err(DiskError::Lock(path.to_owned(), error)),
-        }
-        // A block device tells its size only this way.
-        let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        if size < SECTOR {
-            return Err(DiskError::Size(path.to_owned(), size));
-        }
-        Ok(Self { file, size })
+    }
+}
+
+/// What a file's blocks make of a disk's geometry.
+pub(super) fn geometry(file: &File) -> Geometry {
+    let block = file.metadata().map_or(SECTOR, |metadata| metadata.blksize());
+    let block = block.clamp(*BLOCKS.start(), *BLOCKS.end());
+    // A power of two between the bounds, which are.
+    let block = u32::try_from(1u64 << block.ilog2()).unwrap_or(512);
+    Geometry {
+        physical_block: block,
+        discard: block,
     }
 }
 
 impl BlockBackend for RawDisk {
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn geometry(&self) -> Geometry {
+        geometry(&self.file)
     }
 
     fn read_at(&mut self, offset: u64, buffers: &[VolatileSlice<'_>]) -> io::Result<()> {
@@ -95,6 +79,31 @@ impl BlockBackend for RawDisk {
     fn flush(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        self.allocate(FallocateFlags::PUNCH_HOLE, offset, len).map(|_| ())
+    }
+
+    fn write_zeroes(&mut self, mut offset: u64, mut len: u64, unmap: bool) -> io::Result<()> {
+        // A hole is as good where space may be given back, and where it may not, better than nothing: it reads as zeroes.
+        let ways = if unmap {
+            [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE]
+        } else {
+            [FallocateFlags::ZERO_RANGE, FallocateFlags::PUNCH_HOLE]
+        };
+        for way in ways {
+            if self.allocate(way, offset, len)? {
+                return Ok(());
+            }
+        }
+        while len > 0 {
+            let piece = ZEROES.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+            self.file.write_all_at(&ZEROES[..piece], offset)?;
+            offset += piece as u64;
+            len -= piece as u64;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -102,17 +111,16 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn image(size: u64) -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("disk.img");
-        File::create(&path).unwrap().set_len(size).unwrap();
-        (folder, path)
+    fn disk(size: u64) -> (tempfile::NamedTempFile, RawDisk) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(size).unwrap();
+        let disk = RawDisk::new(file.reopen().unwrap(), size);
+        (file, disk)
     }
 
     #[test]
     fn what_is_written_is_in_the_file_and_is_read_back() {
-        let (_folder, path) = image(4096);
-        let mut disk = RawDisk::open(&path, false).unwrap();
+        let (file, mut disk) = disk(4096);
         assert_eq!(disk.size(), 4096);
         let mut sector = [7; 512];
         disk.write_at(512, &[VolatileSlice::from(&mut sector[..])])
@@ -121,70 +129,41 @@ mod tests {
         let mut back = [0; 512];
         disk.read_at(512, &[VolatileSlice::from(&mut back[..])]).unwrap();
         assert_eq!(back, sector);
-        assert_eq!(fs::read(&path).unwrap()[512..1024], sector);
+        assert_eq!(fs::read(file.path()).unwrap()[512..1024], sector);
     }
 
     #[test]
-    fn an_image_has_one_writer_or_many_readers() {
-        let (_folder, path) = image(512);
-        let writer = RawDisk::open(&path, false).unwrap();
-        assert!(matches!(
-            RawDisk::open(&path, false),
-            Err(DiskError::InUse(_, false))
-        ));
-        assert!(matches!(
-            RawDisk::open(&path, true),
-            Err(DiskError::InUse(_, true))
-        ));
-        drop(writer);
-        let _readers = (
-            RawDisk::open(&path, true).unwrap(),
-            RawDisk::open(&path, true).unwrap(),
-        );
-        assert!(matches!(RawDisk::open(&path, false), Err(DiskError::InUse(..))));
+    fn zeroes_reach_exactly_the_bytes_that_were_named_and_the_size_stays() {
+        for unmap in [false, true] {
+            let (file, mut disk) = disk(1 << 20);
+            file.as_file().write_all_at(&vec![7; 1 << 20], 0).unwrap();
+            disk.write_zeroes(512, 300 << 10, unmap).unwrap();
+            disk.write_zeroes((1 << 20) - 512, 512, unmap).unwrap();
+            let mut wanted = vec![7; 1 << 20];
+            wanted[512..512 + (300 << 10)].fill(0);
+            wanted[(1 << 20) - 512..].fill(0);
+            assert!(fs::read(file.path()).unwrap() == wanted, "unmap: {unmap}");
+        }
     }
 
     #[test]
-    fn a_writer_of_qemus_keeps_readers_out() {
-        let (_folder, path) = image(512);
-        let qemu = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        let holds = |byte| super::super::lock::shared(&qemu, byte).unwrap();
-        assert!([100, 101, 201, 203].into_iter().all(holds));
-        assert!(matches!(RawDisk::open(&path, true), Err(DiskError::InUse(..))));
+    fn a_discard_keeps_the_size_and_what_lies_around() {
+        let (file, mut disk) = disk(1 << 20);
+        file.as_file().write_all_at(&vec![7; 1 << 20], 0).unwrap();
+        disk.discard(64 << 10, 512 << 10).unwrap();
+        let bytes = fs::read(file.path()).unwrap();
+        assert_eq!(bytes.len(), 1 << 20);
+        assert!(bytes[..64 << 10].iter().all(|byte| *byte == 7));
+        assert!(bytes[(64 + 512) << 10..].iter().all(|byte| *byte == 7));
     }
 
     #[test]
-    fn what_is_no_disk_is_named_in_the_error() {
-        let (folder, path) = image(100);
-        let text = |path: &Path| RawDisk::open(path, false).unwrap_err().to_string();
-        let (folder, missing) = (folder.path(), folder.path().join("none"));
-        assert_eq!(
-            text(folder),
-            format!("disk '{}' is neither a file nor a block device", folder.display())
+    fn a_block_is_a_power_of_two_that_drivers_know() {
+        let (_file, disk) = disk(512);
+        let block = disk.geometry().physical_block;
+        assert!(
+            block.is_power_of_two() && BLOCKS.contains(&block.into()),
+            "{block}"
         );
-        assert_eq!(
-            text(&missing),
-            format!("disk '{}' cannot be opened", missing.display())
-        );
-        assert_eq!(
-            text(&path),
-            format!(
-                "disk '{}' has 100 bytes, less than one sector of 512",
-                path.display()
-            )
-        );
-        let device = Path::new("/dev/null");
-        assert_eq!(
-            text(device),
-            "disk '/dev/null' is neither a file nor a block device"
-        );
-    }
-
-    #[test]
-    fn a_read_only_disk_cannot_be_written() {
-        let (_folder, path) = image(512);
-        let mut disk = RawDisk::open(&path, true).unwrap();
-        let mut sector = [7; 512];
-        assert!(disk.write_at(0, &[VolatileSlice::from(&mut sector[..])]).is_err());
     }
 }

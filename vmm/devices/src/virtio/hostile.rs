@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress, VolatileSlice};
 
 use super::VirtioDevice;
-use super::blk::{Block, BlockBackend, BlockOptions};
+use super::blk::{Block, BlockBackend, BlockOptions, Geometry};
 use super::console::{Console, InputSource};
 use super::driver::{
     DATA, DRIVER_OK, EVENT_IDX, INDIRECT, NEXT, RING_SIZE, Rig, Ring, VERSION_1, WRITE, descriptor,
@@ -48,6 +48,22 @@ impl BlockBackend for World {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            physical_block: 512,
+            discard: 512,
+        }
+    }
+
+    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        assert!(len > 0 && offset + len <= self.size());
+        Ok(())
+    }
+
+    fn write_zeroes(&mut self, offset: u64, len: u64, _: bool) -> io::Result<()> {
+        self.discard(offset, len)
     }
 }
 
@@ -150,7 +166,7 @@ fn stray(before: &[u8], after: &[u8], offered: &[(u64, u64)]) -> Option<u64> {
 fn fill_buffers(rig: &Rig, seed: &[u8]) {
     let requests: Vec<u8> = (0..BUFFERS_LEN / 16)
         .zip(seed.iter().cycle())
-        .flat_map(|(_, &seed)| [seed % 12, 0, 0, 0, 0, 0, 0, 0, seed % 80, 0, 0, 0, 0, 0, 0, 0])
+        .flat_map(|(_, &seed)| [seed % 14, 0, 0, 0, 0, 0, 0, 0, seed % 80, 0, 0, 0, 0, 0, 0, 0])
         .collect();
     poke(&rig.memory, DATA, &requests);
 }

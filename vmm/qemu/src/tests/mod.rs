@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use event_manager::{EventManager, SubscriberOps};
 use rvmm_backends::console::Server;
-use rvmm_spec::{Boot, SpecBuilder, Thp};
+use rvmm_spec::{Boot, CacheMode, Disk, MemorySize, SpecBuilder, Thp};
 
 use super::*;
 
@@ -222,17 +222,22 @@ fn a_real_qemu_ends_with_a_reset() {
 fn a_real_qemu_takes_all_our_arguments_and_locks_its_disks() {
     let image_file = tempfile::NamedTempFile::with_suffix(",x.img").unwrap();
     image_file.as_file().set_len(1 << 20).unwrap();
-    let disk = |read_only| rvmm_spec::Disk {
-        path: image_file.path().to_owned(),
+    let disk = |read_only| Disk {
         read_only,
         serial: Some("a,b".to_owned()),
+        direct: false,
+        cache: CacheMode::Writethrough,
+        queues: 2,
+        iops: Some(1000),
+        bandwidth: Some(MemorySize::from_mib(100)),
+        ..Disk::new(image_file.path())
     };
     let stay = [&image(0)[..64], &0x6f_u32.to_le_bytes()].concat();
     let running = real(&stay, |wish| {
         wish.disk(disk(false)).console(Console::Virtio).cpus(2)
     });
     assert!(running.guest.as_ref().unwrap().is_ok(), "{:?}", running.guest);
-    let second = real(&stay, |wish| wish.disk(disk(true)));
+    let second = real(&stay, |wish| wish.disk(disk(true)).cpus(2));
     let path = image_file.path().display();
     assert_eq!(
         second.error(),

@@ -6,9 +6,12 @@
 //!              └─ parse, check ──► BlockBackend, straight from or into guest memory ──► OK | IOERR | UNSUPP
 //! ```
 //!
-//! A request is checked as a whole before the backend sees it: one that reaches beyond the disk's end changes
-//! nothing. A driver that does not negotiate FLUSH expects write-through and gets it.
+//! A request is checked as a whole before the backend sees it: one that reaches beyond the disk's end, or one of whose
+//! segments does, changes nothing. What is written is flushed at once unless the driver can flush (FLUSH) and the cache
+//! is in write-back mode, which it may switch (CONFIG_WCE). A disk with limits stops taking requests while it is ahead
+//! of them, and goes on when its alarm rings. All queues of a disk are served by whoever runs the device, one at a time.
 
+mod pace;
 mod request;
 mod spec;
 #[cfg(test)]
@@ -18,21 +21,29 @@ use std::io;
 
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
-use virtio_queue::Queue;
+use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
-use self::request::{Request, offset_on_disk};
-use self::spec::Failure;
+use self::pace::Pace;
+pub use self::pace::{Alarm, Limits};
+use self::request::{Request, Segments, offset_on_disk};
+use self::spec::{Config, Failure};
 use super::buffers::{Buffers, Part};
-use super::device::{QueueError, Stop, VirtioDevice, drain, read_config_bytes};
+use super::device::{MAX_BYTES_PER_TURN, QueueError, Stop, VirtioDevice, next_chain, read_config_bytes};
 
 /// Longest serial that a driver can read.
 pub const MAX_SERIAL: usize = VIRTIO_BLK_ID_BYTES as usize;
+
+/// Most queues of a disk.
+pub const MAX_QUEUES: u16 = 16;
 
 /// Where the disk's bytes are.
 pub trait BlockBackend: Send {
     /// Bytes on the disk. Constant; what lies beyond the last whole sector of 512 bytes cannot be reached.
     fn size(&self) -> u64;
+
+    /// What requests this disk likes best.
+    fn geometry(&self) -> Geometry;
 
     /// Fills all buffers with what is at `offset`. The range lies on the disk.
     ///
@@ -51,25 +62,79 @@ pub trait BlockBackend: Send {
     /// # Errors
     /// When that is not certain.
     fn flush(&mut self) -> io::Result<()>;
+
+    /// Gives back the space of a range whose content is not needed any more, as far as that is possible. The range lies
+    /// on the disk, which is not read-only.
+    ///
+    /// # Errors
+    /// When it failed; that it is not possible is no failure.
+    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Makes a range read as zeroes; its space may be given back if `unmap`. The range lies on the disk, which is not
+    /// read-only.
+    ///
+    /// # Errors
+    /// When not all of it is sure to read as zeroes.
+    fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> io::Result<()>;
+}
+
+/// Sizes in bytes that a driver should keep to, powers of two. It need not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// What the disk writes at once; smaller writes have to read first.
+    pub physical_block: u32,
+    /// What the disk can give back.
+    pub discard: u32,
+}
+
+/// When what was written is safe.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cache {
+    /// Once the driver has flushed.
+    #[default]
+    Writeback,
+    /// At once.
+    Writethrough,
+    /// Never: flushes do nothing.
+    Unsafe,
 }
 
 /// What a disk tells of itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockOptions {
     /// The driver may only read.
     pub read_only: bool,
     /// What the driver gets for GET_ID; cut at [`MAX_SERIAL`] bytes.
     pub serial: String,
+    /// How writes are cached until the driver says otherwise.
+    pub cache: Cache,
+    /// Request queues, of which there is at least one and at most [`MAX_QUEUES`].
+    pub queues: u16,
 }
 
 /// The device.
 pub struct Block {
     backend: Box<dyn BlockBackend>,
-    sectors: u64,
+    config: Config,
     read_only: bool,
     serial: [u8; MAX_SERIAL],
-    /// The driver did not take FLUSH, so it will never ask for one.
-    write_through: bool,
+    cache: Cache,
+    /// The driver took FLUSH. One that did not will never ask for one.
+    flushes: bool,
+    pace: Option<Pace>,
+}
+
+// === impl BlockOptions ===
+
+impl Default for BlockOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            serial: String::new(),
+            cache: Cache::default(),
+            queues: 1,
+        }
+    }
 }
 
 // === impl Block ===
@@ -81,14 +146,28 @@ impl Block {
         for (to, from) in serial.iter_mut().zip(options.serial.bytes()) {
             *to = from;
         }
-        let sectors = backend.size() / spec::SECTOR;
+        let config = Config {
+            sectors: backend.size() / spec::SECTOR,
+            geometry: backend.geometry(),
+            writeback: options.cache != Cache::Writethrough,
+            queues: options.queues.clamp(1, MAX_QUEUES),
+        };
         Self {
             backend,
-            sectors,
+            config,
             read_only: options.read_only,
             serial,
-            write_through: true,
+            cache: options.cache,
+            flushes: false,
+            pace: None,
         }
+    }
+
+    /// Keeps the disk to these limits. After [`Alarm::ring_at`], all queues are to be run.
+    #[must_use]
+    pub fn limited(mut self, limits: Limits, alarm: Box<dyn Alarm>) -> Self {
+        self.pace = Some(Pace::new(limits, alarm));
+        self
     }
 
     /// Serves a request; returns how many bytes were written, the status among them.
@@ -97,7 +176,7 @@ impl Block {
         let (data, status) = writable.split_last_byte().ok_or(QueueError::NoStatus)?;
         let mut header = [0; spec::HEADER_LEN];
         let done = if readable.read(&mut header) == header.len() {
-            self.execute(Request::parse(header), &readable, data)
+            self.execute(Request::parse(header), readable, data)
         } else {
             Err(Failure::Io)
         };
@@ -110,40 +189,68 @@ impl Block {
         Ok(u32::try_from(written).unwrap_or(u32::MAX).saturating_add(1))
     }
 
-    fn execute(
-        &mut self,
-        request: Request,
-        from: &Part<'_, '_>,
-        mut to: Part<'_, '_>,
-    ) -> Result<u64, Failure> {
+    fn execute(&mut self, request: Request, from: Part<'_, '_>, to: Part<'_, '_>) -> Result<u64, Failure> {
         match request {
-            Request::Read { .. } if to.len() > spec::MAX_REQUEST => Err(Failure::Io),
-            Request::Read { sector } => {
-                let offset = offset_on_disk(sector, to.len(), self.sectors)?;
-                self.backend
-                    .read_at(offset, to.slices())
-                    .map_err(|_| Failure::Io)?;
-                Ok(to.len())
-            }
-            Request::Write { .. } if self.read_only || from.len() > spec::MAX_REQUEST => Err(Failure::Io),
-            Request::Write { sector } => {
-                let offset = offset_on_disk(sector, from.len(), self.sectors)?;
-                self.backend
-                    .write_at(offset, from.slices())
-                    .map_err(|_| Failure::Io)?;
-                if self.write_through {
-                    self.flush()?;
+            Request::Read { sector } => self.read(sector, &to),
+            Request::Write { sector } => self.write(sector, &from).map(|()| 0),
+            Request::Flush => self.flush().map(|()| 0),
+            Request::GetId => Ok({ to }.write(&self.serial) as u64),
+            Request::Discard | Request::WriteZeroes if self.read_only => Err(Failure::Unsupported),
+            Request::Discard => {
+                let segments = Segments::to_discard(from, self.config.sectors)?;
+                for range in segments.ranges() {
+                    let done = self.backend.discard(range.offset, range.len);
+                    done.map_err(|_| Failure::Io)?;
                 }
                 Ok(0)
             }
-            Request::Flush => self.flush().map(|()| 0),
-            Request::GetId => Ok(to.write(&self.serial) as u64),
+            Request::WriteZeroes => {
+                let segments = Segments::to_zero(from, self.config.sectors)?;
+                for range in segments.ranges() {
+                    let done = self.backend.write_zeroes(range.offset, range.len, range.unmap);
+                    done.map_err(|_| Failure::Io)?;
+                }
+                self.write_through().map(|()| 0)
+            }
             Request::Unsupported => Err(Failure::Unsupported),
         }
     }
 
+    fn read(&mut self, sector: u64, to: &Part<'_, '_>) -> Result<u64, Failure> {
+        let len = to.len();
+        if len > spec::MAX_REQUEST {
+            return Err(Failure::Io);
+        }
+        let offset = offset_on_disk(sector, len, self.config.sectors)?;
+        let done = self.backend.read_at(offset, to.slices());
+        done.map(|()| len).map_err(|_| Failure::Io)
+    }
+
+    fn write(&mut self, sector: u64, from: &Part<'_, '_>) -> Result<(), Failure> {
+        let len = from.len();
+        if self.read_only || len > spec::MAX_REQUEST {
+            return Err(Failure::Io);
+        }
+        let offset = offset_on_disk(sector, len, self.config.sectors)?;
+        let done = self.backend.write_at(offset, from.slices());
+        done.map_err(|_| Failure::Io)?;
+        self.write_through()
+    }
+
+    /// Flushes what was just written, unless the driver does.
+    fn write_through(&mut self) -> Result<(), Failure> {
+        if self.flushes && self.config.writeback {
+            Ok(())
+        } else {
+            self.flush()
+        }
+    }
+
     fn flush(&mut self) -> Result<(), Failure> {
-        self.backend.flush().map_err(|_| Failure::Io)
+        match self.cache {
+            Cache::Unsafe => Ok(()),
+            Cache::Writeback | Cache::Writethrough => self.backend.flush().map_err(|_| Failure::Io),
+        }
     }
 }
 
@@ -153,31 +260,70 @@ impl VirtioDevice for Block {
     }
 
     fn features(&self) -> u64 {
-        let read_only = if self.read_only {
-            spec::FEATURE_READ_ONLY
-        } else {
-            0
-        };
-        spec::FEATURE_SEG_MAX | spec::FEATURE_BLOCK_SIZE | spec::FEATURE_FLUSH | read_only
+        let mut features = spec::FEATURE_SIZE_MAX
+            | spec::FEATURE_SEG_MAX
+            | spec::FEATURE_BLOCK_SIZE
+            | spec::FEATURE_TOPOLOGY
+            | spec::FEATURE_FLUSH
+            | spec::FEATURE_CONFIG_WCE;
+        if self.config.queues > 1 {
+            features |= spec::FEATURE_MQ;
+        }
+        features
+            | if self.read_only {
+                spec::FEATURE_READ_ONLY
+            } else {
+                spec::FEATURE_DISCARD | spec::FEATURE_WRITE_ZEROES
+            }
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &[spec::QUEUE_SIZE]
+        const SIZES: [u16; MAX_QUEUES as usize] = [spec::QUEUE_SIZE; MAX_QUEUES as usize];
+        &SIZES[..usize::from(self.config.queues)]
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        read_config_bytes(&spec::config(self.sectors), offset, data);
+        read_config_bytes(&self.config.bytes(), offset, data);
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        match data {
+            [mode] if offset == spec::WRITEBACK as u64 => self.config.writeback = mode & 1 != 0,
+            _ => {}
+        }
     }
 
     fn activate(&mut self, acked: u64) {
-        self.write_through = acked & spec::FEATURE_FLUSH == 0;
+        self.flushes = acked & spec::FEATURE_FLUSH != 0;
     }
 
     fn process(&mut self, _: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Stop, QueueError> {
-        drain(queue, memory, |buffers| self.serve(buffers))
+        let mut buffers = Buffers::default();
+        let mut bytes = 0;
+        for _ in 0..queue.size() {
+            if self.pace.as_mut().is_some_and(Pace::waits) {
+                return Ok(Stop::BackendIdle);
+            }
+            let Some(chain) = next_chain(queue, memory)? else {
+                return Ok(Stop::Empty);
+            };
+            let head = chain.head_index();
+            buffers.load(chain, memory, queue.size())?;
+            bytes += buffers.len();
+            if let Some(pace) = &mut self.pace {
+                pace.take(buffers.len().saturating_sub(spec::HEADER_LEN as u64 + 1));
+            }
+            let written = self.serve(&mut buffers)?;
+            queue.add_used(memory, head, written)?;
+            if bytes >= MAX_BYTES_PER_TURN {
+                break;
+            }
+        }
+        Ok(Stop::Busy)
     }
 
     fn reset(&mut self) {
-        self.write_through = true;
+        self.flushes = false;
+        self.config.writeback = self.cache != Cache::Writethrough;
     }
 }

@@ -13,11 +13,18 @@ const STATUS: u64 = DATA + 0x100;
 const BUFFER: u64 = DATA + 0x1000;
 const SECTORS: u8 = 8;
 
+mod features;
+mod model;
+
+/// A discard or zeroes: which, where and how much.
+type Call = (&'static str, u64, u64);
+
 /// A disk in memory that counts flushes.
 #[derive(Clone, Default)]
 struct Platter {
     bytes: Arc<Mutex<Vec<u8>>>,
     flushes: Arc<Mutex<u32>>,
+    calls: Arc<Mutex<Vec<Call>>>,
     broken: bool,
 }
 
@@ -28,6 +35,16 @@ impl Platter {
             bytes: Arc::new(Mutex::new(bytes)),
             ..Self::default()
         }
+    }
+
+    fn fill(&mut self, offset: u64, len: u64, byte: u8) -> io::Result<()> {
+        self.check()?;
+        let (start, end) = (
+            usize::try_from(offset).unwrap(),
+            usize::try_from(offset + len).unwrap(),
+        );
+        self.bytes.lock().unwrap()[start..end].fill(byte);
+        Ok(())
     }
 
     fn check(&self) -> io::Result<()> {
@@ -69,6 +86,24 @@ impl BlockBackend for Platter {
     fn flush(&mut self) -> io::Result<()> {
         *self.flushes.lock().unwrap() += 1;
         self.check()
+    }
+
+    fn geometry(&self) -> Geometry {
+        Geometry {
+            physical_block: 4096,
+            discard: 65536,
+        }
+    }
+
+    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        self.calls.lock().unwrap().push(("discard", offset, len));
+        self.fill(offset, len, 0xdd)
+    }
+
+    fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        let call = if unmap { "unmap" } else { "zero" };
+        self.calls.lock().unwrap().push((call, offset, len));
+        self.fill(offset, len, 0)
     }
 }
 
@@ -339,7 +374,7 @@ fn a_read_only_disk_says_so_and_refuses_writes() {
 #[test]
 fn requests_that_were_not_offered_are_unsupported() {
     let mut rig = rig(&Platter::new());
-    for kind in [2, 3, 5, 10, 11, 13, 14, 15, 16, 18, 24, 26, 0x8000_0000, u32::MAX] {
+    for kind in [2, 3, 5, 10, 12, 14, 15, 16, 18, 24, 26, 0x8000_0000, u32::MAX] {
         for flags in [0, WRITE] {
             assert_eq!(
                 request(&mut rig, kind, 0, &[(BUFFER, 4096, flags)]),

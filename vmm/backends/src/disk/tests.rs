@@ -1,0 +1,240 @@
+//! Every kind of disk: what is asked for is what is opened, and each refusal names it.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::Path;
+
+use imago::file::File as Storage;
+use imago::qcow2::Qcow2;
+use imago::{FormatAccess, FormatCreateBuilder};
+use proptest::prelude::*;
+use vm_memory::VolatileSlice;
+
+use super::*;
+
+fn image(size: u64) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk.img");
+    File::create(&path).unwrap().set_len(size).unwrap();
+    (folder, path)
+}
+
+/// An empty qcow2 image of this many bytes.
+pub(super) fn qcow2(path: &Path, size: u64, cluster: usize) {
+    File::create(path).unwrap();
+    let storage = Storage::try_from(writable(path)).unwrap();
+    let builder = Qcow2::<Storage>::create_builder(storage);
+    builder.size(size).cluster_size(cluster).create().unwrap();
+}
+
+fn writable(path: &Path) -> File {
+    OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+fn disk(path: &Path, format: DiskFormat) -> Disk {
+    Disk {
+        format,
+        ..Disk::new(path)
+    }
+}
+
+fn read(disk: &mut dyn BlockBackend, offset: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0xee; len];
+    disk.read_at(offset, &[VolatileSlice::from(&mut bytes[..])])
+        .unwrap();
+    bytes
+}
+
+fn write(disk: &mut dyn BlockBackend, offset: u64, bytes: &[u8]) {
+    let mut bytes = bytes.to_vec();
+    disk.write_at(offset, &[VolatileSlice::from(&mut bytes[..])])
+        .unwrap();
+}
+
+#[test]
+fn an_image_has_one_writer_or_many_readers() {
+    let (_folder, path) = image(512);
+    let read_only = Disk {
+        read_only: true,
+        ..Disk::new(&path)
+    };
+    let writer = open(&Disk::new(&path)).unwrap();
+    assert!(matches!(open(&Disk::new(&path)), Err(DiskError::InUse(_, false))));
+    assert!(matches!(open(&read_only), Err(DiskError::InUse(_, true))));
+    drop(writer);
+    let _readers = (open(&read_only).unwrap(), open(&read_only).unwrap());
+    assert!(matches!(open(&Disk::new(&path)), Err(DiskError::InUse(..))));
+}
+
+#[test]
+fn a_writer_of_qemus_keeps_readers_out() {
+    let (_folder, path) = image(512);
+    let qemu = writable(&path);
+    let holds = |byte| lock::shared(&qemu, byte).unwrap();
+    assert!([100, 101, 201, 203].into_iter().all(holds));
+    assert!(matches!(open(&Disk::new(&path)), Err(DiskError::InUse(..))));
+}
+
+#[test]
+fn what_is_no_disk_is_named_in_the_error() {
+    let (folder, path) = image(100);
+    let text = |path: &Path| open(&Disk::new(path)).err().unwrap().to_string();
+    let (folder, missing) = (folder.path(), folder.path().join("none"));
+    assert_eq!(
+        text(folder),
+        format!("disk '{}' is neither a file nor a block device", folder.display())
+    );
+    assert_eq!(
+        text(&missing),
+        format!("disk '{}' cannot be opened", missing.display())
+    );
+    assert_eq!(
+        text(&path),
+        format!(
+            "disk '{}' has 100 bytes, less than one sector of 512",
+            path.display()
+        )
+    );
+    let device = Path::new("/dev/null");
+    assert_eq!(
+        text(device),
+        "disk '/dev/null' is neither a file nor a block device"
+    );
+}
+
+#[test]
+fn a_read_only_disk_cannot_be_written() {
+    let (_folder, path) = image(512);
+    let read_only = Disk {
+        read_only: true,
+        ..Disk::new(&path)
+    };
+    let mut sector = [7; 512];
+    let slice = [VolatileSlice::from(&mut sector[..])];
+    assert!(open(&read_only).unwrap().write_at(0, &slice).is_err());
+}
+
+#[test]
+fn a_raw_disk_that_holds_a_qcow2_header_is_still_raw() {
+    let (_folder, path) = image(512);
+    qcow2(&path, 1 << 20, 65536);
+    let len = fs::metadata(&path).unwrap().len();
+    let mut raw = open(&Disk::new(&path)).unwrap();
+    assert_eq!(raw.size(), len);
+    assert_eq!(read(&mut *raw, 0, 512)[..4], *b"QFI\xfb");
+}
+
+#[test]
+fn a_qcow2_disk_keeps_what_is_written_and_is_as_large_as_it_says() {
+    let (_folder, path) = image(512);
+    qcow2(&path, 8 << 20, 65536);
+    let wish = disk(&path, DiskFormat::Qcow2);
+    let mut opened = open(&wish).unwrap();
+    assert_eq!((opened.size(), opened.geometry().discard), (8 << 20, 65536));
+    write(&mut *opened, 65000, &[7; 2048]);
+    opened.flush().unwrap();
+    drop(opened);
+    let mut opened = open(&Disk {
+        read_only: true,
+        ..wish
+    })
+    .unwrap();
+    assert_eq!(read(&mut *opened, 65000, 2048), [7; 2048]);
+    assert_eq!(read(&mut *opened, 4 << 20, 512), [0; 512]);
+}
+
+#[test]
+fn a_disk_past_the_page_cache_takes_requests_of_any_alignment() {
+    // Under the target folder: a temporary folder may lie on a file system without direct I/O.
+    let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let path = folder.path().join("disk.img");
+    for format in [DiskFormat::Raw, DiskFormat::Qcow2] {
+        File::create(&path).unwrap().set_len(1 << 20).unwrap();
+        if format == DiskFormat::Qcow2 {
+            qcow2(&path, 1 << 20, 65536);
+        }
+        let wish = Disk {
+            direct: true,
+            ..disk(&path, format)
+        };
+        let mut opened = open(&wish).unwrap();
+        write(&mut *opened, 512, &[7; 1536]);
+        assert_eq!(read(&mut *opened, 0, 512), [0; 512]);
+        assert_eq!(read(&mut *opened, 1024, 512), [7; 512]);
+        let zeroed = opened.write_zeroes(512, 512, true);
+        zeroed.unwrap();
+        assert_eq!(read(&mut *opened, 512, 1024), [[0; 512], [7; 512]].concat());
+    }
+}
+
+/// What is done to a disk: 0 write, 1 discard, 2 zeroes, 3 zeroes with unmap, 4 flush; where, and how much.
+type Step = (u8, u64, u64, u8);
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Each format against an array. What was discarded may read as anything until it is written again.
+    #[test]
+    fn every_format_holds_what_was_written(
+        steps in proptest::collection::vec((0u8..5, 0u64..2048, 1u64..512, 1u8..), 1..24),
+        qcow: bool,
+        cluster in prop_oneof![Just(512usize), Just(4096), Just(65536)],
+    ) {
+        let (_folder, path) = image(1 << 20);
+        if qcow {
+            qcow2(&path, 1 << 20, cluster);
+        }
+        let format = if qcow { DiskFormat::Qcow2 } else { DiskFormat::Raw };
+        let mut opened = open(&disk(&path, format)).unwrap();
+        let mut model: Vec<Option<u8>> = vec![Some(0); 1 << 20];
+        for step in &steps {
+            play(&mut *opened, &mut model, *step);
+        }
+        opened.flush().unwrap();
+        drop(opened);
+        let mut opened = open(&disk(&path, format)).unwrap();
+        let bytes = read(&mut *opened, 0, 1 << 20);
+        let wrong = bytes.iter().zip(&model).position(|(is, wanted)| wanted.is_some_and(|wanted| wanted != *is));
+        prop_assert_eq!(wrong, None);
+    }
+}
+
+fn play(disk: &mut dyn BlockBackend, model: &mut [Option<u8>], (what, sector, sectors, fill): Step) {
+    let (offset, len) = (sector * 512, sectors.min(2048 - sector) * 512);
+    let (at, count) = (usize::try_from(offset).unwrap(), usize::try_from(len).unwrap());
+    let range = &mut model[at..at + count];
+    match what {
+        0 => {
+            write(disk, offset, &vec![fill; count]);
+            range.fill(Some(fill));
+        }
+        1 => {
+            disk.discard(offset, len).unwrap();
+            range.fill(None);
+        }
+        2 | 3 => {
+            disk.write_zeroes(offset, len, what == 3).unwrap();
+            range.fill(Some(0));
+        }
+        _ => disk.flush().unwrap(),
+    }
+}
+
+#[test]
+fn a_backing_format_of_imago_is_never_opened() {
+    // The gate behind our own check, which is tested with the headers.
+    let (_folder, path) = image(512);
+    let storage = Storage::try_from(writable(&path)).unwrap();
+    let builder = Qcow2::<Storage, FormatAccess<Storage>>::create_builder(storage);
+    let created = builder
+        .size(1 << 20)
+        .backing("/etc/passwd".into(), "raw".into())
+        .create();
+    assert!(created.is_ok());
+    let file = writable(&path);
+    let refused = ImageDisk::qcow2(file, true, false).err().unwrap();
+    let source = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(
+        source.contains("denied") || source.contains("No filename"),
+        "{source}"
+    );
+}

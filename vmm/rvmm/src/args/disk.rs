@@ -1,0 +1,105 @@
+//! `--disk FILE[,OPTION…]`.
+
+use anyhow::{Context, bail};
+use rvmm_spec::{CacheMode, Disk, DiskFormat, MemorySize};
+
+/// What `--help` says of the value.
+pub const VALUE: &str = "FILE[,OPTION...]";
+
+/// What `--help` says of the option.
+pub const HELP: &str = "\
+A disk: an image file or a block device; may be repeated. Options: format=raw|qcow2 (raw if not given, never guessed), \
+readonly, serial=S, direct (past the host's page cache), cache=writeback|writethrough|unsafe, queues=N (up to the \
+number of vCPUs), iops=N and bps=SIZE (most requests and bytes a second)";
+
+const OPTIONS: &str = "'format', 'readonly', 'serial', 'direct', 'cache', 'queues', 'iops' and 'bps' are";
+
+/// Reads the option's value.
+///
+/// # Errors
+/// The word that is not known or not possible.
+pub fn parse(text: &str) -> anyhow::Result<Disk> {
+    let mut parts = text.split(',');
+    let path = parts
+        .next()
+        .filter(|path| !path.is_empty())
+        .context("names no file")?;
+    let mut disk = Disk::new(path);
+    for part in parts {
+        set(&mut disk, part)?;
+    }
+    Ok(disk)
+}
+
+fn set(disk: &mut Disk, part: &str) -> anyhow::Result<()> {
+    let number = |value: &str| value.parse().with_context(|| format!("'{part}' has no number"));
+    match part.split_once('=').unwrap_or((part, "")) {
+        ("readonly", "") => disk.read_only = true,
+        ("direct", "") => disk.direct = true,
+        ("serial", serial) => disk.serial = Some(serial.to_owned()),
+        ("format", "raw") => disk.format = DiskFormat::Raw,
+        ("format", "qcow2") => disk.format = DiskFormat::Qcow2,
+        ("format", _) => bail!("'{part}' is not known; 'raw' and 'qcow2' are"),
+        ("cache", "writeback") => disk.cache = CacheMode::Writeback,
+        ("cache", "writethrough") => disk.cache = CacheMode::Writethrough,
+        ("cache", "unsafe") => disk.cache = CacheMode::Unsafe,
+        ("cache", _) => bail!(
+            "'{part}' is not known; 'writeback', 'writethrough' and 'unsafe' are, and 'direct' for no page cache"
+        ),
+        ("queues", value) => disk.queues = u16::try_from(number(value)?).unwrap_or(u16::MAX),
+        ("iops", value) => disk.iops = Some(number(value)?),
+        ("bps", value) => disk.bandwidth = Some(value.parse::<MemorySize>()?),
+        ("aio", _) => {
+            bail!("'{part}' is not known: each disk has a thread of its own, and there is no other way")
+        }
+        _ => bail!("'{part}' is not known; {OPTIONS}"),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_alone_is_a_raw_disk() {
+        assert_eq!(parse("a.img").unwrap(), Disk::new("a.img"));
+    }
+
+    #[test]
+    fn every_option_is_read() {
+        let text = "a.img,format=qcow2,readonly,serial=s1,direct,cache=unsafe,queues=4,iops=100,bps=2M";
+        let disk = Disk {
+            path: "a.img".into(),
+            format: DiskFormat::Qcow2,
+            read_only: true,
+            serial: Some("s1".to_owned()),
+            direct: true,
+            cache: CacheMode::Unsafe,
+            queues: 4,
+            iops: Some(100),
+            bandwidth: Some(MemorySize::from_mib(2)),
+        };
+        assert_eq!(parse(text).unwrap(), disk);
+    }
+
+    #[test]
+    fn what_is_not_known_is_named_with_what_is() {
+        for (text, said) in [
+            ("", "names no file"),
+            ("a,rw", "'rw' is not known; 'format', 'readonly'"),
+            (
+                "a,format=vmdk",
+                "'format=vmdk' is not known; 'raw' and 'qcow2' are",
+            ),
+            ("a,cache=none", "'cache=none' is not known; 'writeback'"),
+            ("a,queues=x", "'queues=x' has no number"),
+            ("a,bps=fast", "'fast' is not a size"),
+            ("a,aio=io_uring", "each disk has a thread of its own"),
+            ("a,readonly=no", "'readonly=no' is not known"),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.starts_with(said) || error.contains(said), "{error}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A disk as it is asked for: which file, what the guest may do with it, how it is cached, how fast it may be.
+
+use std::path::PathBuf;
+
+use crate::limits::{MAX_DISK_IOPS, MAX_DISK_QUEUES, MAX_SERIAL, MIN_DISK_BANDWIDTH};
+use crate::{MemorySize, SpecError};
+
+/// A disk on a file or block device of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// The image.
+    pub path: PathBuf,
+    /// What the image is. Never guessed: a guest may write whatever it likes into a raw image's first sector.
+    pub format: DiskFormat,
+    /// The guest may only read.
+    pub read_only: bool,
+    /// What the guest reads back as the device's serial, at most [`MAX_SERIAL`] bytes.
+    pub serial: Option<String>,
+    /// Past the host's page cache.
+    pub direct: bool,
+    /// When what was written is safe.
+    pub cache: CacheMode,
+    /// Request queues, 1 to the number of vCPUs and to [`MAX_DISK_QUEUES`].
+    pub queues: u16,
+    /// Most requests a second, on average; no limit if `None`.
+    pub iops: Option<u64>,
+    /// Most bytes a second, on average; no limit if `None`.
+    pub bandwidth: Option<MemorySize>,
+}
+
+/// How an image holds the disk's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskFormat {
+    /// The guest's byte n is the file's byte n.
+    #[default]
+    Raw,
+    /// QEMU's format, versions 2 and 3, in one file: no backing file, no data file, no snapshots.
+    Qcow2,
+}
+
+/// When what a guest wrote survives a crash of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CacheMode {
+    /// Once it has flushed. A guest may switch to [`CacheMode::Writethrough`] itself.
+    #[default]
+    Writeback,
+    /// At once. A guest may switch to [`CacheMode::Writeback`] itself.
+    Writethrough,
+    /// Never: flushes do nothing. For disks that are thrown away.
+    Unsafe,
+}
+
+// === impl Disk ===
+
+impl Disk {
+    /// A raw image that the guest reads and writes, with the documented defaults.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            format: DiskFormat::default(),
+            read_only: false,
+            serial: None,
+            direct: false,
+            cache: CacheMode::default(),
+            queues: 1,
+            iops: None,
+            bandwidth: None,
+        }
+    }
+
+    /// Holds the disk against the bounds, in a machine of so many vCPUs.
+    pub(crate) fn check(&self, cpus: u8) -> Result<(), SpecError> {
+        if let Some(serial) = &self.serial
+            && (serial.is_empty()
+                || serial.len() > MAX_SERIAL
+                || !serial.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
+            return Err(SpecError::Serial(serial.clone()));
+        }
+        let most = u16::from(cpus).min(MAX_DISK_QUEUES);
+        if !(1..=most).contains(&self.queues) {
+            return Err(SpecError::DiskQueues(self.queues, most));
+        }
+        match (self.iops, self.bandwidth) {
+            (Some(iops), _) if !(1..=MAX_DISK_IOPS).contains(&iops) => Err(SpecError::DiskIops(iops)),
+            (_, Some(size)) if size.bytes() < MIN_DISK_BANDWIDTH => Err(SpecError::DiskBandwidth(size)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Boot, Spec};
+
+    fn build(disk: Disk) -> Result<Spec, SpecError> {
+        Spec::builder(Boot::new("Image")).cpus(4).disk(disk).build()
+    }
+
+    #[test]
+    fn a_disk_has_at_most_a_queue_for_each_vcpu() {
+        let queues = |queues| Disk {
+            queues,
+            ..Disk::new("d")
+        };
+        assert!(build(queues(4)).is_ok());
+        assert_eq!(build(queues(5)), Err(SpecError::DiskQueues(5, 4)));
+        assert_eq!(build(queues(0)), Err(SpecError::DiskQueues(0, 4)));
+    }
+
+    #[test]
+    fn limits_that_would_stop_a_disk_are_refused() {
+        let slow = Disk {
+            iops: Some(0),
+            ..Disk::new("d")
+        };
+        assert_eq!(build(slow), Err(SpecError::DiskIops(0)));
+        let narrow = MemorySize::from_bytes(MIN_DISK_BANDWIDTH - 1);
+        let slow = Disk {
+            bandwidth: Some(narrow),
+            ..Disk::new("d")
+        };
+        assert_eq!(build(slow), Err(SpecError::DiskBandwidth(narrow)));
+    }
+
+    #[test]
+    fn a_serial_that_a_guest_could_not_read_whole_is_refused() {
+        let serial = |serial: &str| Disk {
+            serial: Some(serial.to_owned()),
+            ..Disk::new("d")
+        };
+        assert!(build(serial("0123456789abcdefghij")).is_ok());
+        for bad in ["", "0123456789abcdefghijk", "a b", "ä"] {
+            assert_eq!(build(serial(bad)), Err(SpecError::Serial(bad.to_owned())));
+        }
+    }
+}

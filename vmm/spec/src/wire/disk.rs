@@ -1,0 +1,103 @@
+//! A disk in JSON. What a document of before does not name has the value that it had then.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::wire_enum;
+use crate::{CacheMode, Disk, DiskFormat, MemorySize};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct DiskDocument {
+    path: PathBuf,
+    #[serde(default)]
+    format: FormatDocument,
+    #[serde(default)]
+    read_only: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    serial: Option<String>,
+    #[serde(default)]
+    direct: bool,
+    #[serde(default)]
+    cache: CacheDocument,
+    #[serde(default = "one_queue")]
+    queues: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    iops: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bytes_per_second: Option<u64>,
+}
+wire_enum!(FormatDocument, DiskFormat, Raw, Qcow2);
+wire_enum!(CacheDocument, CacheMode, Writeback, Writethrough, Unsafe);
+
+fn one_queue() -> u16 {
+    1
+}
+
+impl From<DiskDocument> for Disk {
+    fn from(disk: DiskDocument) -> Self {
+        Self {
+            path: disk.path,
+            format: disk.format.into(),
+            read_only: disk.read_only,
+            serial: disk.serial,
+            direct: disk.direct,
+            cache: disk.cache.into(),
+            queues: disk.queues,
+            iops: disk.iops,
+            bandwidth: disk.bytes_per_second.map(MemorySize::from_bytes),
+        }
+    }
+}
+
+impl From<&Disk> for DiskDocument {
+    fn from(disk: &Disk) -> Self {
+        Self {
+            path: disk.path.clone(),
+            format: disk.format.into(),
+            read_only: disk.read_only,
+            serial: disk.serial.clone(),
+            direct: disk.direct,
+            cache: disk.cache.into(),
+            queues: disk.queues,
+            iops: disk.iops,
+            bytes_per_second: disk.bandwidth.map(MemorySize::bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_of_before_is_the_raw_disk_that_it_was() {
+        let document: DiskDocument =
+            serde_json::from_str(r#"{"path":"/d","readOnly":true,"serial":"s"}"#).unwrap();
+        let disk = Disk {
+            read_only: true,
+            serial: Some("s".to_owned()),
+            ..Disk::new("/d")
+        };
+        assert_eq!(Disk::from(document), disk);
+    }
+
+    #[test]
+    fn every_option_survives_its_json_form() {
+        let disk = Disk {
+            path: "/d".into(),
+            format: DiskFormat::Qcow2,
+            read_only: true,
+            serial: Some("s".to_owned()),
+            direct: true,
+            cache: CacheMode::Unsafe,
+            queues: 3,
+            iops: Some(7),
+            bandwidth: Some(MemorySize::from_mib(5)),
+        };
+        let json = serde_json::to_string(&DiskDocument::from(&disk)).unwrap();
+        let back: DiskDocument = serde_json::from_str(&json).unwrap();
+        assert_eq!(Disk::from(back), disk);
+    }
+}
