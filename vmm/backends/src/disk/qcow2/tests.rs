@@ -82,10 +82,12 @@ fn another_file_is_never_opened_and_is_named() {
         "its backing_file_size is 4294967295, which is not possible"
     );
 
+    // Padded to 16 bytes, and followed by the end of the list.
     let extension = [
         &DATA_FILE_EXTENSION.to_be_bytes()[..],
         &11u32.to_be_bytes(),
         b"/etc/shadow",
+        &[0; 13],
     ]
     .concat();
     let refused =
