@@ -23,6 +23,7 @@
 pub mod bus;
 pub mod console;
 pub mod interrupt;
+pub mod pci;
 pub mod plic;
 pub mod rtc;
 pub mod syscon;

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::{Created, Entry, ExitHandler, Facts, HypervisorError, Interrupts, Mmu, Next, Vcpu, Vm, sbi};
+use crate::{
+    Created, Entry, ExitHandler, Facts, HypervisorError, Interrupts, Message, Mmu, Next, Vcpu, Vm, sbi,
+};
 
 /// One thing that a scripted guest does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,10 @@ struct Seen {
     reads: Vec<Vec<u8>>,
     answers: Vec<Option<sbi::Answer>>,
     entries: Vec<Entry>,
+    levels: Vec<(u32, bool)>,
+    doorbells: Vec<(u64, Option<u32>)>,
+    attached: Vec<u32>,
+    messages: Vec<(u32, Message)>,
 }
 
 struct FakeVcpu {
@@ -108,6 +114,26 @@ impl FakeVm {
         self.seen(|seen| seen.entries.clone())
     }
 
+    /// Changes of level-triggered sources, in order.
+    pub fn levels(&self) -> Vec<(u32, bool)> {
+        self.seen(|seen| seen.levels.clone())
+    }
+
+    /// The doorbells that are bound: where, and on which value.
+    pub fn doorbells(&self) -> Vec<(u64, Option<u32>)> {
+        self.seen(|seen| seen.doorbells.clone())
+    }
+
+    /// The numbers of messages that have an event.
+    pub fn attached(&self) -> Vec<u32> {
+        self.seen(|seen| seen.attached.clone())
+    }
+
+    /// The messages that were routed, in order.
+    pub fn messages(&self) -> Vec<(u32, Message)> {
+        self.seen(|seen| seen.messages.clone())
+    }
+
     /// Changes of external interrupts, in order.
     pub fn externals(&self) -> Vec<(usize, bool)> {
         self.seen(|seen| seen.externals.clone())
@@ -123,8 +149,36 @@ impl Vm for FakeVm {
         self.seen(|seen| seen.externals.push((vcpu, high)));
     }
 
-    fn bind_doorbell(&self, _address: u64, _value: u32, _event: &EventFd) -> Result<(), HypervisorError> {
+    fn set_level(&self, source: u32, high: bool) {
+        self.seen(|seen| seen.levels.push((source, high)));
+    }
+
+    fn bind_doorbell(
+        &self,
+        address: u64,
+        value: Option<u32>,
+        _event: &EventFd,
+    ) -> Result<(), HypervisorError> {
+        self.seen(|seen| seen.doorbells.push((address, value)));
         Ok(())
+    }
+
+    fn unbind_doorbell(&self, address: u64, value: Option<u32>, _event: &EventFd) {
+        self.seen(|seen| seen.doorbells.retain(|bound| *bound != (address, value)));
+    }
+
+    fn attach_message(&self, number: u32, _event: &EventFd) -> Result<(), HypervisorError> {
+        self.seen(|seen| seen.attached.push(number));
+        Ok(())
+    }
+
+    fn route_message(&self, number: u32, message: Message) -> Result<(), HypervisorError> {
+        self.seen(|seen| seen.messages.push((number, message)));
+        Ok(())
+    }
+
+    fn detach_message(&self, number: u32, _event: &EventFd) {
+        self.seen(|seen| seen.attached.retain(|attached| *attached != number));
     }
 }
 

@@ -4,7 +4,7 @@
 //!   probe()  ── can this host run a riscv64 guest in hardware? if not, why
 //!   create() ── memory, vCPUs, registers, interrupt controller, in the order that KVM demands
 //!      │
-//!      ├─ Arc<dyn Vm>          pulse a wired interrupt, bind an eventfd to a doorbell
+//!      ├─ Arc<dyn Vm>          wired interrupts, eventfds for messages and doorbells
 //!      ├─ Vec<Box<dyn Vcpu>>   each moved to its own thread: loop { run(exits) }
 //!      └─ Facts                what the guest's CPUs are, for the device tree
 //! ```
@@ -62,15 +62,51 @@ pub trait Vm: Send + Sync {
     /// Pulses a wired, edge-triggered source of the in-kernel interrupt controller.
     fn pulse(&self, source: u32);
 
+    /// Raises or lowers a wired, level-triggered source of the in-kernel interrupt controller.
+    fn set_level(&self, source: u32, high: bool);
+
     /// Drives the external interrupt of a vCPU, for an interrupt controller in user space.
     fn set_external(&self, vcpu: usize, high: bool);
 
-    /// From now on a 4-byte write of `value` to `address` signals `event` instead of reaching user space.
+    /// From now on a write to `address` signals `event` instead of reaching user space: one of these 4 bytes, or of any
+    /// length and value.
     ///
     /// # Errors
     /// When KVM refuses.
-    fn bind_doorbell(&self, address: u64, value: u32, event: &EventFd) -> Result<(), HypervisorError>;
+    fn bind_doorbell(&self, address: u64, value: Option<u32>, event: &EventFd)
+    -> Result<(), HypervisorError>;
+
+    /// Takes a doorbell back, given as it was bound.
+    fn unbind_doorbell(&self, address: u64, value: Option<u32>, event: &EventFd);
+
+    /// From now on `event` sends the message that is routed to this number, one below [`MAX_MESSAGES`]. Only with
+    /// AIA: there is nobody else to send it to.
+    ///
+    /// # Errors
+    /// When KVM refuses, or the number is out of range.
+    fn attach_message(&self, number: u32, event: &EventFd) -> Result<(), HypervisorError>;
+
+    /// Routes a message to this number, for now and later events.
+    ///
+    /// # Errors
+    /// When KVM refuses, or the number is out of range.
+    fn route_message(&self, number: u32, message: Message) -> Result<(), HypervisorError>;
+
+    /// Takes an event back, given as it was attached, and forgets its message.
+    fn detach_message(&self, number: u32, event: &EventFd);
 }
+
+/// A message-signalled interrupt: `data`, written to `address`, which belongs to an IMSIC if the guest means well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// Where.
+    pub address: u64,
+    /// What.
+    pub data: u32,
+}
+
+/// How many messages can be told apart.
+pub const MAX_MESSAGES: u32 = 2048;
 
 /// One vCPU, owned by the thread that runs it.
 pub trait Vcpu: Send {

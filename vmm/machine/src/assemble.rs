@@ -21,18 +21,18 @@ use rvmm_devices::virtio::net::Net;
 use rvmm_devices::virtio::rng::Rng;
 use rvmm_hypervisor::{Config, Created, Entry, Facts, Vcpu, Vm};
 use rvmm_spec::limits::MAX_CMDLINE;
-use rvmm_spec::{Console, Outcome, Spec};
+use rvmm_spec::{Console, Outcome, Spec, Transport};
 use vm_memory::GuestMemoryMmap;
 
 use crate::MachineError;
 use crate::console::{Screen, Typed, UartInput, VirtioInput};
 use crate::disks;
-use crate::fdt::{self, Tree};
+use crate::fdt::{self, Tree, Virtio};
 use crate::firmware::Firmware;
 use crate::interrupts::Wiring;
 use crate::layout::{APLIC, IMSIC, RTC, SOURCES, SYSCON, UART, UART_IRQ, Window};
 use crate::slots::{Backend, Slot};
-use crate::transport::MmioSlots;
+use crate::transport::Places;
 use crate::vcpu_loop::{Ending, Exits};
 
 /// A machine whose vCPUs are ready to run.
@@ -72,10 +72,10 @@ pub fn assemble(
         sources: SOURCES,
     };
     let Created { vm, mut vcpus, facts } = create(&config).map_err(MachineError::Hypervisor)?;
-    let mut bus = Bus::new();
-    let wiring = Wiring::new(&vm, facts.interrupts, spec.cpus(), &mut bus).map_err(MachineError::Bus)?;
-    let uart = plug_platform(&mut bus, &wiring, hub, ending)?;
-    let (mut disks, typed) = plug_virtio(spec, hub, &memory, &mut bus, &wiring, &*vm)?;
+    let bus = Bus::new();
+    let wiring = Wiring::new(&vm, facts.interrupts, spec.cpus(), &bus).map_err(MachineError::Bus)?;
+    let uart = plug_platform(&bus, &wiring, hub, ending)?;
+    let (mut disks, typed) = plug_virtio(spec, hub, &memory, &bus, &wiring, &vm)?;
     let tree = device_tree(spec, &facts, &loaded, disks.len())?;
     // They come first.
     let slots = disks.split_off(spec.disks().len());
@@ -110,7 +110,7 @@ pub fn assemble(
 
 /// The devices that every machine has: UART, RTC, syscon.
 fn plug_platform(
-    bus: &mut Bus,
+    bus: &Bus,
     wiring: &Wiring,
     hub: &Hub,
     ending: &Arc<Ending>,
@@ -142,9 +142,9 @@ fn plug_virtio(
     spec: &Spec,
     hub: &Hub,
     memory: &GuestMemoryMmap,
-    bus: &mut Bus,
+    bus: &Bus,
     wiring: &Wiring,
-    vm: &dyn Vm,
+    vm: &Arc<dyn Vm>,
 ) -> Result<(Vec<Slot>, VirtioInput), MachineError> {
     let mut devices: Vec<(Box<dyn VirtioDevice>, Option<Backend>)> = Vec::new();
     for disk in spec.disks() {
@@ -169,16 +169,10 @@ fn plug_virtio(
     devices.push((Box::new(console), None));
     devices.push((Box::new(Rng::new(Box::new(HostEntropy))), None));
 
-    let mut place = MmioSlots {
-        bus,
-        wiring,
-        vm,
-        memory: memory.clone(),
-        taken: 0,
-    };
+    let mut places = Places::new(spec, bus, wiring, vm, memory)?;
     let slots = devices
         .into_iter()
-        .map(|(device, backend)| place.plug(device, backend))
+        .map(|(device, backend)| places.plug(bus, wiring, device, backend))
         .collect::<Result<Vec<_>, _>>()?;
     let core = slots
         .get(console_slot)
@@ -187,7 +181,7 @@ fn plug_virtio(
     Ok((slots, VirtioInput { typed, core }))
 }
 
-fn plug(bus: &mut Bus, window: Window, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), MachineError> {
+fn plug(bus: &Bus, window: Window, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), MachineError> {
     bus.insert(
         Range {
             base: window.base,
@@ -213,7 +207,10 @@ fn device_tree(spec: &Spec, facts: &Facts, loaded: &Loaded, virtio: usize) -> Re
         memory: spec.memory().bytes(),
         cmdline: &text.to_string_lossy(),
         loaded,
-        virtio: u32::try_from(virtio).unwrap_or(0),
+        virtio: match spec.transport() {
+            Transport::Mmio => Virtio::Mmio(u32::try_from(virtio).unwrap_or(0)),
+            Transport::Pci => Virtio::Pci,
+        },
         seed: &seed,
     };
     fdt::build(&tree).map_err(MachineError::DeviceTree)

@@ -3,6 +3,8 @@
 //! Everything about CPUs comes from [`Facts`], that is from the host; everything about addresses from
 //! [`crate::layout`]. Wired interrupts are edge-rising, since they are pulsed.
 
+mod pci;
+
 use rvmm_hypervisor::{Facts, Interrupts, isa};
 use vm_fdt::{Error, FdtWriter};
 
@@ -35,10 +37,19 @@ pub struct Tree<'a> {
     pub cmdline: &'a str,
     /// Where kernel and initrd are.
     pub loaded: &'a Loaded,
-    /// How many virtio devices there are.
-    pub virtio: u32,
+    /// Where the virtio devices are.
+    pub virtio: Virtio,
     /// Randomness for the guest's first moments.
     pub seed: &'a [u8; 64],
+}
+
+/// How the guest finds its virtio devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Virtio {
+    /// By so many nodes of virtio-mmio.
+    Mmio(u32),
+    /// By looking at the PCI bus.
+    Pci,
 }
 
 /// Writes the tree as a flattened blob.
@@ -184,14 +195,9 @@ fn write_devices(fdt: &mut FdtWriter, tree: &Tree<'_>) -> Result<(), Error> {
     fdt.property_u32("clock-frequency", UART_CLOCK)?;
     write_interrupt(fdt, tree.facts, UART_IRQ)?;
     fdt.end_node(serial)?;
-    for index in 0..tree.virtio {
-        let (window, source) = virtio_slot(index);
-        let node = fdt.begin_node(&format!("virtio_mmio@{:x}", window.base))?;
-        fdt.property_string("compatible", "virtio,mmio")?;
-        write_reg(fdt, window)?;
-        fdt.property_null("dma-coherent")?;
-        write_interrupt(fdt, tree.facts, source)?;
-        fdt.end_node(node)?;
+    match tree.virtio {
+        Virtio::Mmio(count) => write_virtio_mmio(fdt, tree.facts, count)?,
+        Virtio::Pci => pci::write(fdt, tree)?,
     }
     let rtc = fdt.begin_node(&format!("rtc@{:x}", RTC.base))?;
     fdt.property_string("compatible", "google,goldfish-rtc")?;
@@ -208,6 +214,19 @@ fn write_devices(fdt: &mut FdtWriter, tree: &Tree<'_>) -> Result<(), Error> {
     write_reg(fdt, SYSCON)?;
     fdt.property_phandle(SYSCON_HANDLE)?;
     fdt.end_node(syscon)
+}
+
+fn write_virtio_mmio(fdt: &mut FdtWriter, facts: &Facts, count: u32) -> Result<(), Error> {
+    for index in 0..count {
+        let (window, source) = virtio_slot(index);
+        let node = fdt.begin_node(&format!("virtio_mmio@{:x}", window.base))?;
+        fdt.property_string("compatible", "virtio,mmio")?;
+        write_reg(fdt, window)?;
+        fdt.property_null("dma-coherent")?;
+        write_interrupt(fdt, facts, source)?;
+        fdt.end_node(node)?;
+    }
+    Ok(())
 }
 
 fn write_power(fdt: &mut FdtWriter) -> Result<(), Error> {

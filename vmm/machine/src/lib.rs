@@ -80,6 +80,9 @@ pub enum MachineError {
     /// The memory map is not a map.
     #[error("the memory map is wrong")]
     Bus(#[source] BusError),
+    /// The PCI bus.
+    #[error(transparent)]
+    Pci(rvmm_devices::pci::PlugError),
     /// The command line.
     #[error("the kernel's command line cannot be passed on")]
     Cmdline(#[source] linux_loader::cmdline::Error),

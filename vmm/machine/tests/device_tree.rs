@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rvmm_boot::Loaded;
 use rvmm_hypervisor::{Facts, Interrupts, fake};
-use rvmm_machine::fdt::{self, Tree};
+use rvmm_machine::fdt::{self, Tree, Virtio};
 
 const LOADED: Loaded = Loaded {
     entry: 0x8020_0000,
@@ -15,7 +15,7 @@ const LOADED: Loaded = Loaded {
     device_tree: 0x8fe0_0000,
 };
 
-fn blob(facts: &Facts, cpus: u8, virtio: u32) -> Vec<u8> {
+fn blob(facts: &Facts, cpus: u8, virtio: Virtio) -> Vec<u8> {
     let seed = [0x5a; 64];
     let tree = Tree {
         facts,
@@ -67,7 +67,7 @@ fn assert_golden(name: &str, text: &str) {
 
 #[test]
 fn a_machine_with_aia_and_two_vcpus_is_described_as_agreed() {
-    assert_golden("aia-2.dts", &decompile(&blob(&fake::facts(), 2, 4)));
+    assert_golden("aia-2.dts", &decompile(&blob(&fake::facts(), 2, Virtio::Mmio(4))));
 }
 
 #[test]
@@ -78,12 +78,22 @@ fn a_machine_without_aia_has_a_plic() {
         cboz_block: Some(64),
         ..fake::facts()
     };
-    assert_golden("plic-1.dts", &decompile(&blob(&facts, 1, 2)));
+    assert_golden("plic-1.dts", &decompile(&blob(&facts, 1, Virtio::Mmio(2))));
+}
+
+#[test]
+fn a_machine_with_pci_has_a_bridge_in_place_of_slots() {
+    assert_golden("aia-pci.dts", &decompile(&blob(&fake::facts(), 1, Virtio::Pci)));
+    let facts = Facts {
+        interrupts: Interrupts::Plic,
+        ..fake::facts()
+    };
+    assert_golden("plic-pci.dts", &decompile(&blob(&facts, 1, Virtio::Pci)));
 }
 
 #[test]
 fn the_largest_machine_fits_its_room() {
-    let blob = blob(&fake::facts(), 64, 8);
+    let blob = blob(&fake::facts(), 64, Virtio::Mmio(8));
     assert!(blob.len() < 128 << 10, "{}", blob.len());
     decompile(&blob);
 }

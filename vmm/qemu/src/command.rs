@@ -5,6 +5,7 @@
 //!   distributions of the RVA20 and RVA22 profiles.
 //! - virtio-mmio slots are filled from the last to the first: QEMU lists them in this order in its device tree, and
 //!   guests number their disks and networks as they find them there.
+//! - PCI slots are filled from the first one behind the bridge, as ours are.
 //! - `-S`, so that the guest's first instruction comes after we listen to events; `-no-reboot`, so that a reset ends
 //!   QEMU and rvmm decides what follows.
 
@@ -14,7 +15,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use rvmm_spec::limits::MAX_VIRTIO_DEVICES;
-use rvmm_spec::{Net, Spec};
+use rvmm_spec::{Net, Spec, Transport};
 
 mod disk;
 
@@ -51,12 +52,16 @@ pub struct Descriptors {
 #[derive(Default)]
 struct Arguments {
     words: Vec<OsString>,
+    transport: Transport,
     devices: usize,
 }
 
 /// All arguments of QEMU for this machine.
 pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) -> Vec<OsString> {
-    let mut arguments = Arguments::default();
+    let mut arguments = Arguments {
+        transport: spec.transport(),
+        ..Arguments::default()
+    };
     arguments.machine(spec, findings.sandbox);
     arguments.boot(spec, findings);
     arguments.consoles(descriptors);
@@ -64,10 +69,10 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     disks.for_each(|(index, (disk, &is_device))| arguments.disk(index, disk, is_device));
     let nets = spec.nets().iter().zip(&descriptors.taps).enumerate();
     nets.for_each(|(index, (net, &tap))| arguments.net(index, net, tap));
-    arguments.device("virtio-serial-device,max_ports=1");
+    arguments.device("virtio-serial", ",max_ports=1");
     arguments.option("-device", "virtconsole,chardev=console");
     arguments.option("-object", "rng-random,id=rng,filename=/dev/urandom");
-    arguments.device("virtio-rng-device,rng=rng");
+    arguments.device("virtio-rng", ",rng=rng");
     arguments.words
 }
 
@@ -129,15 +134,32 @@ impl Arguments {
 
     fn net(&mut self, index: usize, net: &Net, tap: RawFd) {
         self.option("-netdev", format!("tap,id=net{index},fd={tap}"));
-        self.device(format!("virtio-net-device,netdev=net{index},mac={}", net.mac));
+        let boot_rom = match self.transport {
+            Transport::Mmio => "",
+            Transport::Pci => ",romfile=",
+        };
+        self.device(
+            "virtio-net",
+            format!(",netdev=net{index},mac={}{boot_rom}", net.mac),
+        );
     }
 
-    /// A device in the next slot.
-    fn device(&mut self, device: impl Into<OsString>) {
-        let slot = MAX_VIRTIO_DEVICES.saturating_sub(1 + self.devices);
+    /// A virtio device with these options, in the next slot.
+    fn device(&mut self, name: &str, options: impl Into<OsString>) {
+        let (kind, slot) = match self.transport {
+            Transport::Mmio => {
+                let slot = MAX_VIRTIO_DEVICES.saturating_sub(1 + self.devices);
+                ("device", format!(",bus=virtio-mmio-bus.{slot}"))
+            }
+            Transport::Pci => (
+                "pci-non-transitional",
+                format!(",bus=pcie.0,addr={:#x}", 1 + self.devices),
+            ),
+        };
         self.devices += 1;
-        let mut device = device.into();
-        device.push(format!(",bus=virtio-mmio-bus.{slot}"));
+        let mut device = OsString::from(format!("{name}-{kind}"));
+        device.push(options.into());
+        device.push(slot);
         self.option("-device", device);
     }
 
@@ -301,6 +323,31 @@ mod tests {
         );
         let object = "memory-backend-memfd,id=ram,share=on,hugetlb=on,hugetlbsize=2097152,size=67108864\n";
         assert!(huge.contains(object), "{huge}");
+    }
+
+    #[test]
+    fn on_pci_devices_are_modern_and_in_the_slots_behind_the_bridge() {
+        let disk = Disk::new("/a.img");
+        let spec = Spec::builder(Boot::new("Image"))
+            .transport(Transport::Pci)
+            .disk(disk)
+            .net("tap0".parse().unwrap(), "52:54:00:00:00:07".parse().ok())
+            .build()
+            .unwrap();
+        let text = text(&arguments(&spec, &findings(&[false]), &descriptors(&[9])));
+        let devices: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("-device virtio-"))
+            .collect();
+        assert_eq!(
+            devices,
+            [
+                "-device virtio-blk-pci-non-transitional,drive=disk0,werror=report,rerror=report,num-queues=1,bus=pcie.0,addr=0x1",
+                "-device virtio-net-pci-non-transitional,netdev=net0,mac=52:54:00:00:00:07,romfile=,bus=pcie.0,addr=0x2",
+                "-device virtio-serial-pci-non-transitional,max_ports=1,bus=pcie.0,addr=0x3",
+                "-device virtio-rng-pci-non-transitional,rng=rng,bus=pcie.0,addr=0x4",
+            ]
+        );
     }
 
     #[test]

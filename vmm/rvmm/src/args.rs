@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
-    AcceleratorChoice, Boot, Console, MacAddress, MemoryOption, OnReset, Spec, TapName, boot, wire,
+    AcceleratorChoice, Boot, Console, MacAddress, MemoryOption, OnReset, Spec, TapName, Transport, boot, wire,
 };
 
 mod disk;
@@ -51,6 +51,9 @@ pub struct Args {
     /// A network interface on a tap that exists; may be repeated
     #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]")]
     nets: Vec<String>,
+    /// Which bus the virtio devices are on: mmio has room for 8 of them, pci for 31
+    #[arg(long, value_enum, default_value_t)]
+    transport: TransportArg,
     /// The device that carries the console: ttyS0 or hvc0
     #[arg(long, value_enum, default_value_t)]
     console: ConsoleArg,
@@ -64,7 +67,7 @@ pub struct Args {
     #[arg(long)]
     name: Option<String>,
     /// Read the machine from a JSON document instead of these options
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "memory", "cpus", "disks", "nets", "name", "console", "on_reset"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "memory", "cpus", "disks", "nets", "name", "console", "transport", "on_reset"])]
     spec: Option<PathBuf>,
     /// Keep control socket, console socket, console log and exit status in this folder
     #[arg(long, value_name = "DIR")]
@@ -78,6 +81,13 @@ pub struct Order {
     pub spec: Spec,
     /// Where its sockets and its ending go, if anywhere.
     pub run_dir: Option<RunDir>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum TransportArg {
+    #[default]
+    Mmio,
+    Pci,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -125,6 +135,10 @@ impl Args {
             kernel,
             initrd: self.initrd,
             cmdline,
+        })
+        .transport(match self.transport {
+            TransportArg::Mmio => Transport::Mmio,
+            TransportArg::Pci => Transport::Pci,
         })
         .console(match self.console {
             ConsoleArg::Serial => Console::Serial,

@@ -1,12 +1,12 @@
 //! From wishes to a [`Spec`]: the one place where a machine is checked.
 
 use crate::limits::{
-    MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_NAME, MAX_SERIAL, MAX_VIRTIO_DEVICES,
-    MEMORY_GRANULE, MIN_DISK_BANDWIDTH, MIN_MEMORY,
+    MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_NAME, MAX_SERIAL, MEMORY_GRANULE,
+    MIN_DISK_BANDWIDTH, MIN_MEMORY,
 };
 use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, Net, TapName};
-use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec};
+use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec, Transport};
 
 /// RAM when none is asked for.
 pub const DEFAULT_MEMORY: MemorySize = MemorySize::from_mib(256);
@@ -22,6 +22,7 @@ pub struct SpecBuilder {
     boot: Boot,
     disks: Vec<Disk>,
     nets: Vec<(TapName, Option<MacAddress>)>,
+    transport: Transport,
     console: Console,
     accelerator: AcceleratorChoice,
     on_reset: OnReset,
@@ -63,11 +64,13 @@ pub enum SpecError {
     /// A request would take hours.
     #[error("a disk with {0} a second is not possible: at least {min}", min = MemorySize::from_bytes(MIN_DISK_BANDWIDTH))]
     DiskBandwidth(MemorySize),
-    /// The machine has a fixed number of virtio-mmio slots.
+    /// The machine has a fixed number of places for devices.
     #[error(
-        "{0} virtio devices (disks, networks, console, rng) are not possible: at most {MAX_VIRTIO_DEVICES}"
+        "{0} virtio devices (disks, networks, console, rng) are not possible: at most {max}{more}",
+        max = .1.max_devices(),
+        more = more_devices(*.1)
     )]
-    Devices(usize),
+    Devices(usize, Transport),
 }
 
 // === impl SpecBuilder ===
@@ -83,6 +86,7 @@ impl SpecBuilder {
             boot,
             disks: Vec::new(),
             nets: Vec::new(),
+            transport: Transport::default(),
             console: Console::default(),
             accelerator: AcceleratorChoice::default(),
             on_reset: OnReset::default(),
@@ -138,6 +142,13 @@ impl SpecBuilder {
         self
     }
 
+    /// Which bus the virtio devices are on.
+    #[must_use]
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
     /// The device that carries the console.
     #[must_use]
     pub fn console(mut self, console: Console) -> Self {
@@ -180,8 +191,8 @@ impl SpecBuilder {
         self.disks.iter().try_for_each(|disk| disk.check(cpus))?;
         // Console and rng are always there.
         let devices = self.disks.len().saturating_add(self.nets.len()).saturating_add(2);
-        if devices > MAX_VIRTIO_DEVICES {
-            return Err(SpecError::Devices(devices));
+        if devices > self.transport.max_devices() {
+            return Err(SpecError::Devices(devices, self.transport));
         }
         let identity = self.uid.as_deref().unwrap_or(&self.name);
         let nets = self.nets.into_iter().enumerate();
@@ -200,10 +211,18 @@ impl SpecBuilder {
             memory_backing: self.memory_backing,
             boot: self.boot,
             disks: self.disks,
+            transport: self.transport,
             console: self.console,
             accelerator: self.accelerator,
             on_reset: self.on_reset,
         })
+    }
+}
+
+fn more_devices(transport: Transport) -> String {
+    match transport {
+        Transport::Mmio => format!(" (with transport pci {})", Transport::Pci.max_devices()),
+        Transport::Pci => String::new(),
     }
 }
 
@@ -273,7 +292,14 @@ mod tests {
     fn disks_and_nets_share_the_virtio_slots() {
         let many = |n: usize| (0..n).fold(wish(), |spec, _| spec.disk(Disk::new("d")));
         assert!(many(6).build().is_ok());
-        assert_eq!(many(7).build(), Err(SpecError::Devices(9)));
+        assert_eq!(many(7).build(), Err(SpecError::Devices(9, Transport::Mmio)));
+        assert!(many(29).transport(Transport::Pci).build().is_ok());
+        let text = many(30)
+            .transport(Transport::Pci)
+            .build()
+            .unwrap_err()
+            .to_string();
+        assert!(text.ends_with("are not possible: at most 31"), "{text}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod memory;
 pub mod network;
 pub mod size;
+pub mod transport;
 pub mod wire;
 
 pub use boot::Boot;
@@ -25,6 +26,7 @@ pub use disk::{CacheMode, Disk, DiskFormat};
 pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, TapName};
 pub use size::{MemorySize, ParseSizeError};
+pub use transport::Transport;
 
 /// A checked machine. Fields are read through methods, so that nothing can be changed after the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub struct Spec {
     pub(crate) boot: Boot,
     pub(crate) disks: Vec<Disk>,
     pub(crate) nets: Vec<Net>,
+    pub(crate) transport: Transport,
     pub(crate) console: Console,
     pub(crate) accelerator: AcceleratorChoice,
     pub(crate) on_reset: OnReset,
@@ -131,6 +134,11 @@ impl Spec {
     /// Network interfaces, in the order in which the guest finds them.
     pub fn nets(&self) -> &[Net] {
         &self.nets
+    }
+
+    /// Which bus the virtio devices are on.
+    pub fn transport(&self) -> Transport {
+        self.transport
     }
 
     /// The device that carries the console.

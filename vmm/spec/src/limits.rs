@@ -15,6 +15,9 @@ pub const MEMORY_GRANULE: u64 = 2 << 20;
 /// virtio-mmio slots of the machine, as on QEMU's `virt`: disks, nets, console and rng share them.
 pub const MAX_VIRTIO_DEVICES: usize = 8;
 
+/// Devices on the machine's PCI bus, if it has one: 32 slots, of which the bridge has the first.
+pub const MAX_PCI_DEVICES: usize = 31;
+
 /// Longest kernel command line in bytes, without its NUL (`COMMAND_LINE_SIZE` of riscv Linux is 1024).
 pub const MAX_CMDLINE: usize = 1023;
 

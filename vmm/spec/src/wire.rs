@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::builder::SpecError;
 use crate::network::ParseNetError;
-use crate::{AcceleratorChoice, Boot, Console, MemorySize, OnReset, Spec};
+use crate::{AcceleratorChoice, Boot, Console, MemorySize, OnReset, Spec, Transport};
 use memory::MemoryDocument;
 
 /// The version that is written, and the only one that is read.
@@ -34,6 +34,8 @@ pub struct Document {
     disks: Vec<DiskDocument>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     nets: Vec<NetDocument>,
+    #[serde(default)]
+    transport: TransportDocument,
     #[serde(default)]
     console: ConsoleDocument,
     #[serde(default)]
@@ -78,6 +80,7 @@ macro_rules! wire_enum {
     };
 }
 use wire_enum;
+wire_enum!(TransportDocument, Transport, Mmio, Pci);
 wire_enum!(ConsoleDocument, Console, Serial, Virtio);
 wire_enum!(AcceleratorDocument, AcceleratorChoice, Auto, Kvm, Tcg);
 wire_enum!(OnResetDocument, OnReset, Restart, Exit);
@@ -134,6 +137,7 @@ impl Document {
             .cpus(self.cpus)
             .memory(MemorySize::from_bytes(self.memory_bytes))
             .memory_backing(self.memory.into())
+            .transport(self.transport.into())
             .console(self.console.into())
             .accelerator(self.accelerator.into())
             .on_reset(self.on_reset.into());
@@ -179,6 +183,7 @@ impl From<&Spec> for Document {
                     mac: Some(net.mac.to_string()),
                 })
                 .collect(),
+            transport: spec.transport.into(),
             console: spec.console.into(),
             accelerator: spec.accelerator.into(),
             on_reset: spec.on_reset.into(),
@@ -216,7 +221,7 @@ mod tests {
         #[test]
         fn every_spec_survives_its_json_form(cpus in 1u64..=64, mib in 16u64..4096, disks in 0usize..3, nets in 0usize..3, uid in proptest::option::of("[a-f0-9]{8}")) {
             let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
-                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio);
+                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci);
             if let Some(uid) = uid { wish = wish.uid(uid); }
             for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }
             for n in 0..nets { wish = wish.net(format!("tap{n}").parse().unwrap(), None); }

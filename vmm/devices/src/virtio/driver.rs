@@ -2,6 +2,7 @@
 //! well-formed or not. It speaks to either transport through [`Registers`].
 
 mod mmio;
+pub mod pci;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

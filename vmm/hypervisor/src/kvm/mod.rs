@@ -3,6 +3,7 @@
 
 mod aia;
 mod registers;
+mod routes;
 mod vcpu;
 mod vm;
 
@@ -56,7 +57,7 @@ pub(crate) fn create(config: &Config) -> Result<Created, HypervisorError> {
         .first()
         .ok_or_else(|| HypervisorError::kernel("a VM needs a vCPU", std::io::ErrorKind::InvalidInput))?;
     let facts = registers::facts(first, ids.map_or(Interrupts::Plic, |ids| Interrupts::Aia { ids }))?;
-    let vm = Arc::new(KvmVm::new(fd, config.memory.clone(), &vcpus)?);
+    let vm = Arc::new(KvmVm::new(fd, config.memory.clone(), &vcpus, config.sources)?);
     let vcpus = vcpus
         .into_iter()
         .map(|fd| Box::new(KvmVcpu::new(fd, Arc::clone(&vm))) as Box<dyn Vcpu>)

@@ -3,11 +3,12 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kvm_ioctls::{IoEventAddress, VcpuFd, VmFd};
+use kvm_ioctls::{IoEventAddress, NoDatamatch, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::{HypervisorError, Vm};
+use super::routes::Routes;
+use crate::{HypervisorError, Message, Vm};
 
 vmm_sys_util::ioctl_iow_nr!(
     KVM_INTERRUPT,
@@ -25,6 +26,7 @@ pub(super) struct KvmVm {
     /// The vCPUs' descriptors once more: `KVM_INTERRUPT` may be called while another thread runs the vCPU.
     vcpus: Vec<OwnedFd>,
     refused: AtomicU64,
+    routes: Routes,
     /// Keeps guest RAM mapped for as long as KVM may use it. Last, so that it is dropped last.
     _memory: GuestMemoryMmap,
 }
@@ -32,12 +34,18 @@ pub(super) struct KvmVm {
 // === impl KvmVm ===
 
 impl KvmVm {
-    pub(super) fn new(fd: VmFd, memory: GuestMemoryMmap, vcpus: &[VcpuFd]) -> Result<Self, HypervisorError> {
+    pub(super) fn new(
+        fd: VmFd,
+        memory: GuestMemoryMmap,
+        vcpus: &[VcpuFd],
+        sources: u32,
+    ) -> Result<Self, HypervisorError> {
         let vcpus = vcpus.iter().map(duplicate).collect::<Result<_, _>>()?;
         Ok(Self {
             fd,
             vcpus,
             refused: AtomicU64::new(0),
+            routes: Routes::new(sources),
             _memory: memory,
         })
     }
@@ -63,6 +71,10 @@ impl Vm for KvmVm {
         }
     }
 
+    fn set_level(&self, source: u32, high: bool) {
+        self.count(self.fd.set_irq_line(source, high).is_err());
+    }
+
     #[expect(unsafe_code, reason = "kvm-ioctls has no KVM_INTERRUPT for riscv64")]
     fn set_external(&self, vcpu: usize, high: bool) {
         let Some(fd) = self.vcpus.get(vcpu) else { return };
@@ -74,9 +86,43 @@ impl Vm for KvmVm {
         self.count(result != 0);
     }
 
-    fn bind_doorbell(&self, address: u64, value: u32, event: &EventFd) -> Result<(), HypervisorError> {
+    fn bind_doorbell(
+        &self,
+        address: u64,
+        value: Option<u32>,
+        event: &EventFd,
+    ) -> Result<(), HypervisorError> {
+        let place = IoEventAddress::Mmio(address);
+        let bound = match value {
+            Some(value) => self.fd.register_ioevent(event, &place, value),
+            None => self.fd.register_ioevent(event, &place, NoDatamatch),
+        };
+        bound.map_err(|errno| HypervisorError::kernel("KVM refuses a doorbell", errno))
+    }
+
+    fn unbind_doorbell(&self, address: u64, value: Option<u32>, event: &EventFd) {
+        let place = IoEventAddress::Mmio(address);
+        let unbound = match value {
+            Some(value) => self.fd.unregister_ioevent(event, &place, value),
+            None => self.fd.unregister_ioevent(event, &place, NoDatamatch),
+        };
+        self.count(unbound.is_err());
+    }
+
+    fn attach_message(&self, number: u32, event: &EventFd) -> Result<(), HypervisorError> {
+        let gsi = self.routes.gsi(number)?;
         self.fd
-            .register_ioevent(event, &IoEventAddress::Mmio(address), value)
-            .map_err(|errno| HypervisorError::kernel("KVM refuses a doorbell", errno))
+            .register_irqfd(event, gsi)
+            .map_err(|errno| HypervisorError::kernel("KVM refuses an interrupt's eventfd", errno))
+    }
+
+    fn route_message(&self, number: u32, message: Message) -> Result<(), HypervisorError> {
+        self.routes.set(&self.fd, number, Some(message))
+    }
+
+    fn detach_message(&self, number: u32, event: &EventFd) {
+        let gsi = self.routes.gsi(number);
+        self.count(gsi.is_ok_and(|gsi| self.fd.unregister_irqfd(event, gsi).is_err()));
+        self.count(self.routes.set(&self.fd, number, None).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use rvmm_devices::bus::{Bus, Range};
+use rvmm_devices::bus::Bus;
 use rvmm_devices::virtio::transport::QUEUE_NOTIFY;
 use rvmm_devices::virtio::{MmioTransport, VirtioDevice};
 use rvmm_hypervisor::Vm;
@@ -14,46 +14,41 @@ use crate::layout::virtio_slot;
 use crate::slots::{Backend, Doorbells, Slot};
 
 /// The windows, filled one after the other.
-pub struct MmioSlots<'a> {
-    /// Where the windows are.
-    pub bus: &'a mut Bus,
-    /// Where their interrupts go.
-    pub wiring: &'a Wiring,
-    /// What rings the doorbells.
-    pub vm: &'a dyn Vm,
-    /// What devices read and write.
-    pub memory: GuestMemoryMmap,
-    /// How many are filled.
-    pub taken: u32,
+pub struct MmioSlots {
+    vm: Arc<dyn Vm>,
+    memory: GuestMemoryMmap,
+    taken: u32,
 }
 
 // === impl MmioSlots ===
 
-impl MmioSlots<'_> {
+impl MmioSlots {
+    /// None of them filled.
+    pub fn new(vm: Arc<dyn Vm>, memory: GuestMemoryMmap) -> Self {
+        Self { vm, memory, taken: 0 }
+    }
+
     /// Puts a device into the next window, and makes the kernel ring its doorbells: a kick costs the guest no exit to
     /// us.
     pub fn plug(
         &mut self,
+        bus: &Bus,
+        wiring: &Wiring,
         device: Box<dyn VirtioDevice>,
         backend: Option<Backend>,
     ) -> Result<Slot, MachineError> {
         let (window, source) = virtio_slot(self.taken);
         self.taken += 1;
         let doorbells = Doorbells::new(&*device).map_err(MachineError::Hypervisor)?;
-        let line = self.wiring.line(source);
+        let line = wiring.line(source);
         let transport = MmioTransport::new(device, self.memory.clone(), line, doorbells.kick());
         for (queue, bell) in (0..).zip(doorbells.iter()) {
             self.vm
-                .bind_doorbell(window.base + QUEUE_NOTIFY, queue, bell)
+                .bind_doorbell(window.base + QUEUE_NOTIFY, Some(queue), bell)
                 .map_err(MachineError::Hypervisor)?;
         }
         let slot = Slot::new(Arc::clone(transport.core()), doorbells, backend);
-        let range = Range {
-            base: window.base,
-            len: window.len,
-        };
-        self.bus
-            .insert(range, Arc::new(Mutex::new(transport)))
+        bus.insert(window.into(), Arc::new(Mutex::new(transport)))
             .map_err(MachineError::Bus)?;
         Ok(slot)
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use rvmm_spec::{CacheMode, Disk, DiskFormat, MemorySize};
+use rvmm_spec::{CacheMode, Disk, DiskFormat, MemorySize, Transport};
 
 use super::{Arguments, escaped};
 
@@ -20,20 +20,19 @@ impl Arguments {
                 format!("driver=throttle,node-name={drive},throttle-group=limits{index},file=disk{index}");
             self.option("-blockdev", node);
         }
-        let mut device = OsString::from(format!(
-            "virtio-blk-device,drive={drive},werror=report,rerror=report"
-        ));
+        let mut device = OsString::from(format!(",drive={drive},werror=report,rerror=report"));
         if disk.cache == CacheMode::Writethrough {
             device.push(",write-cache=off");
         }
-        if disk.queues > 1 {
+        // On PCI QEMU would take a queue for each vCPU.
+        if disk.queues > 1 || self.transport == Transport::Pci {
             device.push(format!(",num-queues={}", disk.queues));
         }
         if let Some(serial) = &disk.serial {
             device.push(",serial=");
             device.push(escaped(OsStr::new(serial)));
         }
-        self.device(device);
+        self.device("virtio-blk", device);
     }
 }
 

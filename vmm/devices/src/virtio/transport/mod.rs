@@ -1,8 +1,9 @@
-//! How a driver reaches a device: the negotiation that all transports share, and the registers of one.
+//! How a driver reaches a device: the negotiation that all transports share, and the registers of each.
 
 mod core;
 mod interrupt;
 mod mmio;
+pub mod pci;
 
 pub use self::core::Core;
 pub use mmio::{CONFIG, MmioTransport, QUEUE_NOTIFY, WINDOW};
