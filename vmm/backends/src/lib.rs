@@ -8,8 +8,10 @@ pub mod control;
 pub mod disk;
 pub mod entropy;
 pub mod net;
+pub mod pages;
 pub mod signals;
 pub mod socket;
 mod transfer;
+pub mod vsock;
 
 pub use console::{GuestInput, Hub};

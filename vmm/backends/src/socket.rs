@@ -41,6 +41,18 @@ fn bind(path: &Path) -> rustix::io::Result<UnixListener> {
     Ok(socket.into())
 }
 
+/// Connects without waiting: where too many wait already, it fails.
+///
+/// # Errors
+/// Nobody listens there, or not for us.
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
+    let address = SocketAddrUnix::new(path)?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &address)?;
+    Ok(socket.into())
+}
+
 /// The next connection, non-blocking; `None` when nobody waits any more. What a caller did wrong is his own matter:
 /// the next one is taken instead.
 pub(crate) fn accept(listener: &UnixListener) -> Option<UnixStream> {

@@ -9,6 +9,8 @@ use linux_loader::cmdline::Cmdline;
 use rvmm_backends::console::{GuestInput, Hub};
 use rvmm_backends::entropy::HostEntropy;
 use rvmm_backends::net::Tap;
+use rvmm_backends::pages::HostPages;
+use rvmm_backends::vsock::Muxer;
 use rvmm_boot::Loaded;
 use rvmm_boot::memory::{self, GuestRam};
 use rvmm_devices::bus::{Bus, BusDevice, Range};
@@ -16,15 +18,18 @@ use rvmm_devices::rtc::Rtc;
 use rvmm_devices::syscon::{Syscon, SysconAction};
 use rvmm_devices::uart::Uart;
 use rvmm_devices::virtio::VirtioDevice;
+use rvmm_devices::virtio::balloon::{Balloon, BalloonHandle};
 use rvmm_devices::virtio::console::Console as VirtioConsole;
 use rvmm_devices::virtio::net::Net;
 use rvmm_devices::virtio::rng::Rng;
+use rvmm_devices::virtio::vsock::Vsock;
 use rvmm_hypervisor::{Config, Created, Entry, Facts, Vcpu, Vm};
 use rvmm_spec::limits::MAX_CMDLINE;
 use rvmm_spec::{Console, Outcome, Spec, Transport};
 use vm_memory::GuestMemoryMmap;
 
 use crate::MachineError;
+use crate::balloon::BalloonControl;
 use crate::console::{Screen, Typed, UartInput, VirtioInput};
 use crate::disks;
 use crate::fdt::{self, Tree, Virtio};
@@ -49,6 +54,18 @@ pub struct Assembled {
     pub slots: Vec<Slot>,
     /// What the hub types into.
     pub input: Box<dyn GuestInput + Send>,
+    /// The balloon, if there is one.
+    pub balloon: Option<BalloonControl>,
+}
+
+/// A device, and what feeds it.
+type Fed = (Box<dyn VirtioDevice>, Option<Backend>);
+
+/// The virtio devices at their places.
+struct Plugged {
+    slots: Vec<Slot>,
+    console: VirtioInput,
+    balloon: Option<BalloonControl>,
 }
 
 /// Builds everything in its order. `create` makes the VM: the hypervisor's own, or a scripted one.
@@ -75,9 +92,10 @@ pub fn assemble(
     let bus = Bus::new();
     let wiring = Wiring::new(&vm, facts.interrupts, spec.cpus(), &bus).map_err(MachineError::Bus)?;
     let uart = plug_platform(&bus, &wiring, hub, ending)?;
-    let (mut disks, typed) = plug_virtio(spec, hub, &memory, &bus, &wiring, &vm)?;
-    let tree = device_tree(spec, &facts, &loaded, disks.len())?;
-    // They come first.
+    let plugged = plug_virtio(spec, hub, &memory, &bus, &wiring, &vm)?;
+    let tree = device_tree(spec, &facts, &loaded, plugged.slots.len())?;
+    // Disks come first.
+    let mut disks = plugged.slots;
     let slots = disks.split_off(spec.disks().len());
     rvmm_boot::write_device_tree(&loaded, &tree, &memory).map_err(MachineError::Boot)?;
     if let Some(first) = vcpus.first_mut() {
@@ -96,7 +114,7 @@ pub fn assemble(
     };
     let input: Box<dyn GuestInput + Send> = match spec.console() {
         Console::Serial => Box::new(UartInput(uart)),
-        Console::Virtio => Box::new(typed),
+        Console::Virtio => Box::new(plugged.console),
     };
     Ok(Assembled {
         ram,
@@ -105,6 +123,7 @@ pub fn assemble(
         disks,
         slots,
         input,
+        balloon: plugged.balloon,
     })
 }
 
@@ -137,7 +156,8 @@ fn plug_platform(
     Ok(uart)
 }
 
-/// The virtio devices, in the order in which both backends put them: disks, nets, console, rng.
+/// The virtio devices, in the order in which both backends put them: disks, nets, console, rng, then those that
+/// are there when asked for.
 fn plug_virtio(
     spec: &Spec,
     hub: &Hub,
@@ -145,8 +165,8 @@ fn plug_virtio(
     bus: &Bus,
     wiring: &Wiring,
     vm: &Arc<dyn Vm>,
-) -> Result<(Vec<Slot>, VirtioInput), MachineError> {
-    let mut devices: Vec<(Box<dyn VirtioDevice>, Option<Backend>)> = Vec::new();
+) -> Result<Plugged, MachineError> {
+    let mut devices: Vec<Fed> = Vec::new();
     for disk in spec.disks() {
         let (block, alarm) = disks::open(disk)?;
         devices.push((Box::new(block), alarm));
@@ -168,17 +188,45 @@ fn plug_virtio(
     let console_slot = devices.len();
     devices.push((Box::new(console), None));
     devices.push((Box::new(Rng::new(Box::new(HostEntropy))), None));
+    let balloon = add_those_asked_for(spec, &mut devices)?;
 
     let mut places = Places::new(spec, bus, wiring, vm, memory)?;
     let slots = devices
         .into_iter()
         .map(|(device, backend)| places.plug(bus, wiring, device, backend))
         .collect::<Result<Vec<_>, _>>()?;
-    let core = slots
-        .get(console_slot)
-        .map(|slot| Arc::clone(slot.core()))
-        .ok_or(MachineError::Console)?;
-    Ok((slots, VirtioInput { typed, core }))
+    let core = |index: usize| slots.get(index).map(|slot| Arc::clone(slot.core()));
+    let console = VirtioInput {
+        typed,
+        core: core(console_slot).ok_or(MachineError::Console)?,
+    };
+    let balloon = balloon.and_then(|(slot, handle)| Some(BalloonControl::new(handle, core(slot)?)));
+    Ok(Plugged {
+        slots,
+        console,
+        balloon,
+    })
+}
+
+/// The devices that are there when asked for. Returns the balloon's place and handle.
+fn add_those_asked_for(
+    spec: &Spec,
+    devices: &mut Vec<Fed>,
+) -> Result<Option<(usize, BalloonHandle)>, MachineError> {
+    let balloon = spec.balloon().then(|| (devices.len(), BalloonHandle::default()));
+    if let Some((_, handle)) = &balloon {
+        let device = Balloon::new(Box::new(HostPages::default()), handle.clone());
+        devices.push((Box::new(device), None));
+    }
+    if let Some(vsock) = spec.vsock() {
+        let muxer = Muxer::listen(vsock.socket()).map_err(MachineError::Vsock)?;
+        let backend = Backend {
+            fd: muxer.as_raw_fd(),
+            queues: Vsock::RECEIVE..Vsock::RECEIVE + 1,
+        };
+        devices.push((Box::new(Vsock::new(Box::new(muxer), vsock.cid())), Some(backend)));
+    }
+    Ok(balloon)
 }
 
 fn plug(bus: &Bus, window: Window, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), MachineError> {

@@ -12,6 +12,7 @@
 //! no device state, no memory, no vCPU register. What must outlive a boot (console, control socket) is the caller's.
 
 mod assemble;
+mod balloon;
 mod console;
 mod disks;
 pub mod fdt;
@@ -34,11 +35,13 @@ use event_manager::MutEventSubscriber;
 use rvmm_backends::console::Hub;
 use rvmm_backends::disk::DiskError;
 use rvmm_backends::net::TapError;
+use rvmm_backends::vsock::VsockError;
 use rvmm_boot::memory::GuestRam;
 use rvmm_devices::BusError;
 use rvmm_hypervisor::{Config, Created, HypervisorError};
 use rvmm_spec::Spec;
 
+pub use balloon::BalloonControl;
 use vcpu_loop::Ending;
 pub use vcpu_loop::OnEnd;
 use worker::Worker;
@@ -57,6 +60,7 @@ pub struct Machine {
     hub: Hub,
     /// Its fences stand for as long as anyone uses it.
     _ram: GuestRam,
+    balloon: Option<BalloonControl>,
 }
 
 /// Why a machine cannot be started.
@@ -77,6 +81,9 @@ pub enum MachineError {
     /// A network interface.
     #[error(transparent)]
     Tap(TapError),
+    /// The sockets to programs of the host.
+    #[error(transparent)]
+    Vsock(VsockError),
     /// The memory map is not a map.
     #[error("the memory map is wrong")]
     Bus(#[source] BusError),
@@ -129,6 +136,7 @@ impl Machine {
             disks: Vec::new(),
             hub: hub.clone(),
             _ram: assembled.ram,
+            balloon: assembled.balloon,
         };
         hub.set_input(Some(assembled.input));
         for (number, slot) in assembled.disks.into_iter().enumerate() {
@@ -160,6 +168,11 @@ impl Machine {
             .map(|slot| Box::new(slot) as Subscriber)
             .collect();
         Ok((machine, subscribers))
+    }
+
+    /// Its balloon, if it has one. It ends with this boot of the machine.
+    pub fn balloon(&self) -> Option<&BalloonControl> {
+        self.balloon.as_ref()
     }
 
     /// Ends the guest at once and waits until its threads are gone. A request that a disk has begun is ended first; none

@@ -73,6 +73,9 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     arguments.option("-device", "virtconsole,chardev=console");
     arguments.option("-object", "rng-random,id=rng,filename=/dev/urandom");
     arguments.device("virtio-rng", ",rng=rng");
+    if spec.balloon() {
+        arguments.device("virtio-balloon", ",deflate-on-oom=on,free-page-reporting=on");
+    }
     arguments.words
 }
 
@@ -348,6 +351,15 @@ mod tests {
                 "-device virtio-rng-pci-non-transitional,rng=rng,bus=pcie.0,addr=0x4",
             ]
         );
+    }
+
+    #[test]
+    fn a_balloon_comes_behind_the_rest() {
+        let spec = Spec::builder(Boot::new("Image")).balloon(true).build().unwrap();
+        let text = text(&arguments(&spec, &findings(&[]), &descriptors(&[])));
+        let end = "-device virtio-rng-device,rng=rng,bus=virtio-mmio-bus.6\n\
+             -device virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on,bus=virtio-mmio-bus.5";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

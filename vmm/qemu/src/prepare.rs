@@ -32,6 +32,9 @@ pub struct Prepared {
 /// What the machine lacks.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
+    /// Something that QEMU cannot give its guest without further programs.
+    #[error("no {0} in QEMU-TCG: it is for guests under KVM")]
+    Lacks(&'static str),
     /// No memory to look at the kernel in.
     #[error(transparent)]
     Memory(memory::MemoryError),
@@ -57,6 +60,9 @@ pub enum PrepareError {
 /// # Errors
 /// The first thing that is missing or wrong.
 pub fn prepare(spec: &Spec, work_dir: &Path) -> Result<Prepared, PrepareError> {
+    if spec.vsock().is_some() {
+        return Err(PrepareError::Lacks("vsock"));
+    }
     let findings = Findings {
         kernel: boot(spec, work_dir)?,
         firmware: find::firmware().map_err(PrepareError::Firmware)?,
@@ -120,7 +126,7 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
-    use rvmm_spec::{Boot, Disk};
+    use rvmm_spec::{Boot, Disk, Vsock};
     use std::fs;
     use std::io::Write;
 
@@ -160,6 +166,13 @@ mod tests {
         assert_eq!(
             text(foreign),
             format!("kernel '{path}': is an arm64 Image, not a riscv64 Image")
+        );
+        let vsock = Vsock::new(3, "/v.sock").unwrap();
+        let boot = Boot::new(folder.path().join("Image"));
+        let refused = prepare(&Spec::builder(boot).vsock(vsock).build().unwrap(), folder.path()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "no vsock in QEMU-TCG: it is for guests under KVM"
         );
         let disk = Disk::new(folder.path().join("none"));
         spec(folder.path(), &image());

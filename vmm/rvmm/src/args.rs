@@ -9,7 +9,8 @@ use clap::{Parser, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
-    AcceleratorChoice, Boot, Console, MacAddress, MemoryOption, OnReset, Spec, TapName, Transport, boot, wire,
+    AcceleratorChoice, Boot, Console, MacAddress, MemoryOption, OnReset, Spec, TapName, Transport, Vsock,
+    boot, wire,
 };
 
 mod disk;
@@ -57,6 +58,13 @@ pub struct Args {
     /// The device that carries the console: ttyS0 or hvc0
     #[arg(long, value_enum, default_value_t)]
     console: ConsoleArg,
+    /// A memory balloon: the guest gives memory back when it is asked to, and reports what it does not use
+    #[arg(long, value_enum, default_value_t)]
+    balloon: Switch,
+    /// Sockets between programs of the guest (AF_VSOCK) and of the host (the Unix socket PATH: say "CONNECT PORT"; the
+    /// guest reaches PATH_PORT)
+    #[arg(long, value_name = "cid=N,socket=PATH")]
+    vsock: Option<String>,
     /// What runs the guest: KVM where it is there and QEMU-TCG elsewhere, or one of them
     #[arg(long, value_enum, value_name = "WHAT")]
     accel: Option<AccelArg>,
@@ -67,7 +75,7 @@ pub struct Args {
     #[arg(long)]
     name: Option<String>,
     /// Read the machine from a JSON document instead of these options
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "memory", "cpus", "disks", "nets", "name", "console", "transport", "on_reset"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "memory", "cpus", "disks", "nets", "name", "console", "transport", "balloon", "vsock", "on_reset"])]
     spec: Option<PathBuf>,
     /// Keep control socket, console socket, console log and exit status in this folder
     #[arg(long, value_name = "DIR")]
@@ -102,6 +110,13 @@ enum AccelArg {
     Auto,
     Kvm,
     Tcg,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    #[default]
+    Off,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -144,6 +159,7 @@ impl Args {
             ConsoleArg::Serial => Console::Serial,
             ConsoleArg::Virtio => Console::Virtio,
         })
+        .balloon(self.balloon == Switch::On)
         .accelerator(match self.accel {
             None | Some(AccelArg::Auto) => AcceleratorChoice::Auto,
             Some(AccelArg::Kvm) => AcceleratorChoice::Kvm,
@@ -168,6 +184,9 @@ impl Args {
         for text in &self.nets {
             let (tap, mac) = parse_net(text).with_context(|| format!("--net '{text}'"))?;
             wish = wish.net(tap, mac);
+        }
+        if let Some(text) = &self.vsock {
+            wish = wish.vsock(parse_vsock(text).with_context(|| format!("--vsock '{text}'"))?);
         }
         Ok(wish.build()?)
     }
@@ -198,6 +217,19 @@ fn parse_net(text: &str) -> anyhow::Result<(TapName, Option<MacAddress>)> {
         }
     }
     Ok((tap.context("needs tap=NAME")?, mac))
+}
+
+fn parse_vsock(text: &str) -> anyhow::Result<Vsock> {
+    let (mut cid, mut socket) = (None, None);
+    for part in text.split(',') {
+        match part.split_once('=') {
+            Some(("cid", number)) => cid = Some(number.parse().context("cid is not a number")?),
+            Some(("socket", path)) => socket = Some(path),
+            _ => bail!("'{part}' is not known; 'cid=N' and 'socket=PATH' are"),
+        }
+    }
+    let socket = socket.context("needs socket=PATH")?;
+    Ok(Vsock::new(cid.context("needs cid=N")?, socket)?)
 }
 
 #[cfg(test)]
@@ -232,6 +264,13 @@ mod tests {
     }
 
     #[test]
+    fn a_balloon_is_there_when_asked_for() {
+        let balloon = |line| resolve(line).unwrap().spec.balloon();
+        assert!(!balloon("rvmm --kernel Image"));
+        assert!(balloon("rvmm --kernel Image --balloon on"));
+    }
+
+    #[test]
     fn every_wrong_word_is_named() {
         for (line, text) in [
             (
@@ -246,6 +285,11 @@ mod tests {
                 "rvmm --kernel Image --net tap=a/b",
                 "'a/b' is not an interface name",
             ),
+            (
+                "rvmm --kernel Image --vsock cid=2,socket=/s",
+                "--vsock 'cid=2,socket=/s': vsock cid 2 is not possible: 3 to 4294967294",
+            ),
+            ("rvmm --kernel Image --vsock cid=3", "needs socket=PATH"),
             (
                 "rvmm --kernel Image --cpus 0",
                 "0 vCPUs are not possible: 1 to 64",

@@ -1,12 +1,14 @@
 //! From wishes to a [`Spec`]: the one place where a machine is checked.
 
+use std::path::PathBuf;
+
 use crate::limits::{
-    MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_NAME, MAX_SERIAL, MEMORY_GRANULE,
+    MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_NAME, MAX_SERIAL, MAX_VSOCK_PATH, MEMORY_GRANULE,
     MIN_DISK_BANDWIDTH, MIN_MEMORY,
 };
 use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, Net, TapName};
-use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec, Transport};
+use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec, Transport, Vsock};
 
 /// RAM when none is asked for.
 pub const DEFAULT_MEMORY: MemorySize = MemorySize::from_mib(256);
@@ -24,6 +26,8 @@ pub struct SpecBuilder {
     nets: Vec<(TapName, Option<MacAddress>)>,
     transport: Transport,
     console: Console,
+    balloon: bool,
+    vsock: Option<Vsock>,
     accelerator: AcceleratorChoice,
     on_reset: OnReset,
 }
@@ -64,9 +68,15 @@ pub enum SpecError {
     /// A request would take hours.
     #[error("a disk with {0} a second is not possible: at least {min}", min = MemorySize::from_bytes(MIN_DISK_BANDWIDTH))]
     DiskBandwidth(MemorySize),
+    /// The host's own numbers, or everyone's.
+    #[error("vsock cid {0} is not possible: 3 to 4294967294")]
+    Cid(u32),
+    /// The name of a port follows it, and both are one address.
+    #[error("vsock socket '{}' is not possible: a path has 1 to {MAX_VSOCK_PATH} bytes", .0.display())]
+    VsockPath(PathBuf),
     /// The machine has a fixed number of places for devices.
     #[error(
-        "{0} virtio devices (disks, networks, console, rng) are not possible: at most {max}{more}",
+        "{0} virtio devices (disks, networks, console, rng and those asked for) are not possible: at most {max}{more}",
         max = .1.max_devices(),
         more = more_devices(*.1)
     )]
@@ -88,6 +98,8 @@ impl SpecBuilder {
             nets: Vec::new(),
             transport: Transport::default(),
             console: Console::default(),
+            balloon: false,
+            vsock: None,
             accelerator: AcceleratorChoice::default(),
             on_reset: OnReset::default(),
         }
@@ -156,6 +168,20 @@ impl SpecBuilder {
         self
     }
 
+    /// Whether the guest has a memory balloon; it has none if not set.
+    #[must_use]
+    pub fn balloon(mut self, balloon: bool) -> Self {
+        self.balloon = balloon;
+        self
+    }
+
+    /// Sockets to programs of the host; none if not set.
+    #[must_use]
+    pub fn vsock(mut self, vsock: Vsock) -> Self {
+        self.vsock = Some(vsock);
+        self
+    }
+
     /// Which backend may run this.
     #[must_use]
     pub fn accelerator(mut self, accelerator: AcceleratorChoice) -> Self {
@@ -189,11 +215,6 @@ impl SpecBuilder {
         self.memory_backing.check(self.memory)?;
         check_cmdline(&self.boot.cmdline)?;
         self.disks.iter().try_for_each(|disk| disk.check(cpus))?;
-        // Console and rng are always there.
-        let devices = self.disks.len().saturating_add(self.nets.len()).saturating_add(2);
-        if devices > self.transport.max_devices() {
-            return Err(SpecError::Devices(devices, self.transport));
-        }
         let identity = self.uid.as_deref().unwrap_or(&self.name);
         let nets = self.nets.into_iter().enumerate();
         let nets = nets
@@ -202,7 +223,7 @@ impl SpecBuilder {
                 mac: mac.unwrap_or_else(|| MacAddress::stable(identity, index)),
             })
             .collect();
-        Ok(Spec {
+        let spec = Spec {
             nets,
             cpus,
             name: self.name,
@@ -213,9 +234,17 @@ impl SpecBuilder {
             disks: self.disks,
             transport: self.transport,
             console: self.console,
+            balloon: self.balloon,
+            vsock: self.vsock,
             accelerator: self.accelerator,
             on_reset: self.on_reset,
-        })
+        };
+        match spec.virtio_devices() {
+            devices if devices > spec.transport.max_devices() => {
+                Err(SpecError::Devices(devices, spec.transport))
+            }
+            _ => Ok(spec),
+        }
     }
 }
 

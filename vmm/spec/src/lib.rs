@@ -18,6 +18,7 @@ pub mod memory;
 pub mod network;
 pub mod size;
 pub mod transport;
+pub mod vsock;
 pub mod wire;
 
 pub use boot::Boot;
@@ -27,6 +28,7 @@ pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, TapName};
 pub use size::{MemorySize, ParseSizeError};
 pub use transport::Transport;
+pub use vsock::Vsock;
 
 /// A checked machine. Fields are read through methods, so that nothing can be changed after the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Spec {
     pub(crate) nets: Vec<Net>,
     pub(crate) transport: Transport,
     pub(crate) console: Console,
+    pub(crate) balloon: bool,
+    pub(crate) vsock: Option<Vsock>,
     pub(crate) accelerator: AcceleratorChoice,
     pub(crate) on_reset: OnReset,
 }
@@ -144,6 +148,22 @@ impl Spec {
     /// The device that carries the console.
     pub fn console(&self) -> Console {
         self.console
+    }
+
+    /// Whether the guest can be asked to give memory back, and reports what it does not use.
+    pub fn balloon(&self) -> bool {
+        self.balloon
+    }
+
+    /// Its sockets to programs of the host, if it has any.
+    pub fn vsock(&self) -> Option<&Vsock> {
+        self.vsock.as_ref()
+    }
+
+    /// How many virtio devices there are; console and rng are always there.
+    pub fn virtio_devices(&self) -> usize {
+        let asked_for = usize::from(self.balloon) + usize::from(self.vsock.is_some());
+        self.disks.len() + self.nets.len() + 2 + asked_for
     }
 
     /// Which backend may run this.

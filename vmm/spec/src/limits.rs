@@ -41,3 +41,6 @@ pub const MAX_NAME: usize = 253;
 
 /// Largest `spec.json` in bytes that is read.
 pub const MAX_DOCUMENT: u64 = 1 << 20;
+
+/// Longest path of a vsock's Unix socket in bytes: an address holds 107, and `_` and a port's ten digits follow.
+pub const MAX_VSOCK_PATH: usize = 107 - 11;

@@ -4,6 +4,7 @@
 //! differs from what was asked for is worse than none.
 
 mod memory;
+mod vsock;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::builder::SpecError;
 use crate::network::ParseNetError;
 use crate::{AcceleratorChoice, Boot, Console, MemorySize, OnReset, Spec, Transport};
 use memory::MemoryDocument;
+use vsock::VsockDocument;
 
 /// The version that is written, and the only one that is read.
 pub const VERSION: &str = "rvmm/v1";
@@ -38,6 +40,10 @@ pub struct Document {
     transport: TransportDocument,
     #[serde(default)]
     console: ConsoleDocument,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    balloon: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vsock: Option<VsockDocument>,
     #[serde(default)]
     accelerator: AcceleratorDocument,
     #[serde(default)]
@@ -139,10 +145,14 @@ impl Document {
             .memory_backing(self.memory.into())
             .transport(self.transport.into())
             .console(self.console.into())
+            .balloon(self.balloon)
             .accelerator(self.accelerator.into())
             .on_reset(self.on_reset.into());
         if let Some(uid) = self.uid {
             builder = builder.uid(uid);
+        }
+        if let Some(vsock) = self.vsock {
+            builder = builder.vsock(vsock.try_into().map_err(WireError::Spec)?);
         }
         for disk in self.disks {
             builder = builder.disk(disk.into());
@@ -185,6 +195,8 @@ impl From<&Spec> for Document {
                 .collect(),
             transport: spec.transport.into(),
             console: spec.console.into(),
+            balloon: spec.balloon,
+            vsock: spec.vsock.as_ref().map(VsockDocument::from),
             accelerator: spec.accelerator.into(),
             on_reset: spec.on_reset.into(),
         }
@@ -194,7 +206,7 @@ impl From<&Spec> for Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Disk, HugePages, MemoryBacking, Thp};
+    use crate::{Disk, HugePages, MemoryBacking, Thp, Vsock};
     use proptest::prelude::*;
 
     const MINIMAL: &str = r#"{"version":"rvmm/v1","name":"vm","cpus":1,"memoryBytes":268435456,"boot":{"kernel":"/Image","cmdline":""}}"#;
@@ -221,8 +233,8 @@ mod tests {
         #[test]
         fn every_spec_survives_its_json_form(cpus in 1u64..=64, mib in 16u64..4096, disks in 0usize..3, nets in 0usize..3, uid in proptest::option::of("[a-f0-9]{8}")) {
             let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
-                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci);
-            if let Some(uid) = uid { wish = wish.uid(uid); }
+                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
+            if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
             for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }
             for n in 0..nets { wish = wish.net(format!("tap{n}").parse().unwrap(), None); }
             let spec = wish.build().unwrap();

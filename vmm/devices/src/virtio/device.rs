@@ -1,4 +1,4 @@
-//! What a virtio device has to do, whatever it is reached through; and the loop that most of them share.
+//! What a virtio device has to do, whatever it is reached through; and the two loops that they share: [`drain`] a queue, [`feed`] one.
 
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
 use vm_memory::{GuestMemoryError, GuestMemoryMmap};
@@ -118,6 +118,34 @@ pub fn drain(
         if bytes >= MAX_BYTES_PER_TURN {
             break;
         }
+    }
+    Ok(Stop::Busy)
+}
+
+/// Fills available chains with what a back end has, one piece or frame a chain: `waiting` says whether there is one,
+/// taking it from the back end if need be, and `fill` puts it into the buffers and says how many bytes it wrote.
+///
+/// # Errors
+/// Those of the ring and of a malformed chain.
+pub fn feed<D>(
+    device: &mut D,
+    queue: &mut Queue,
+    memory: &GuestMemoryMmap,
+    waiting: impl Fn(&mut D) -> bool,
+    fill: impl Fn(&mut D, &mut Buffers) -> u32,
+) -> Result<Stop, QueueError> {
+    let mut buffers = Buffers::default();
+    for _ in 0..queue.size() {
+        if !waiting(device) {
+            return Ok(Stop::BackendIdle);
+        }
+        let Some(chain) = next_chain(queue, memory)? else {
+            return Ok(Stop::Empty);
+        };
+        let head = chain.head_index();
+        buffers.load(chain, memory, queue.size())?;
+        let written = fill(device, &mut buffers);
+        queue.add_used(memory, head, written)?;
     }
     Ok(Stop::Busy)
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress, VolatileSlice};
 
 use super::VirtioDevice;
+use super::balloon::{Balloon, BalloonHandle, PageRelease};
 use super::blk::{Block, BlockBackend, BlockOptions, Geometry};
 use super::console::{Console, InputSource};
 use super::driver::{
@@ -16,6 +17,7 @@ use super::driver::{
 use super::driver::{peek, poke};
 use super::net::{Net, NetBackend};
 use super::rng::{EntropySource, Rng};
+use super::vsock::{MAX_DATA, Op, Packet, Vsock, VsockBackend};
 use crate::{BusDevice, ConsoleOutput};
 
 /// Buffers lie in this much from [`DATA`] on, indirect tables behind it.
@@ -99,16 +101,44 @@ impl EntropySource for World {
     }
 }
 
+impl PageRelease for World {
+    fn release(&mut self, _: &[VolatileSlice<'_>]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl VsockBackend for World {
+    fn send(&mut self, packet: &Packet, data: &[u8]) {
+        assert!(data.is_empty() || packet.op == Op::Data && data.len() <= MAX_DATA);
+    }
+
+    fn receive(&mut self, data: &mut [u8]) -> Option<(Packet, usize)> {
+        data.fill(b'v');
+        let packet = Packet {
+            guest_port: 1,
+            host_port: 2,
+            op: Op::Data,
+            buffer: 0,
+            forwarded: 0,
+        };
+        Some((packet, 100))
+    }
+
+    fn reset(&mut self) {}
+}
+
 fn total(buffers: &[VolatileSlice<'_>]) -> u64 {
     buffers.iter().map(|buffer| buffer.len() as u64).sum()
 }
 
-fn devices() -> [Box<dyn VirtioDevice>; 4] {
+fn devices() -> [Box<dyn VirtioDevice>; 6] {
     [
         Box::new(Block::new(Box::new(World), &BlockOptions::default())),
         Box::new(Net::new(Box::new(World), [2, 0, 0, 0, 0, 1])),
         Box::new(Console::new(Arc::new(World), Box::new(World))),
         Box::new(Rng::new(Box::new(World))),
+        Box::new(Balloon::new(Box::new(World), BalloonHandle::default())),
+        Box::new(Vsock::new(Box::new(World), 3)),
     ]
 }
 

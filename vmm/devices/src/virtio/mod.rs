@@ -11,6 +11,7 @@
 //! A device never sees a register of the transport, and the transport never looks into a request. Sections cited as
 //! "2.7.5" are those of the virtio 1.3 specification.
 
+pub mod balloon;
 pub mod blk;
 pub mod buffers;
 pub mod console;
@@ -18,6 +19,7 @@ pub mod device;
 pub mod net;
 pub mod rng;
 pub mod transport;
+pub mod vsock;
 
 #[cfg(test)]
 mod driver;

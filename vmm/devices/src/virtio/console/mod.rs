@@ -12,11 +12,11 @@ mod tests;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_CONSOLE;
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 
 use super::buffers::Buffers;
-use super::device::{QueueError, Stop, VirtioDevice, drain, next_chain, read_config_bytes};
+use super::device::{QueueError, Stop, VirtioDevice, drain, feed, read_config_bytes};
 use crate::ConsoleOutput;
 
 /// Most bytes of one chain that are printed or filled; what a chain has beyond that is ignored.
@@ -68,23 +68,6 @@ impl Console {
         !self.waiting.is_empty()
     }
 
-    fn receive(&mut self, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Stop, QueueError> {
-        let mut buffers = Buffers::default();
-        for _ in 0..queue.size() {
-            if !self.has_input() {
-                return Ok(Stop::BackendIdle);
-            }
-            let Some(chain) = next_chain(queue, memory)? else {
-                return Ok(Stop::Empty);
-            };
-            let head = chain.head_index();
-            buffers.load(chain, memory, queue.size())?;
-            let written = self.fill(&mut buffers);
-            queue.add_used(memory, head, written)?;
-        }
-        Ok(Stop::Busy)
-    }
-
     /// Puts input into a buffer; what does not fit waits for the next one.
     fn fill(&mut self, buffers: &mut Buffers<'_>) -> u32 {
         let (_, mut to) = buffers.parts();
@@ -129,7 +112,7 @@ impl VirtioDevice for Console {
         memory: &GuestMemoryMmap,
     ) -> Result<Stop, QueueError> {
         if index == spec::RECEIVE {
-            return self.receive(queue, memory);
+            return feed(self, queue, memory, Self::has_input, Self::fill);
         }
         drain(queue, memory, |buffers| {
             self.transmit(buffers);

@@ -16,11 +16,11 @@ mod tests;
 use std::io;
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::Queue;
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::buffers::Buffers;
-use super::device::{QueueError, Stop, VirtioDevice, drain, next_chain, read_config_bytes};
+use super::device::{QueueError, Stop, VirtioDevice, drain, feed, read_config_bytes};
 
 /// Longest frame in either direction, in bytes.
 pub const MAX_FRAME: usize = 64 << 10;
@@ -80,22 +80,18 @@ impl Net {
         self.waiting.map(|len| len.min(MAX_FRAME))
     }
 
-    fn receive(&mut self, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Stop, QueueError> {
-        let mut buffers = Buffers::default();
-        for _ in 0..queue.size() {
-            let Some(len) = self.next_frame() else {
-                return Ok(Stop::BackendIdle);
-            };
-            let Some(chain) = next_chain(queue, memory)? else {
-                return Ok(Stop::Empty);
-            };
-            let head = chain.head_index();
-            buffers.load(chain, memory, queue.size())?;
-            let written = deliver(&mut buffers, &self.staging[..len]);
-            self.waiting = None;
-            queue.add_used(memory, head, written)?;
+    /// Puts header and waiting frame into the driver's buffer; one that is too small goes back empty, and the frame is
+    /// lost.
+    fn deliver(&mut self, buffers: &mut Buffers<'_>) -> u32 {
+        let (_, mut to) = buffers.parts();
+        let frame = &self.staging[..self.waiting.take().map_or(0, |len| len.min(MAX_FRAME))];
+        let len = spec::HEADER_LEN + frame.len();
+        if to.len() < len as u64 {
+            return 0;
         }
-        Ok(Stop::Busy)
+        to.write(&spec::RECEIVED);
+        to.write(frame);
+        u32::try_from(len).expect("MAX_FRAME is far below 4 GiB")
     }
 
     fn transmit(&mut self, buffers: &mut Buffers<'_>) {
@@ -109,18 +105,6 @@ impl Net {
             let _ = self.backend.send(frame.slices());
         }
     }
-}
-
-/// Puts header and frame into the driver's buffer; one that is too small goes back empty, and the frame is lost.
-fn deliver(buffers: &mut Buffers<'_>, frame: &[u8]) -> u32 {
-    let (_, mut to) = buffers.parts();
-    let len = spec::HEADER_LEN + frame.len();
-    if to.len() < len as u64 {
-        return 0;
-    }
-    to.write(&spec::RECEIVED);
-    to.write(frame);
-    u32::try_from(len).expect("MAX_FRAME is far below 4 GiB")
 }
 
 impl VirtioDevice for Net {
@@ -147,7 +131,13 @@ impl VirtioDevice for Net {
         memory: &GuestMemoryMmap,
     ) -> Result<Stop, QueueError> {
         if index == spec::RECEIVE {
-            return self.receive(queue, memory);
+            return feed(
+                self,
+                queue,
+                memory,
+                |net| net.next_frame().is_some(),
+                Self::deliver,
+            );
         }
         drain(queue, memory, |buffers| {
             self.transmit(buffers);

@@ -52,6 +52,8 @@ pub struct Core {
     queues: Vec<QueueSlot>,
     status: u32,
     acked: u64,
+    /// Counts changes of the config space.
+    generation: u32,
     interrupt: Arc<dyn Interrupt>,
     kick: Arc<Kick>,
 }
@@ -85,6 +87,7 @@ impl Core {
             queues,
             status: 0,
             acked: 0,
+            generation: 0,
             interrupt,
             kick,
         }
@@ -250,6 +253,18 @@ impl Core {
             }
         }
         Ok(Stop::Busy)
+    }
+
+    /// Something outside has changed the device's config space: a driver that is up is told.
+    pub fn config_changed(&mut self) {
+        self.generation = self.generation.wrapping_add(1);
+        if self.running() {
+            self.interrupt.config();
+        }
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// Whether the device stands still because the driver broke a rule.

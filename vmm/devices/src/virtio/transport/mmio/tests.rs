@@ -338,3 +338,16 @@ fn every_notification_pulses_even_if_the_last_one_is_not_acknowledged() {
     rig.write(VIRTIO_MMIO_INTERRUPT_ACK, u32::MAX);
     assert_eq!(rig.interrupt_status(), 0);
 }
+
+#[test]
+fn a_config_that_changed_is_told_with_a_new_generation() {
+    let (mut rig, _calls) = probe();
+    rig.core.lock().unwrap().config_changed();
+    assert_eq!((rig.irq.count(), rig.read(0xfc)), (0, 1));
+    rig.bring_up(VERSION_1);
+    rig.core.lock().unwrap().config_changed();
+    assert_eq!(
+        (rig.irq.count(), rig.interrupt_status(), rig.read(0xfc)),
+        (1, 2, 2)
+    );
+}
