@@ -40,6 +40,11 @@ pub fn target_dir() -> PathBuf {
 
 /// Builds `packages` for riscv64 with `profile`; returns the folder with their static binaries.
 pub fn build(cache: &Cache, packages: &[&str], profile: &str) -> Result<PathBuf> {
+    build_with(cache, packages, profile, &[])
+}
+
+/// The same, with more words for cargo.
+pub fn build_with(cache: &Cache, packages: &[&str], profile: &str, more: &[&str]) -> Result<PathBuf> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args([
         "build",
@@ -53,6 +58,7 @@ pub fn build(cache: &Cache, packages: &[&str], profile: &str) -> Result<PathBuf>
     for package in packages {
         cargo.args(["--package", package]);
     }
+    cargo.args(more);
     if let Some(rustc) = compiler(cache)? {
         cargo.env("RUSTC", rustc);
     }

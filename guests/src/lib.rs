@@ -14,6 +14,7 @@ pub mod cross;
 pub mod debian;
 pub mod demo;
 pub mod foreign;
+pub mod hostile;
 pub mod kernel;
 pub mod kube;
 pub mod oci;

@@ -3,3 +3,4 @@
 pub mod boot;
 pub mod brief;
 pub mod guest;
+pub mod hostile;

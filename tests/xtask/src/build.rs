@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use rvm_guests::cross::{self, workspace};
+use rvm_guests::hostile;
 
 use crate::setup::ForBuilding;
 use crate::step;
@@ -65,6 +66,10 @@ fn for_riscv64(ready: &ForBuilding) -> Result<PathBuf> {
             put(&built.join(program), &place.join(program))?;
         }
     }
+    put(
+        &hostile::compile(&ready.cache)?.join(hostile::PROGRAM),
+        &place.join(hostile::PROGRAM),
+    )?;
     Ok(place)
 }
 

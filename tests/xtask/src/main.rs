@@ -46,6 +46,8 @@ enum Task {
     Tidy,
     /// Write the CustomResourceDefinitions of `deploy/crds` anew from the Rust types
     Crds,
+    /// Print the cases of the hostile guest, one a line
+    HostileList,
     /// Measure, in the lab
     Bench {
         /// Given to the bench as they are
@@ -64,6 +66,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints what each case is: name, category, what is misused, what is done, what must come of it on each backend.
+fn hostile_list() -> ExitCode {
+    for case in rvm_hostile::cases::all() {
+        println!(
+            "{:34} {}  {:10} kvm {:23} tcg {:23} {}",
+            case.id,
+            case.category(),
+            format!("{:?}", case.device),
+            case.kvm,
+            case.tcg,
+            case.text
+        );
+    }
+    ExitCode::SUCCESS
+}
+
 fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => setup::all().map(|_| ExitCode::SUCCESS),
@@ -73,6 +91,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Test { full, nextest, .. } => suite::run(full, &nextest),
         Task::Tidy => suite::tidy(),
         Task::Crds => build::crds(),
+        Task::HostileList => Ok(hostile_list()),
         Task::Bench { arguments } => suite::bench(&arguments),
     }
 }

@@ -1,0 +1,75 @@
+//! A, rings: descriptor chains and indirect tables.
+
+#[cfg(feature = "payload")]
+use crate::payload::{bare::*, *};
+
+cases! {
+    "A-next-self", Blk, "a descriptor that names itself as the next one", NeedsReset NeedsReset => || on(blk(), |d| d.descriptor(0, 0, d.buffer(DATA), 16, NEXT, 0).offer(0, 0).serve(0));
+    "A-next-two-cycle", Blk, "two descriptors that name each other", NeedsReset NeedsReset => || on(blk(), |d| d.descriptor(0, 0, d.buffer(DATA), 16, NEXT, 1).descriptor(0, 1, d.buffer(DATA), 16, NEXT, 0).offer(0, 0).serve(0));
+    "A-next-ring-of-all", Blk, "every descriptor of the table in one loop", NeedsReset NeedsReset => || on(blk(), |d| loop_of_all(d));
+    "A-next-is-size", Blk, "next is the first index behind the table", NeedsReset NeedsReset => || on(blk(), |d| d.descriptor(0, 0, d.buffer(HEADER), 16, NEXT, d.ring_size(0)).offer(0, 0).serve(0));
+    "A-next-65535", Blk, "next is the largest index there is", NeedsReset NeedsReset => || on(blk(), |d| d.descriptor(0, 0, d.buffer(HEADER), 16, NEXT, 0xffff).offer(0, 0).serve(0));
+    "A-chain-as-long-as-queue", Blk, "a write of as many descriptors as the queue has, which is allowed", Answered Answered => || on(blk(), |d| write_in_pieces(d, d.ring_size(0) - 2));
+    "A-chain-past-queue", Blk, "an indirect chain with one descriptor more than the queue", NeedsReset Answered => || on(blk(), |d| indirect_of(d, d.ring_size(0) + 1));
+    "A-addr-above-ram", Blk, "data right behind RAM", NeedsReset Answered => || data_at(RAM_END, 512);
+    "A-addr-zero", Blk, "data at address 0", NeedsReset Answered => || data_at(0, 512);
+    "A-addr-uart", Blk, "data in the serial port's registers", NeedsReset Answered => || data_at(0x1000_0000, 512);
+    "A-addr-own-window", Blk, "data in the disk's own registers", NeedsReset Answered => || on(blk(), |d| d.request(OUT, 8, &[(d.base, 512, 0)]));
+    "A-addr-interrupt-controller", Blk, "data in the interrupt controller", NeedsReset Answered => || data_at(0x0d00_0000, 512);
+    "A-addr-interrupt-file", Blk, "data in a hart's interrupt file", NeedsReset Answered => || data_at(0x2800_0000, 512);
+    "A-addr-flash", Blk, "data where flash is or may be", NeedsReset Answered => || data_at(0x2000_0000, 512);
+    "A-addr-four-gib-up", Blk, "data 4 GiB above RAM, whose lower half looks right", NeedsReset Answered => || data_at(ARENA + (1 << 32), 512);
+    "A-addr-sign-extended", Blk, "data at an address with all upper bits set", NeedsReset Answered => || data_at(ARENA | 0xffff_ffff << 32, 512);
+    "A-addr-into-ram", Blk, "data that begins below RAM and ends in it", NeedsReset Answered => || data_at(RAM - 256, 512);
+    "A-addr-out-of-ram", Blk, "data that begins in RAM and ends behind it", NeedsReset Answered => || data_at(RAM_END - 256, 512);
+    "A-addr-last-byte", Blk, "data at the very last address", NeedsReset Refused => || data_at(u64::MAX, 1);
+    "A-addr-wraps", Blk, "data whose end wraps around to 0", NeedsReset Answered => || data_at(u64::MAX - 255, 512);
+    "A-addr-wraps-to-ram", Blk, "data whose end wraps around into RAM", NeedsReset NeedsReset => || data_at(u64::MAX - 0x7fff_ffff, 0xffff_ffff);
+    "A-header-above-ram", Blk, "a header right behind RAM", NeedsReset Answered => || header_at(RAM_END);
+    "A-header-across-end", Blk, "a header half of which is behind RAM", NeedsReset Answered => || header_at(RAM_END - 8);
+    "A-status-above-ram", Blk, "a status right behind RAM", NeedsReset Answered => || status_at(RAM_END);
+    "A-status-last-byte-of-ram", Blk, "a status in the last byte of RAM, which is allowed", Answered Answered => || status_at(RAM_END - 1);
+    "A-len-zero-data", Blk, "a data buffer of no bytes", Any NeedsReset => || data_at(ARENA + 0x1f_0000, 0);
+    "A-len-zero-header", Blk, "a header of no bytes", Any NeedsReset => || on(blk(), |d| d.chain(0, &[(d.buffer(HEADER), 0, 0), (d.buffer(STATUS), 1, WRITE)]));
+    "A-len-zero-status", Blk, "a status of no bytes", NeedsReset NeedsReset => || on(blk(), |d| d.header(IN, 8).chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(DATA), 0, WRITE)]));
+    "A-len-zero-everywhere", Blk, "a chain of sixteen buffers without a byte", NeedsReset NeedsReset => || on(blk(), |d| d.chain(0, &[(d.buffer(DATA), 0, 0); 16]));
+    "A-len-four-gib", Blk, "a data buffer of 4 GiB less one byte", NeedsReset NeedsReset => || data_at(ARENA, 0xffff_ffff);
+    "A-len-sum-over-four-gib", Blk, "a chain whose buffers, all of them in RAM, overlap and add up to more than 4 GiB", Refused Refused => || on(blk(), |d| overlapping(d, 200, 24 << 20));
+    "A-len-sum-huge-read", Blk, "a read into the same 32 KiB two hundred times over", Any Refused => || on(blk(), |d| overlapping(d, 200, 0x8000));
+    "A-readable-after-writable", Blk, "a buffer to read behind one to write", NeedsReset NeedsReset => || on(blk(), |d| d.header(IN, 8).chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(DATA), 512, WRITE), (d.buffer(DATA), 512, 0), (d.buffer(STATUS), 1, WRITE)]));
+    "A-writable-first", Blk, "a chain that begins with what is to be written", NeedsReset NeedsReset => || on(blk(), |d| d.header(IN, 8).chain(0, &[(d.buffer(STATUS), 1, WRITE), (d.buffer(HEADER), 16, 0)]));
+    "A-alternating", Blk, "buffers to read and to write in turns", NeedsReset NeedsReset => || on(blk(), |d| d.header(IN, 8).chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(DATA), 512, WRITE), (d.buffer(DATA), 512, 0), (d.buffer(DATA), 512, WRITE), (d.buffer(HEADER), 16, 0), (d.buffer(STATUS), 1, WRITE)]));
+    "A-all-readable", Blk, "a request without anything to write", NeedsReset NeedsReset => || on(blk(), |d| d.header(IN, 8).chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(DATA), 512, 0)]));
+    "A-all-writable", Blk, "a request without anything to read", Refused NeedsReset => || on(blk(), |d| {d.header(IN, 8); d.lay(0, &[(d.buffer(DATA), 512, WRITE), (d.buffer(STATUS), 1, WRITE)]).offer(0, 0).serve(0).judged_by(d)});
+    "A-flags-unknown", Blk, "descriptors with every reserved flag set", Any Answered => || on(blk(), |d| d.header(IN, 8).chain(0, &[(d.buffer(HEADER), 16, 0xfff8), (d.buffer(DATA), 512, 0xfff8 | WRITE), (d.buffer(STATUS), 1, 0xfff8 | WRITE)]));
+    "A-next-of-last", Blk, "a last descriptor with a next that must not be looked at", Answered Answered => || on(blk(), |d| {d.header(FLUSH, 0); d.descriptor(0, 0, d.buffer(HEADER), 16, NEXT, 1).descriptor(0, 1, d.buffer(STATUS), 1, WRITE, 0xffff).offer(0, 0).serve(0).judged_by(d)});
+    "A-indirect", Blk, "an indirect table as it should be, at an odd address", Answered Answered => || on(blk(), |d| indirect_at(d, d.buffer(0x5001), 3));
+    "A-indirect-nested", Blk, "an indirect table that has an indirect table", NeedsReset NeedsReset => || on(blk(), |d| {d.descriptor_at(d.buffer(0x5000), d.buffer(0x6000), 48, INDIRECT, 0); d.descriptor(0, 0, d.buffer(0x5000), 16, INDIRECT, 0).offer(0, 0).serve(0)});
+    "A-indirect-nested-in-itself", Blk, "an indirect table that has itself as an indirect table", NeedsReset NeedsReset => || on(blk(), |d| {d.descriptor_at(d.buffer(0x5000), d.buffer(0x5000), 16, INDIRECT, 0); d.descriptor(0, 0, d.buffer(0x5000), 16, INDIRECT, 0).offer(0, 0).serve(0)});
+    "A-indirect-len-odd", Blk, "an indirect table of 47 bytes", NeedsReset NeedsReset => || indirect_len(47);
+    "A-indirect-len-zero", Blk, "an indirect table of no bytes", NeedsReset NeedsReset => || indirect_len(0);
+    "A-indirect-len-one", Blk, "an indirect table of one byte", NeedsReset NeedsReset => || indirect_len(1);
+    "A-indirect-len-four-gib", Blk, "an indirect table of 4 GiB less 16 bytes", NeedsReset NeedsReset => || indirect_len(0xffff_fff0);
+    "A-indirect-65536", Blk, "an indirect table of 65,536 descriptors, all of them in the chain", NeedsReset NeedsReset => || on(blk(), |d| indirect_of(d, 65536));
+    "A-indirect-above-ram", Blk, "an indirect table behind RAM", NeedsReset NeedsReset => || indirect_elsewhere(RAM_END);
+    "A-indirect-across-end", Blk, "an indirect table that begins in RAM and ends behind it", NeedsReset NeedsReset => || indirect_elsewhere(RAM_END - 16);
+    "A-indirect-in-device", Blk, "an indirect table in a device's registers", NeedsReset NeedsReset => || indirect_elsewhere(0x1000_1000);
+    "A-indirect-wraps", Blk, "an indirect table whose end wraps around", NeedsReset NeedsReset => || indirect_elsewhere(u64::MAX - 15);
+    "A-indirect-and-next", Blk, "a descriptor that is indirect and has a next one", NeedsReset Answered => || on(blk(), |d| {indirect_table(d, d.buffer(0x5000), 3); d.descriptor(0, 0, d.buffer(0x5000), 48, INDIRECT | NEXT, 1).descriptor(0, 1, d.buffer(DATA), 512, WRITE, 0).offer(0, 0).serve(0)});
+    "A-indirect-after-next", Blk, "a chain that ends in an indirect table", NeedsReset NeedsReset => || on(blk(), |d| {indirect_table(d, d.buffer(0x5000), 3); d.descriptor(0, 0, d.buffer(HEADER), 16, NEXT, 1).descriptor(0, 1, d.buffer(0x5000), 48, INDIRECT, 0).offer(0, 0).serve(0)});
+    "A-indirect-write", Blk, "an indirect table that is marked as to be written", Any Answered => || on(blk(), |d| {indirect_table(d, d.buffer(0x5000), 3); d.descriptor(0, 0, d.buffer(0x5000), 48, INDIRECT | WRITE, 0).offer(0, 0).serve(0)});
+    "A-indirect-loop", Blk, "a loop inside an indirect table", NeedsReset NeedsReset => || on(blk(), |d| {d.descriptor_at(d.buffer(0x5000), d.buffer(DATA), 16, NEXT, 1).descriptor_at(d.buffer(0x5010), d.buffer(DATA), 16, NEXT, 0); d.descriptor(0, 0, d.buffer(0x5000), 32, INDIRECT, 0).offer(0, 0).serve(0)});
+    "A-indirect-next-outside", Blk, "a next that leaves the indirect table", NeedsReset NeedsReset => || on(blk(), |d| {d.descriptor_at(d.buffer(0x5000), d.buffer(DATA), 16, NEXT, 3); d.descriptor(0, 0, d.buffer(0x5000), 48, INDIRECT, 0).offer(0, 0).serve(0)});
+    "A-indirect-is-the-table", Blk, "the queue's own table as the indirect table", NeedsReset NeedsReset => || on(blk(), |d| d.descriptor(0, 0, d.table(0), 256, INDIRECT, 0).offer(0, 0).serve(0));
+    "A-indirect-in-its-buffers", Blk, "an indirect table that its own request overwrites", Answered Answered => || on(blk(), |d| {d.header(IN, 8); let t = d.buffer(DATA); d.descriptor_at(t, d.buffer(HEADER), 16, NEXT, 1).descriptor_at(t + 16, t, 512, NEXT | WRITE, 2).descriptor_at(t + 32, d.buffer(STATUS), 1, WRITE, 0); d.descriptor(0, 0, t, 48, INDIRECT, 0).offer(0, 0).serve(0).judged_by(d)});
+    "A-indirect-not-agreed", Blk, "an indirect table although that was not agreed upon", Any Answered => || on(raw_blk().up_with(!(F_INDIRECT | F_EVENTS)), |d| indirect_at(d, d.buffer(0x5000), 3));
+    "A-data-over-table", Blk, "data read over the queue's own table", Any Answered => || on(blk(), |d| d.request(IN, 8, &[(d.table(0), 512, WRITE)]));
+    "A-data-over-avail", Blk, "data read over the available ring", Any Answered => || on(blk(), |d| d.request(IN, 8, &[(d.avail(0), 512, WRITE)]));
+    "A-data-over-used", Blk, "data read over the used ring", Any Answered => || on(blk(), |d| d.request(IN, 8, &[(d.used(0), 512, WRITE)]));
+    "A-data-over-status", Blk, "data read over the place of the status", Any Answered => || on(blk(), |d| d.header(IN, 8).chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(DATA), 512, WRITE), (d.buffer(DATA + 100), 1, WRITE)]));
+    "A-same-buffer-read-and-written", Blk, "one buffer that is both what is read and what is written", Any Answered => || on(blk(), |d| d.header(GET_ID, 0).chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(HEADER), 16, WRITE), (d.buffer(HEADER), 1, WRITE)]));
+    "A-changed-length-in-flight", Blk, "a descriptor whose length changes all the time while the disk works", Any Any => || on(blk(), |d| changing(d, |d, turn| store32(d.table(0) + 16 + 8, if turn & 1 == 0 { 512 } else { 0xffff_ffff })));
+    "A-changed-addr-in-flight", Blk, "a descriptor whose address jumps between RAM and nowhere while the disk works", Any Any => || on(blk(), |d| changing(d, |d, turn| store64(d.table(0) + 16, if turn & 1 == 0 { d.buffer(DATA) } else { RAM_END })));
+    "A-changed-header-in-flight", Blk, "a header whose sector changes between read and end of disk while the disk works", Any Any => || on(blk(), |d| changing(d, |d, turn| store64(d.buffer(HEADER) + 8, if turn & 1 == 0 { 8 } else { u64::MAX })));
+    "A-changed-head-in-flight", Blk, "an available ring whose entries change while the disk works", Any Any => || on(blk(), |d| changing(d, |d, turn| store16(d.avail(0) + 4, if turn & 1 == 0 { 0 } else { 0xffff })));
+}

@@ -1,0 +1,75 @@
+//! G, the firmware: SBI calls.
+
+#[cfg(feature = "payload")]
+use crate::payload::{bare::*, *};
+
+cases! {
+    "G-sbi-base-unknown", Cpu, "a function of the base extension that there is not", Refused Refused => || sbi(BASE, 0xff, &[]);
+    "G-sbi-base-probe-nonsense", Cpu, "a look for extensions with nonsense numbers", Answered Answered => || Verdict::answered_if([0, 0x0900_0000, 0xffff_ffff, u64::MAX].iter().all(|&id| ecall(BASE, 3, [id, 0, 0, 0, 0, 0]).0 == 0));
+    "G-sbi-unknown", Cpu, "an extension that nobody has", Refused Refused => || sbi(0x1234_5678, 0, &[]);
+    "G-sbi-experimental", Cpu, "every function of an experimental extension", Refused Refused => || every_function(0x0800_0000);
+    "G-sbi-vendor", Cpu, "every function of a vendor's extension", Refused Refused => || every_function(0x0900_0000);
+    "G-sbi-firmware", Cpu, "every function of the firmware's own extension", Refused Refused => || every_function(0x0a00_0000);
+    "G-sbi-upper-bits", Cpu, "a known extension with upper bits set", Refused Refused => || sbi(0xffff_ffff_0000_0000 | BASE, 0, &[]);
+    "G-sbi-storm", Cpu, "ten thousand calls of extensions that there are not", Refused Refused => || (0..10_000).fold(Verdict::Refused, |_, turn| sbi(0x0900_0000 + turn, turn, &[turn; 6]));
+    "G-sbi-legacy", Cpu, "every call of old but shutdown, with nonsense", Any Refused => || legacy();
+    "G-sbi-putchar-flood", Cpu, "four thousand bytes to the console of old", Any Answered => || (0..4000).fold(Verdict::Answered, |_, _| sbi(1, 0, &[0]));
+    "G-sbi-getchar-storm", Cpu, "a thousand bytes asked of the console of old", Any Refused => || (0..1000).fold(Verdict::Refused, |_, _| sbi(2, 0, &[]));
+    "G-dbcn-nowhere", Cpu, "words behind RAM for the debug console", Refused Spins => || sbi(DBCN, 0, &[16, RAM_END, 0]);
+    "G-dbcn-zero", Cpu, "words at address 0", Refused Spins => || sbi(DBCN, 0, &[16, 0, 0]);
+    "G-dbcn-device", Cpu, "words in a device's registers", Refused Answered => || sbi(DBCN, 0, &[16, 0x1000_1000, 0]);
+    "G-dbcn-across-end", Cpu, "words half of which are behind RAM", Refused Spins => || sbi(DBCN, 0, &[16, RAM_END - 8, 0]);
+    "G-dbcn-high-word", Cpu, "words at an address with an upper word", Refused Refused => || sbi(DBCN, 0, &[16, ARENA, 1]);
+    "G-dbcn-wraps", Cpu, "words whose end wraps around", Refused Spins => || sbi(DBCN, 0, &[16, u64::MAX - 7, 0]);
+    "G-dbcn-all-ones", Cpu, "all arguments of the debug console all ones", Refused Refused => || sbi(DBCN, 0, &[u64::MAX, u64::MAX, u64::MAX]);
+    "G-dbcn-length-huge", Cpu, "2^63 words that begin in RAM", Answered Spins => || sbi(DBCN, 0, &[1 << 63, SCRATCH, 0]);
+    "G-dbcn-length-zero", Cpu, "no words at address 0", Any Answered => || sbi(DBCN, 0, &[0, 0, 0]);
+    "G-dbcn-long", Cpu, "64 KiB of words", Answered Answered => || sbi(DBCN, 0, &[1 << 16, SCRATCH, 0]);
+    "G-dbcn-byte", Cpu, "a byte with upper bits set", Answered Answered => || sbi(DBCN, 2, &[0xffff_ffff_ffff_ff0a]);
+    "G-dbcn-read-nowhere", Cpu, "what is typed put behind RAM", Any Answered => || sbi(DBCN, 1, &[16, RAM_END, 0]);
+    "G-dbcn-read-device", Cpu, "what is typed put into a device", Any Answered => || sbi(DBCN, 1, &[16, 0x1000_1000, 0]);
+    "G-dbcn-read-high-word", Cpu, "what is typed put at an address with an upper word", Any Refused => || sbi(DBCN, 1, &[16, ARENA, 1]);
+    "G-dbcn-unknown", Cpu, "a function of the debug console that there is not", Refused Refused => || sbi(DBCN, 3, &[16, ARENA, 0]);
+    "G-dbcn-flood", Cpu, "five hundred calls of the debug console", Answered Answered => || (0..500).fold(Verdict::Answered, |_, _| sbi(DBCN, 2, &[0]));
+    "G-srst-type-unknown", Cpu, "a reset of a type that there is not", Refused Refused => || sbi(SRST, 0, &[3, 0]);
+    "G-srst-type-all-ones", Cpu, "a reset of type 4,294,967,295", Refused Refused => || sbi(SRST, 0, &[0xffff_ffff, 0]);
+    "G-srst-type-vendor", Cpu, "a reset of a vendor's type", Refused Refused => || sbi(SRST, 0, &[0xf000_0000, 0]);
+    "G-srst-function", Cpu, "a function of the reset extension that there is not", Refused Refused => || sbi(SRST, 1, &[0, 0]);
+    "G-susp-type", Cpu, "a sleep of a type that there is not", Refused Refused => || sbi(SUSP, 0, &[1, ARENA, 0]);
+    "G-susp-device", Cpu, "a sleep that ends in a device", Refused Refused => || sbi(SUSP, 0, &[0, 0x1000_0000, 0]);
+    "G-susp-function", Cpu, "a function of the sleep extension that there is not", Refused Refused => || sbi(SUSP, 7, &[0, ARENA, 0]);
+    "G-hsm-start-absent", Cpu, "a hart is started that there is not", Refused Refused => || sbi(HSM, 0, &[64, ARENA, 0]);
+    "G-hsm-start-all-ones", Cpu, "hart 2^64 - 1 is started", Refused Refused => || sbi(HSM, 0, &[u64::MAX, ARENA, 0]);
+    "G-hsm-start-self", Cpu, "the hart that runs is started again", Refused Refused => || sbi(HSM, 0, &[life::hart(), ARENA, 0]);
+    "G-hsm-status-absent", Cpu, "the state of a hart that there is not", Refused Answered => || sbi(HSM, 2, &[1 << 40]);
+    "G-hsm-suspend-type", Cpu, "a nap of a type that there is not", Refused Refused => || sbi(HSM, 3, &[0x0fff_ffff, ARENA, 0]);
+    "G-hsm-suspend-device", Cpu, "a nap that ends in a device", Refused Refused => || sbi(HSM, 3, &[0x8000_0000, 0x1000_0000, 0]);
+    "G-hsm-function", Cpu, "a function of the hart extension that there is not", Refused Refused => || sbi(HSM, 0xffff, &[]);
+    "G-hsm-start-stop-storm", Cpu, "a hart started and stopped a hundred times", Answered Answered => || Verdict::answered_if((0..100).all(|_| on_other_hart(|| ())));
+    "G-ipi-absent", Cpu, "interrupts to harts that there are not", Any Answered => || sbi(IPI, 0, &[u64::MAX, 2]);
+    "G-ipi-base-huge", Cpu, "interrupts to harts from 2^63 on", Any Answered => || sbi(IPI, 0, &[1, 1 << 63]);
+    "G-ipi-all", Cpu, "interrupts to every hart, a thousand times", Any Answered => || (0..1000).fold(Verdict::Answered, |_, _| sbi(IPI, 0, &[0, u64::MAX]));
+    "G-ipi-function", Cpu, "a function of the interrupt extension that there is not", Refused Refused => || sbi(IPI, 9, &[1, 0]);
+    "G-rfence-mask", Cpu, "a fence on harts that there are not", Any Answered => || (0..7).fold(Verdict::Answered, |_, function| sbi(RFENCE, function, &[u64::MAX, 0, 0, 4096, 0]));
+    "G-rfence-base", Cpu, "fences on harts from 2^63 on", Any Answered => || (0..7).fold(Verdict::Answered, |_, function| sbi(RFENCE, function, &[1, 1 << 63, 0, 4096, 0]));
+    "G-rfence-range", Cpu, "fences of ranges that wrap around", Any Answered => || (0..7).fold(Verdict::Answered, |_, function| sbi(RFENCE, function, &[0, u64::MAX, u64::MAX - 4095, 1 << 40, u64::MAX]));
+    "G-rfence-function", Cpu, "a fence that there is not", Refused Refused => || sbi(RFENCE, 0x77, &[1, 0, 0, 0]);
+    "G-rfence-storm", Cpu, "two thousand fences of all memory on a hart that is busy", Any Answered => || on_both_harts(|| (0..2000).for_each(|_| {let _ = ecall(RFENCE, 1, [0, u64::MAX, 0, u64::MAX, 0, 0]);}));
+    "G-time-past", Cpu, "a timer in the past, five thousand times", Answered Answered => || timers(|turn| turn);
+    "G-time-far", Cpu, "a timer at the end of time, five thousand times", Answered Answered => || timers(|_| u64::MAX);
+    "G-time-function", Cpu, "a function of the timer extension that there is not", Refused Refused => || sbi(TIME, 1, &[0]);
+    "G-pmu-info", Cpu, "what counter 2^63 counts", Refused Answered => || sbi(PMU, 1, &[1 << 63]);
+    "G-pmu-config", Cpu, "counters that there are not, set up with every flag", Refused Refused => || sbi(PMU, 2, &[u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX]);
+    "G-pmu-start", Cpu, "counters that there are not are started", Any Refused => || sbi(PMU, 3, &[1 << 60, u64::MAX, u64::MAX, 0]);
+    "G-pmu-stop", Cpu, "counters that there are not are stopped", Any Refused => || sbi(PMU, 4, &[1 << 60, u64::MAX, u64::MAX]);
+    "G-pmu-read", Cpu, "a firmware's counter that there is not is read", Refused Refused => || sbi(PMU, 5, &[u64::MAX]);
+    "G-pmu-snapshot", Cpu, "a place for counters in a device", Any Refused => || sbi(PMU, 7, &[0x1000_0000, 0, 0]);
+    "G-sta-device", Cpu, "a place for stolen time in a device", Any Refused => || sbi(STA, 0, &[0x1000_0000, 0, 0]);
+    "G-sta-nowhere", Cpu, "a place for stolen time behind RAM", Any Refused => || sbi(STA, 0, &[RAM_END, 0, 0]);
+    "G-sta-misaligned", Cpu, "a place for stolen time at an odd address", Any Refused => || sbi(STA, 0, &[ARENA + 1, 0, 0]);
+    "G-sta-flags", Cpu, "a place for stolen time with every flag", Any Refused => || sbi(STA, 0, &[ARENA, 0, u64::MAX]);
+    "G-nacl-shared", Cpu, "memory for a hypervisor inside this guest", Any Refused => || sbi(0x4e41_434c, 1, &[RAM_END, 0, 0]);
+    "G-fwft-all", Cpu, "features of the firmware that there are not", Any Refused => || (0..64).fold(Verdict::Refused, |_, feature| sbi(0x4657_4654, 0, &[feature << 26, u64::MAX, u64::MAX]));
+    "G-dbtr-shared", Cpu, "memory for debug triggers behind RAM", Any Answered => || sbi(0x4442_5452, 1, &[RAM_END, 0, 0]);
+    "G-cppc-registers", Cpu, "registers of power management", Any Refused => || (0..64).fold(Verdict::Refused, |_, register| sbi(0x4350_5043, 3, &[register << 25, u64::MAX]));
+}

@@ -1,0 +1,182 @@
+//! The hostile guest on a host: boots it, and holds what it says against its table (`guests/hostile/src/cases`).
+//!
+//! Cases that the machine survives run in one boot, one after the other; those that end it have a boot each.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use rvm_guests::{Cache, hostile};
+use rvm_hostile::{Backend, Case, Expected, cases};
+use rvm_outer::{Host, Output, Session, Signal};
+use rvmm_spec::{Boot, Disk, MemorySize, OnReset, Spec, wire};
+
+use crate::boot::PATIENCE;
+
+/// How many lines rvmm may say about one guest, whatever that guest does.
+const MAX_LINES: usize = 32;
+/// How each disk begins, for the guest to see that it is read.
+const MARK: &[u8] = b"hostile!";
+const DISK_LEN: usize = 1 << 20;
+
+/// What came of each case, by its name.
+pub type Verdicts = BTreeMap<String, String>;
+
+/// What runs guests on this host.
+pub fn backend(host: &dyn Host) -> Backend {
+    if host.has_kvm() {
+        Backend::Kvm
+    } else {
+        Backend::Tcg
+    }
+}
+
+/// Puts everything on the host that the guest is booted with.
+pub fn prepare(host: &dyn Host) {
+    let cache = Cache::open().expect("the cache can be used");
+    let image = hostile::build(&cache).expect("the hostile guest can be built");
+    host.put("hostile", &fs::read(image).expect("the guest was built"))
+        .expect("the host takes a file");
+    let mut disk = vec![0; DISK_LEN];
+    disk[..MARK.len()].copy_from_slice(MARK);
+    for name in ["disk.img", "read-only.img"] {
+        host.put(name, &disk).expect("the host takes a file");
+    }
+}
+
+fn spawn(host: &dyn Host, cmdline: &str) -> Session {
+    let disk = |name: &str, read_only| Disk {
+        path: host.folder().join(name),
+        read_only,
+        serial: Some(name.to_owned()),
+    };
+    let boot = Boot {
+        kernel: host.folder().join("hostile"),
+        initrd: None,
+        cmdline: cmdline.to_owned(),
+    };
+    let spec = Spec::builder(boot)
+        .memory(MemorySize::from_mib(64))
+        .cpus(2)
+        .disk(disk("disk.img", false))
+        .disk(disk("read-only.img", true))
+        .net("rvmh0".parse().expect("a name that Linux takes"), None)
+        .on_reset(OnReset::Exit)
+        .build()
+        .expect("a test asks for what is possible");
+    let json = wire::Document::from(&spec)
+        .to_json()
+        .expect("the paths are UTF-8");
+    host.put("vm.json", json.as_bytes())
+        .expect("the host takes a file");
+    let script = "set -e; ip=/usr/sbin/ip; $ip tuntap add dev rvmh0 mode tap; $ip link set rvmh0 up; exec rvmm --spec vm.json";
+    host.spawn(&["unshare", "-n", "sh", "-c", script])
+        .expect("rvmm starts")
+}
+
+fn ended(session: &mut Session) -> Output {
+    let output = session.wait(PATIENCE).expect("rvmm ends");
+    let said = output.error_text();
+    assert!(
+        said.lines().count() <= MAX_LINES,
+        "a guest makes rvmm talk: {said}"
+    );
+    output
+}
+
+/// Runs all cases that the machine survives.
+pub fn survived(host: &dyn Host) -> Verdicts {
+    let output = ended(&mut spawn(host, "all"));
+    let text = output.text();
+    assert_eq!(
+        output.status(),
+        Some(0),
+        "{}\n{}",
+        output.error_text(),
+        tail(&text)
+    );
+    let verdicts = verdicts_in(&text);
+    assert!(
+        text.contains(&format!("cases {}", verdicts.len())),
+        "{}",
+        tail(&text)
+    );
+    verdicts
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+fn verdicts_in(text: &str) -> Verdicts {
+    let told = text.lines().filter_map(|line| line.trim().strip_prefix("case "));
+    told.filter_map(|line| line.split_once(' '))
+        .map(|(id, verdict)| (id.to_owned(), verdict.to_owned()))
+        .collect()
+}
+
+/// Runs one case that ends the guest; the answer is how it did.
+pub fn ending(host: &dyn Host, case: &Case) -> String {
+    let mut session = spawn(host, &format!("only={}", case.id));
+    session
+        .expect(&format!("begin {}", case.id), PATIENCE)
+        .expect("the guest comes to its case");
+    if case.expected(backend(host)) == Expected::Spins {
+        session.kill(Signal::TERM).expect("rvmm takes a signal");
+    }
+    let output = ended(&mut session);
+    let spoken = verdicts_in(&output.text()).remove(case.id);
+    let said = output.error_text();
+    match (spoken, output.status()) {
+        (Some(verdict), _) => verdict,
+        (None, Some(0)) => Expected::Off.word().to_owned(),
+        (None, Some(3)) => Expected::Reset.word().to_owned(),
+        (None, Some(143)) => Expected::Spins.word().to_owned(),
+        (None, Some(1)) if said.lines().filter(|line| line.starts_with("rvmm: ")).count() == 1 => {
+            Expected::Fault.word().to_owned()
+        }
+        (None, status) => format!("status {status:?}: {said}"),
+    }
+}
+
+/// The cases that end the guest there, or do not.
+pub fn cases_of(backend: Backend, endings: bool) -> impl Iterator<Item = &'static Case> {
+    cases::all().filter(move |case| case.expected(backend).is_ending() == endings)
+}
+
+/// Prints the verdicts, and asserts that there is one for each of these cases, and that it is the one of the table.
+pub fn assert_as_listed(backend: Backend, cases: &[&Case], verdicts: &Verdicts) {
+    let mut wrong = Vec::new();
+    for case in cases {
+        let (expected, verdict) = (case.expected(backend), verdicts.get(case.id));
+        let verdict = verdict.map_or("none", String::as_str);
+        println!("{backend:?} {:32} {verdict:12} {}", case.id, case.text);
+        if !expected.admits(verdict) {
+            wrong.push(format!("{}: {verdict}, where {expected} is expected", case.id));
+        }
+    }
+    let mut counts = BTreeMap::<&str, usize>::new();
+    verdicts
+        .values()
+        .for_each(|verdict| *counts.entry(verdict).or_default() += 1);
+    println!("{backend:?} {} cases: {counts:?}", verdicts.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(verdicts.len(), cases.len());
+}
+
+/// Every case that the machine survives does what the table says.
+pub fn every_case_is_survived(host: &dyn Host) {
+    let cases: Vec<_> = cases_of(backend(host), false).collect();
+    prepare(host);
+    assert_as_listed(backend(host), &cases, &survived(host));
+}
+
+/// Each of these endings is the one of the table.
+pub fn these_endings_are_as_listed(host: &dyn Host, cases: &[&Case]) {
+    prepare(host);
+    let verdicts = cases
+        .iter()
+        .map(|case| (case.id.to_owned(), ending(host, case)))
+        .collect();
+    assert_as_listed(backend(host), cases, &verdicts);
+}
