@@ -3,4 +3,3 @@
 pub mod boot;
 pub mod brief;
 pub mod guest;
-pub mod hostile;

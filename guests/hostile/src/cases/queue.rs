@@ -60,5 +60,5 @@ cases! {
     "A-rings-freed-after-reset", Blk, "rings that are something else after a reset must not be written", Answered Answered => || on(blk(), |d| late_writes(d));
     "A-event-index-nonsense", Blk, "an event index that is never reached", Answered Answered => || on(raw_blk().up_with(!0), |d| {store16(d.avail(0) + 4 + 2 * d.ring_size(0), 0x7fff); flush(d)});
     "A-avail-flags", Blk, "an available ring with every flag set", Answered Answered => || on(blk(), |d| {store16(d.avail(0), 0xffff); flush(d)});
-    "A-used-idx-overwritten", Blk, "a used index that the driver changes under the device", Any Answered => || on(blk(), |d| {store16(d.used(0) + 2, 0x1234); flush(d)});
+    "A-used-idx-overwritten", Blk, "a used index that the driver changes under the device", Any Answered => || on(blk(), |d| {store16(d.used(0) + 2, 0x1234); flush_laid(d).serve(0)});
 }

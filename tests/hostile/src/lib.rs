@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use rvm_guests::{Cache, hostile};
 use rvm_hostile::{Backend, Case, Expected, cases};
 use rvm_outer::{Host, Output, Session, Signal};
 use rvmm_spec::{Boot, Disk, MemorySize, OnReset, Spec, wire};
 
-use crate::boot::PATIENCE;
+/// How long anything may take that will come if it comes at all. Never what a test measures.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// How many lines rvmm may say about one guest, whatever that guest does.
 const MAX_LINES: usize = 32;
@@ -165,14 +167,14 @@ pub fn assert_as_listed(backend: Backend, cases: &[&Case], verdicts: &Verdicts) 
 }
 
 /// Every case that the machine survives does what the table says.
-pub fn every_case_is_survived(host: &dyn Host) {
+pub fn survives_every_case(host: &dyn Host) {
     let cases: Vec<_> = cases_of(backend(host), false).collect();
     prepare(host);
     assert_as_listed(backend(host), &cases, &survived(host));
 }
 
 /// Each of these endings is the one of the table.
-pub fn these_endings_are_as_listed(host: &dyn Host, cases: &[&Case]) {
+pub fn ends_as_listed(host: &dyn Host, cases: &[&Case]) {
     prepare(host);
     let verdicts = cases
         .iter()

@@ -1,0 +1,34 @@
+//! Under KVM, in the lab: each case of the table ends as the table says.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use rvm_hostile::{Backend, Expected, cases};
+use rvm_hostile_tests::{cases_of, ends_as_listed, survives_every_case};
+use rvm_outer::{Lab, Profile, Setup};
+
+fn lab(profile: Profile) -> Lab {
+    Setup::new(profile)
+        .built("rvmm", "rvmm")
+        .unwrap()
+        .start()
+        .unwrap()
+}
+
+#[test]
+fn full_every_case_is_survived_and_a_fault_ends_the_guest() {
+    let lab = lab(Profile::AIA);
+    survives_every_case(&lab);
+    let fault = cases::all().find(|case| case.kvm == Expected::Fault).unwrap();
+    ends_as_listed(&lab, &[fault]);
+}
+
+#[test]
+fn full_every_ending_is_the_listed_one() {
+    let endings: Vec<_> = cases_of(Backend::Kvm, true).collect();
+    ends_as_listed(&lab(Profile::AIA), &endings);
+}
+
+#[test]
+fn full_every_case_is_survived_without_aia_and_with_interrupt_files() {
+    survives_every_case(&lab(Profile::PLAIN));
+    survives_every_case(&lab(Profile::AIA_GUESTS));
+}
