@@ -18,6 +18,7 @@ mod verbs;
 use std::io;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::{Cli, called_as};
@@ -30,12 +31,20 @@ fn main() -> ExitCode {
         .and_then(|matches| Cli::from_arg_matches(&matches));
     match cli {
         Ok(cli) => run(cli, command),
-        Err(wrong) => {
-            // Help is printed here too; where it cannot be printed there is nobody to tell.
-            let _ = wrong.print();
-            ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(2))
-        }
+        Err(wrong) => refuse(&wrong, command.get_bin_name().unwrap_or("rvm")),
     }
+}
+
+/// Help is printed as it is, a mistake as one line. Where nothing can be printed there is nobody to tell.
+fn refuse(wrong: &clap::Error, program: &str) -> ExitCode {
+    let is_help = wrong.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_help || !wrong.use_stderr() {
+        let _ = wrong.print();
+    } else {
+        let line = screen::usage_line(&wrong.to_string(), program);
+        anstream::eprintln!("{}", screen::error_line(&anyhow::anyhow!(line)));
+    }
+    ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(2))
 }
 
 fn run(cli: Cli, command: clap::Command) -> ExitCode {

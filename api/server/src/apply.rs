@@ -38,6 +38,7 @@ pub fn patch(manifest: &DynamicObject, live: &DynamicObject) -> Option<Value> {
     let live = serde_json::to_value(live).unwrap_or_default();
     let mut wanted = serde_json::to_value(manifest).unwrap_or_default();
     forget_annotation(&mut wanted);
+    say_maps(&mut wanted, &live);
     let mut changes = changes(wanted.as_object()?, last.as_object(), live.as_object()?);
     if changes.is_empty() {
         return None;
@@ -48,6 +49,17 @@ pub fn patch(manifest: &DynamicObject, live: &DynamicObject) -> Option<Value> {
         .or_insert_with(|| Value::Object(Map::new()));
     metadata["annotations"][LAST_APPLIED] = annotation.into();
     Some(Value::Object(changes))
+}
+
+/// A manifest that has no labels or annotations any more takes away those that it had, and not everybody's: maps that
+/// many write are compared key by key, also where the manifest is silent.
+fn say_maps(wanted: &mut Value, live: &Value) {
+    for field in ["labels", "annotations"] {
+        let is_map = |object: &Value| object["metadata"][field].is_object();
+        if is_map(live) && !is_map(wanted) {
+            wanted["metadata"][field] = Value::Object(Map::new());
+        }
+    }
 }
 
 fn forget_annotation(object: &mut Value) {
@@ -150,6 +162,49 @@ mod tests {
         let patch = patch(&object(&json!({ "a": 2 })), &live).expect("a change");
         assert_eq!(patch["status"], Value::Null);
         assert_eq!(patch["metadata"].as_object().expect("metadata").len(), 1);
+    }
+
+    /// A manifest with these labels and annotations, each of which may be absent.
+    fn marked(labels: &Value, annotations: &Value) -> DynamicObject {
+        let mut manifest = object(&json!({ "a": 1 }));
+        manifest.metadata.labels = serde_json::from_value(labels.clone()).expect("labels");
+        manifest.metadata.annotations = serde_json::from_value(annotations.clone()).expect("annotations");
+        manifest
+    }
+
+    /// What is left of the labels and annotations of an object, which others have marked too, after an apply.
+    fn left(before: &DynamicObject, after: &DynamicObject) -> (Value, Value) {
+        let mut live = annotated(before);
+        live.metadata
+            .labels
+            .get_or_insert_default()
+            .insert("node".to_owned(), "n".to_owned());
+        live.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert("claim".to_owned(), "c".to_owned());
+        let mut object = serde_json::to_value(&live).expect("JSON");
+        json_patch::merge(&mut object, &patch(after, &live).expect("a change"));
+        let mut annotations = object["metadata"]["annotations"].clone();
+        annotations
+            .as_object_mut()
+            .expect("annotations")
+            .remove(LAST_APPLIED);
+        (object["metadata"]["labels"].clone(), annotations)
+    }
+
+    #[test]
+    fn labels_and_annotations_that_are_no_longer_said_go_and_others_stay() {
+        let before = marked(&json!({ "x": "1", "y": "2" }), &json!({ "p": "1", "q": "2" }));
+        let others = (json!({ "node": "n" }), json!({ "claim": "c" }));
+        assert_eq!(left(&before, &marked(&json!(null), &json!(null))), others);
+        assert_eq!(left(&before, &marked(&json!({}), &json!({}))), others);
+        let one_each = marked(&json!({ "x": "1" }), &json!({ "q": "3" }));
+        let expected = (
+            json!({ "node": "n", "x": "1" }),
+            json!({ "claim": "c", "q": "3" }),
+        );
+        assert_eq!(left(&before, &one_each), expected);
     }
 
     #[test]

@@ -12,7 +12,8 @@
 //! makes it wait, and nothing grows.
 //!
 //! Invariants: the server keeps no state of its own; what it says about a machine it has just read. It never talks
-//! to rvmm itself. Whoever reaches its socket or holds a certificate of its CA may do what its `kube::Client` may.
+//! to rvmm itself. Whoever reaches its socket, or holds a certificate of its CA and one of the names that may come in, may do
+//! what its `kube::Client` may.
 
 pub mod apply;
 pub mod console;
@@ -23,9 +24,11 @@ pub mod listen;
 mod objects;
 pub mod power;
 mod service;
+pub mod tls;
 mod watch;
 
 pub use console::{AttachError, ConsoleStream, Consoles};
-pub use listen::{ListenError, TlsFiles, serve_tls, serve_unix};
+pub use listen::{ListenError, UnixDoor, serve_tls};
 pub use power::{Power, StopError};
 pub use service::MachinesService;
+pub use tls::{TlsDoor, TlsFiles};

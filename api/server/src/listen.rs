@@ -1,4 +1,4 @@
-//! Where the server is reached: a Unix socket that only its owner can open, or TLS with certificates on both ends.
+//! Where the server is reached: a Unix socket that only its owner can open, or TLS (`tls.rs`).
 
 use std::future::Future;
 use std::io;
@@ -10,20 +10,18 @@ use std::{fs, fs::File};
 
 use rustix::fs::FlockOperation;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
 use tonic::transport::server::Connected;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
 use crate::MachinesService;
+use crate::tls::TlsDoor;
 
 /// Most streams of one connection: a person has a few consoles open, a program maybe dozens.
 const MAX_STREAMS: u32 = 256;
-
-/// How long a peer may take to prove who it is.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How often a silent peer is asked whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -61,67 +59,69 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
-    /// The server broke, or its certificates do not fit together.
+    /// The certificates and the key do not fit together, or are none.
+    #[error("the gRPC server's certificates cannot be used: {0}")]
+    Certificates(String),
+    /// The server broke.
     #[error("the gRPC server failed")]
     Serve(#[source] tonic::transport::Error),
 }
 
-/// The certificates of a server that asks for its clients' too; PEM files all.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// The server's own certificate, with what it was signed by.
-    pub certificate: PathBuf,
-    /// The server's key.
-    pub key: PathBuf,
-    /// Who signs the clients' certificates. Nobody gets in without one.
-    pub client_ca: PathBuf,
+/// A Unix socket that only its owner can open, bound and not served yet.
+#[derive(Debug)]
+pub struct UnixDoor {
+    path: PathBuf,
+    listener: UnixListener,
+    lock: File,
 }
 
-/// Serves on a Unix socket of mode 0600 in a folder of mode 0700 until `shutdown` is done, then takes the socket away.
-/// A socket that a dead server left is replaced; a living server's is not.
-pub async fn serve_unix(
-    path: &Path,
-    service: MachinesService,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), ListenError> {
-    let (listener, lock) = bind_private(path)?;
-    let served = serve(
-        Server::builder(),
-        UnixListenerStream::new(listener),
-        service,
-        shutdown,
-    )
-    .await;
-    // Nobody else can have put another socket here, since the lock is still ours.
-    let _ = fs::remove_file(path);
-    drop(lock);
-    served
-}
+// === impl UnixDoor ===
 
-/// Serves on a TCP listener until `shutdown` is done, to clients that show a certificate of the CA.
-pub async fn serve_tls(
-    listener: TcpListener,
-    files: &TlsFiles,
-    service: MachinesService,
-    shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), ListenError> {
-    let read = |path: &PathBuf| {
-        fs::read(path).map_err(|source| ListenError::Identity {
-            path: path.clone(),
-            source,
+impl UnixDoor {
+    /// Binds a socket of mode 0600 in a folder of mode 0700. One that a dead server left is replaced; a living
+    /// server's is not.
+    ///
+    /// # Errors
+    /// Any but those of TLS.
+    pub fn bind(path: &Path) -> Result<Self, ListenError> {
+        let (listener, lock) = bind_private(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            listener,
+            lock,
         })
-    };
-    let tls = ServerTlsConfig::new()
-        .timeout(HANDSHAKE)
-        .identity(Identity::from_pem(read(&files.certificate)?, read(&files.key)?))
-        .client_ca_root(Certificate::from_pem(read(&files.client_ca)?))
-        .client_auth_optional(false);
-    let server = Server::builder().tls_config(tls).map_err(ListenError::Serve)?;
-    serve(server, TcpListenerStream::new(listener), service, shutdown).await
+    }
+
+    /// Serves until `shutdown` is done, then takes the socket away.
+    ///
+    /// # Errors
+    /// [`ListenError::Serve`].
+    pub async fn serve(
+        self,
+        service: MachinesService,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ListenError> {
+        let served = serve(UnixListenerStream::new(self.listener), service, shutdown).await;
+        // Nobody else can have put another socket here, since the lock is still ours.
+        let _ = fs::remove_file(&self.path);
+        drop(self.lock);
+        served
+    }
+}
+
+/// Serves at a door until `shutdown` is done, those whom it lets in.
+///
+/// # Errors
+/// [`ListenError::Serve`].
+pub async fn serve_tls(
+    door: TlsDoor,
+    service: MachinesService,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ListenError> {
+    serve(door.guests(), service, shutdown).await
 }
 
 async fn serve<IO>(
-    server: Server,
     incoming: impl Stream<Item = io::Result<IO>>,
     service: MachinesService,
     shutdown: impl Future<Output = ()> + Send,
@@ -130,7 +130,7 @@ where
     IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
     let (stop, stopped) = oneshot::channel::<()>();
-    let router = server
+    let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .max_concurrent_streams(MAX_STREAMS)
         .add_service(service.into_server());

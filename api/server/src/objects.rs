@@ -29,27 +29,32 @@ impl Objects {
         Self { client }
     }
 
-    /// The collection of one namespace.
-    pub(crate) fn namespaced(&self, namespace: &str) -> Api<DynamicObject> {
+    /// The collection of one namespace. Its name becomes a part of a path, so it must be one.
+    pub(crate) fn namespaced(&self, namespace: &str) -> Result<Api<DynamicObject>, Status> {
         let namespace = if namespace.is_empty() {
             DEFAULT_NAMESPACE
         } else {
             namespace
         };
-        Api::namespaced_with(self.client.clone(), namespace, &resource())
+        if !admission::is_label(namespace) {
+            return Err(invalid_argument(format!(
+                "{namespace:?} is not a namespace's name"
+            )));
+        }
+        Ok(Api::namespaced_with(self.client.clone(), namespace, &resource()))
     }
 
     /// The collection of one namespace, or of all where it is empty.
-    pub(crate) fn all_or(&self, namespace: &str) -> Api<DynamicObject> {
+    pub(crate) fn all_or(&self, namespace: &str) -> Result<Api<DynamicObject>, Status> {
         match namespace {
-            "" => Api::all_with(self.client.clone(), &resource()),
+            "" => Ok(Api::all_with(self.client.clone(), &resource())),
             namespace => self.namespaced(namespace),
         }
     }
 
     pub(crate) async fn get(&self, namespace: &str, name: &str) -> Result<DynamicObject, Status> {
         require_name(name)?;
-        self.namespaced(namespace)
+        self.namespaced(namespace)?
             .get(name)
             .await
             .map_err(|error| from_kube(&error))
@@ -69,7 +74,7 @@ impl Objects {
 
     pub(crate) async fn list(&self, namespace: &str) -> Result<Vec<DynamicObject>, Status> {
         let list = self
-            .all_or(namespace)
+            .all_or(namespace)?
             .list(&ListParams::default())
             .await
             .map_err(|error| from_kube(&error))?;
@@ -84,7 +89,7 @@ impl Objects {
         namespace: &str,
     ) -> Result<(Outcome, DynamicObject), Status> {
         let wanted = read_manifest(manifest, namespace)?;
-        let api = self.namespaced(&wanted.namespace().unwrap_or_default());
+        let api = self.namespaced(&wanted.namespace().unwrap_or_default())?;
         let name = wanted.name_any();
         let live = api.get_opt(&name).await.map_err(|error| from_kube(&error))?;
         let result = match &live {
@@ -109,7 +114,7 @@ impl Objects {
     pub(crate) async fn delete(&self, namespace: &str, name: &str) -> Result<String, Status> {
         require_name(name)?;
         let deleted = self
-            .namespaced(namespace)
+            .namespaced(namespace)?
             .delete(name, &DeleteParams::background())
             .await;
         let deleted = deleted.map_err(|error| from_kube(&error))?;
@@ -198,7 +203,7 @@ fn require_kind(document: &Value) -> Result<(), Status> {
 }
 
 fn require_name(name: &str) -> Result<(), Status> {
-    if name.is_empty() || name.len() > admission::MAX_NAME || name.contains(['/', '%', '?', '#']) {
+    if !admission::is_name(name) {
         return Err(invalid_argument(format!("{name:?} is not a machine's name")));
     }
     Ok(())

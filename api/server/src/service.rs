@@ -110,8 +110,8 @@ impl Machines for MachinesService {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let WatchRequest { namespace, name } = request.into_inner();
         let (api, name) = match name.as_str() {
-            "" => (self.objects.all_or(&namespace), None),
-            _ => (self.objects.namespaced(&namespace), Some(name)),
+            "" => (self.objects.all_or(&namespace)?, None),
+            _ => (self.objects.namespaced(&namespace)?, Some(name)),
         };
         Ok(Response::new(watch(api, name).boxed()))
     }

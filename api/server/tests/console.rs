@@ -10,7 +10,7 @@ use rvm_proto::v1::machines_client::MachinesClient;
 use rvm_proto::v1::{ConsoleRequest, ConsoleResponse};
 use rvm_proto::{MAX_CONSOLE_CHUNK, reasons};
 use rvm_server::fake::{FakeApi, FakeConsole, FakeMachines};
-use rvm_server::{AttachError, MachinesService, serve_unix};
+use rvm_server::{AttachError, MachinesService, UnixDoor};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -47,8 +47,8 @@ impl Lab {
         let (api, (machines, consoles)) = (FakeApi::default(), FakeMachines::new());
         let handler = Arc::new(machines.clone());
         let service = MachinesService::new(api.client(), handler.clone(), handler);
-        let path = socket.clone();
-        tokio::spawn(async move { serve_unix(&path, service, std::future::pending()).await });
+        let door = UnixDoor::bind(&socket).expect("a socket");
+        tokio::spawn(door.serve(service, std::future::pending()));
         let endpoint = Endpoint::try_from(format!("unix://{}", socket.display())).expect("an address");
         let client = timeout(PATIENCE, async {
             while !socket.exists() {

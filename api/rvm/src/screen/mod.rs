@@ -37,6 +37,30 @@ pub fn error_line(error: &anyhow::Error) -> String {
     format!("{ERROR}error:{ERROR:#} {line}")
 }
 
+/// What is wrong with a command line, in one line; clap has several, and names the command in its usage.
+pub fn usage_line(wrong: &str, program: &str) -> String {
+    let mut lines = wrong.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().trim_start_matches("error: ");
+    // A list of what is missing stands below its heading.
+    let missing: Vec<&str> = lines.take_while(|line| line.starts_with(['-', '<'])).collect();
+    let usage = wrong.lines().find_map(|line| line.trim().strip_prefix("Usage: "));
+    let words = usage.into_iter().flat_map(str::split_whitespace);
+    let command: Vec<&str> = words
+        .take_while(|word| !word.starts_with(['-', '<', '[']))
+        .collect();
+    let command = if command.is_empty() {
+        program.to_owned()
+    } else {
+        command.join(" ")
+    };
+    let missing = if missing.is_empty() {
+        String::new()
+    } else {
+        format!(" {}", missing.join(", "))
+    };
+    format!("{first}{missing}; see {command} --help")
+}
+
 /// A status in the words of the server; its code where it has none.
 fn status_line(status: &Status) -> String {
     match (status.message(), status.code()) {

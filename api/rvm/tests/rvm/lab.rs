@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rvm_server::fake::{FakeApi, FakeConsole, FakeMachines};
-use rvm_server::{MachinesService, serve_unix};
+use rvm_server::{MachinesService, UnixDoor};
 use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
@@ -45,8 +45,8 @@ impl Lab {
         let (api, (machines, consoles)) = (FakeApi::default(), FakeMachines::new());
         let handler = Arc::new(machines.clone());
         let service = MachinesService::new(api.client(), handler.clone(), handler);
-        let path = socket.clone();
-        tokio::spawn(async move { serve_unix(&path, service, std::future::pending()).await });
+        let door = UnixDoor::bind(&socket).expect("a socket");
+        tokio::spawn(door.serve(service, std::future::pending()));
         let listens = async {
             while UnixStream::connect(&socket).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

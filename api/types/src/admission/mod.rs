@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use default::default;
 pub use path::Path;
-pub use validate::{MAX_CPUS, MAX_MEMORY, MAX_NAME, MIN_MEMORY, validate};
+pub use validate::{MAX_CPUS, MAX_MEMORY, MAX_NAME, MIN_MEMORY, is_label, is_name, validate};
 
 /// Why a VMI is refused: one field, one reason. The same form as the causes of a Kubernetes Status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -44,7 +44,7 @@ fn validate_name(name: Option<&str>, causes: &mut Vec<Cause>) {
     let Some(name) = name else { return };
     if name.len() > MAX_NAME {
         causes.push(path.invalid(format_args!("must be no more than {MAX_NAME} bytes")));
-    } else if !name.split('.').all(is_label_of_any_length) {
+    } else if !is_name(name) {
         causes.push(path.invalid(
             "must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an \
              alphanumeric character",
@@ -198,7 +198,13 @@ pub(super) fn distinct<'a>(
 }
 
 /// Whether this is a DNS label: what a host, a volume and a disk are called.
-pub(super) fn is_label(text: &str) -> bool {
+/// Whether a text can be an object's name: DNS labels with dots between them.
+pub fn is_name(text: &str) -> bool {
+    text.len() <= MAX_NAME && text.split('.').all(is_label_of_any_length)
+}
+
+/// Whether a text can be a namespace's name or a host's: one DNS label.
+pub fn is_label(text: &str) -> bool {
     text.len() <= MAX_LABEL && is_label_of_any_length(text)
 }
 

@@ -1,0 +1,267 @@
+//! The door that other machines come to: TLS with certificates on both ends.
+//!
+//! ```text
+//!   connection ──a turn──► handshake, in time ──CA, then name──► one of so many guests ──► the gRPC server
+//! ```
+//!
+//! Who has not shown a certificate yet has a turn of its own and no place: strangers cannot take the places of those who
+//! may come in. Each step that fails ends that one connection and nothing else.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::Connected;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::X509Certificate;
+
+use crate::listen::ListenError;
+
+/// Connections that are served at once; each may have many streams.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Connections that are asked for a certificate at once; the others wait in the kernel's queue.
+const MAX_HANDSHAKES: usize = 128;
+
+/// How long a peer may take to prove who it is.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Pause after the system has no more connections to give.
+const EXHAUSTED: Duration = Duration::from_millis(100);
+
+/// The certificates of a server that asks for its clients' too; PEM files all.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The server's own certificate, with what it was signed by.
+    pub certificate: PathBuf,
+    /// The server's key.
+    pub key: PathBuf,
+    /// Who signs the clients' certificates. Nobody gets in without one.
+    pub client_ca: PathBuf,
+    /// Which of these clients get in, by a name in their certificate; all of them where there is none.
+    pub clients: Vec<String>,
+}
+
+/// A listener for those with a certificate.
+pub struct TlsDoor {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    clients: Arc<[String]>,
+}
+
+/// Someone who was let in, and the place that goes with it.
+pub(crate) struct Guest {
+    stream: TlsStream<TcpStream>,
+    _place: OwnedSemaphorePermit,
+}
+
+// === impl TlsDoor ===
+
+impl TlsDoor {
+    /// A door at this listener.
+    ///
+    /// # Errors
+    /// [`ListenError::Identity`] and [`ListenError::Certificates`]: the files cannot be read, or do not fit together.
+    pub fn new(listener: TcpListener, files: &TlsFiles) -> Result<Self, ListenError> {
+        let mut config = config(files)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self {
+            listener,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            clients: files.clients.clone().into(),
+        })
+    }
+
+    /// Those who were let in. Ends when what is returned is dropped.
+    pub(crate) fn guests(self) -> ReceiverStream<io::Result<Guest>> {
+        let (sender, guests) = mpsc::channel(1);
+        tokio::spawn(self.let_in(sender));
+        ReceiverStream::new(guests)
+    }
+
+    async fn let_in(self, guests: mpsc::Sender<io::Result<Guest>>) {
+        let turns = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            let arrived = tokio::select! {
+                arrived = arrive(&self.listener, &turns) => arrived,
+                () = guests.closed() => return,
+            };
+            let (stream, turn) = match arrived {
+                Ok(arrived) => arrived,
+                Err(error) => {
+                    tracing::warn!(%error, "no connection can be accepted");
+                    tokio::time::sleep(EXHAUSTED).await;
+                    continue;
+                }
+            };
+            let (acceptor, clients) = (self.acceptor.clone(), Arc::clone(&self.clients));
+            let (guests, places) = (guests.clone(), Arc::clone(&places));
+            tokio::spawn(async move {
+                let let_in = admit(stream, &acceptor, &clients, places).await;
+                drop(turn);
+                match let_in {
+                    // The server has ended meanwhile.
+                    Ok(guest) => drop(guests.send(Ok(guest)).await),
+                    Err(error) => tracing::debug!(%error, "a connection was not let in"),
+                }
+            });
+        }
+    }
+}
+
+async fn arrive(
+    listener: &TcpListener,
+    turns: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let turn = Arc::clone(turns)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, turn))
+}
+
+async fn admit(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    clients: &[String],
+    places: Arc<Semaphore>,
+) -> io::Result<Guest> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+    let shown = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first());
+    if !shown.is_some_and(|certificate| is_named(certificate, clients)) {
+        return Err(io::Error::other(
+            "its certificate has none of the names that may come in",
+        ));
+    }
+    let place = places.try_acquire_owned();
+    let place = place.map_err(|_| io::Error::other(format!("{MAX_CONNECTIONS} connections are open")))?;
+    Ok(Guest {
+        stream,
+        _place: place,
+    })
+}
+
+/// Whether a certificate, whose signature was checked, has one of these names: its common name, or an alternative
+/// name for hosts, mail or URIs. Where no names are given, all do.
+fn is_named(certificate: &CertificateDer<'_>, clients: &[String]) -> bool {
+    if clients.is_empty() {
+        return true;
+    }
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
+        return false;
+    };
+    names(&certificate)
+        .iter()
+        .any(|name| clients.iter().any(|client| client == name))
+}
+
+fn names<'a>(certificate: &'a X509Certificate<'_>) -> Vec<&'a str> {
+    let common = certificate.subject().iter_common_name();
+    let common = common.filter_map(|name| name.as_str().ok());
+    let alternative = certificate.subject_alternative_name().ok().flatten();
+    let alternative = alternative.map(|extension| &extension.value.general_names);
+    let alternative = alternative.into_iter().flatten().filter_map(|name| match name {
+        GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => Some(*name),
+        _ => None,
+    });
+    common.chain(alternative).collect()
+}
+
+fn config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
+    let wrong = |why: &dyn std::fmt::Display| ListenError::Certificates(why.to_string());
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(&files.client_ca)? {
+        roots.add(authority).map_err(|error| wrong(&error))?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let verifier = verifier.build().map_err(|error| wrong(&error))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+        .map_err(|error| wrong(&format_args!("'{}': {error}", files.key.display())))?;
+    let chain = certificates(&files.certificate)?;
+    ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| {
+            builder
+                .with_client_cert_verifier(verifier)
+                .with_single_cert(chain, key)
+        })
+        .map_err(|error| wrong(&error))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ListenError> {
+    let wrong =
+        |why: &dyn std::fmt::Display| ListenError::Certificates(format!("'{}': {why}", path.display()));
+    let bytes = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = found.map_err(|error| wrong(&error))?;
+    if found.is_empty() {
+        return Err(wrong(&"there is no certificate in it"));
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ListenError> {
+    fs::read(path).map_err(|source| ListenError::Identity {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+// === impl Guest ===
+
+impl Connected for Guest {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Guest {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Guest {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
