@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use rvm_handler::images::{Mirror, Mirrors};
-use rvm_handler::node::Register;
+use rvm_handler::node::is_name;
 use rvm_server::TlsFiles;
 use rvmm_spec::AcceleratorChoice;
 
@@ -37,7 +37,13 @@ pub struct Args {
     #[arg(long, value_name = "unix:///PATH", value_parser = unix_socket)]
     grpc: Option<PathBuf>,
     /// A TCP address for the gRPC API, by mutual TLS only
-    #[arg(long, value_name = "ADDRESS:PORT", requires = "tls")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        requires = "tls_cert",
+        requires = "tls_key",
+        requires = "client_ca"
+    )]
     grpc_listen: Option<SocketAddr>,
     #[command(flatten)]
     tls: Option<Tls>,
@@ -88,6 +94,9 @@ struct Tls {
     /// Who signs the certificates of clients, PEM: an authority of its own, never the cluster's, since whoever it signs for may do all
     #[arg(long, value_name = "FILE", required = false)]
     client_ca: PathBuf,
+    /// A client that gets in, by the common name or an alternative name of its certificate; may be given more than once [default: all]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    client: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -113,8 +122,12 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Where the VMIs are.
     pub cluster: Cluster,
-    /// The node's object.
-    pub register: Register,
+    /// This node's name.
+    pub node: String,
+    /// Make its object where there is none.
+    pub register_node: bool,
+    /// Time between heartbeats, and how old the heartbeat of a dead handler is.
+    pub heartbeat: (Duration, Duration),
     /// The gRPC API's Unix socket.
     pub grpc: Option<PathBuf>,
     /// The gRPC API's TCP address.
@@ -142,6 +155,18 @@ pub enum Cluster {
     Remote(Option<PathBuf>),
 }
 
+// === impl Cluster ===
+
+impl Cluster {
+    /// A namespace that is there for as long as the cluster is.
+    pub fn oldest_namespace(&self) -> &'static str {
+        match self {
+            Self::Local(_) => "default",
+            Self::Remote(_) => "kube-system",
+        }
+    }
+}
+
 // === impl Args ===
 
 impl Args {
@@ -159,17 +184,18 @@ impl Args {
                 certificate: tls.tls_cert,
                 key: tls.tls_key,
                 client_ca: tls.client_ca,
+                clients: tls.client,
             };
             (address, files)
         });
-        let register = Register {
-            name: self.node.unwrap_or_else(host_name),
-            create: self.local || self.register_node,
-            interval: Duration::from_secs(self.heartbeat_interval),
-            stale_after: Duration::from_secs(self.heartbeat_stale_after),
-        };
+        let node = self.node.unwrap_or_else(host_name);
         ensure!(
-            register.stale_after > register.interval,
+            is_name(&node),
+            "'{node}' cannot be a node's name: lower case letters, digits, '-' and '.', 63 at most; name one with --node"
+        );
+        let (interval, stale_after) = (self.heartbeat_interval, self.heartbeat_stale_after);
+        ensure!(
+            stale_after > interval,
             "--heartbeat-stale-after must be more than --heartbeat-interval, or living nodes look dead"
         );
         Ok(Settings {
@@ -179,7 +205,9 @@ impl Args {
             } else {
                 Cluster::Remote(self.kubeconfig)
             },
-            register,
+            node,
+            register_node: self.local || self.register_node,
+            heartbeat: (Duration::from_secs(interval), Duration::from_secs(stale_after)),
             grpc,
             grpc_tls,
             run_dir,

@@ -7,6 +7,11 @@
 //!                          └────┘ Claim by B, once A's heartbeat is older than the stale time
 //! ```
 //!
+//! A claim is an annotation, `NODE/HANDLER/UID`: the node, the random id of its handler (`place.rs`), and the VMI's
+//! own UID. Nobody can write such a claim into a manifest, since the API server chooses the UID; so a status that came
+//! with a manifest, or an object that was read from one cluster and created in another, is not believed. And a handler
+//! that has only the node's name in common with the one that claimed a VMI has nothing to do with that VMI.
+//!
 //! Each arrow is one write that carries the resourceVersion it was decided on, so of several writers one wins and
 //! the others learn that they read the past. A may be slow and not dead when B takes over: then A's HandOver fails,
 //! and A has started nothing yet. After the HandOver nobody else may ever start the VMI, dead node or not: that
@@ -16,13 +21,22 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rvm_types::admission::Cause;
-use rvm_types::names::{finalizers, labels};
+use rvm_types::names::{annotations, finalizers, labels};
 use rvm_types::{Phase, VirtualMachineInstance};
 
 use crate::plan::Me;
 use crate::status::Edit;
 use crate::translate;
 use crate::vm::VmId;
+
+/// Who has taken a VMI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim<'a> {
+    /// The node.
+    pub node: &'a str,
+    /// The id of its handler.
+    pub handler: &'a str,
+}
 
 /// Whether this node may take a VMI.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +56,24 @@ pub enum Abandoned {
     Yes,
     /// Not before this much time.
     NotFor(Duration),
+}
+
+// === impl Claim ===
+
+impl<'a> Claim<'a> {
+    /// The claim on a VMI; none where there is none, or where it was made on another VMI.
+    pub fn on(vmi: &'a VirtualMachineInstance) -> Option<Self> {
+        let annotations = vmi.metadata.annotations.as_ref()?;
+        let mut parts = annotations.get(annotations::CLAIM)?.split('/');
+        let (node, handler, uid) = (parts.next()?, parts.next()?, parts.next()?);
+        let own = vmi.metadata.uid.as_deref()? == uid && parts.next().is_none();
+        own.then_some(Self { node, handler })
+    }
+
+    /// Whether it is this handler's.
+    pub fn is_of(&self, me: &Me) -> bool {
+        self.node == me.node && self.handler == me.handler
+    }
 }
 
 /// Whether a VMI's wishes suit this node.
@@ -91,10 +123,28 @@ fn entered(vmi: &VirtualMachineInstance, phase: &Phase) -> Option<Timestamp> {
 
 /// The claim: this node prepares the VMI.
 pub fn claim(edit: &mut Edit, me: &Me, now: Timestamp) {
+    stamp(edit, me);
+    edit.re_enter(Phase::Scheduling, now);
+}
+
+/// The claim again, on a VMI whose machine is here though the claim was lost or is of our node's former handler: the
+/// machine was started, so the VMI was handed over.
+pub fn reclaim(edit: &mut Edit, me: &Me, now: Timestamp) {
+    stamp(edit, me);
+    if !matches!(
+        edit.status().phase,
+        Some(Phase::Scheduled | Phase::Running | Phase::Succeeded | Phase::Failed)
+    ) {
+        edit.enter(Phase::Scheduled, now);
+    }
+}
+
+fn stamp(edit: &mut Edit, me: &Me) {
+    let claim = format!("{}/{}/{}", me.node, me.handler, edit.uid());
+    edit.annotation(annotations::CLAIM, &claim);
     edit.label(labels::NODE_NAME, &me.node);
     edit.add_finalizer(finalizers::FOREGROUND_DELETE);
     edit.status().node_name = Some(me.node.clone());
-    edit.re_enter(Phase::Scheduling, now);
 }
 
 /// The hand-over: from now on this node alone may start the VMI.

@@ -8,8 +8,11 @@ use rvm_server::{AttachError, ConsoleStream, Consoles, Power, StopError};
 use rvm_types::VirtualMachineInstance;
 use rvmm_control::{Accelerator, Info};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
+use crate::claim::Claim;
 use crate::events::Recorder;
+use crate::plan::Me;
 use crate::process::Machines;
 use crate::process::watch::Watch;
 use crate::status::Happening;
@@ -18,8 +21,8 @@ use crate::vm::{Machine, VmId};
 /// The consoles and switches of this node's machines.
 #[derive(Debug, Clone)]
 pub struct Doors {
-    /// This node.
-    pub node: String,
+    /// This node and handler.
+    pub me: watch::Receiver<Me>,
     /// Its machines.
     pub machines: Arc<Machines>,
     /// Has a machine looked at after it was ended.
@@ -38,11 +41,11 @@ enum Closed {
 // === impl Doors ===
 
 impl Doors {
-    /// The VM, if it is one of this node's.
+    /// The VM, if it is one of this handler's.
     fn here(&self, vmi: &VirtualMachineInstance) -> Result<VmId, Closed> {
-        match vmi.node_name() {
-            Some(node) if node == self.node => VmId::of(vmi).ok_or(Closed::NotRunning),
-            Some(node) => Err(Closed::Elsewhere(node.to_owned())),
+        match Claim::on(vmi) {
+            Some(claim) if claim.is_of(&self.me.borrow()) => VmId::of(vmi).ok_or(Closed::NotRunning),
+            Some(claim) => Err(Closed::Elsewhere(claim.node.to_owned())),
             None => Err(Closed::NotRunning),
         }
     }
@@ -54,11 +57,11 @@ impl Doors {
             .map_err(|error| Closed::Broken(io::Error::other(error)))
     }
 
-    async fn end(&self, vmi: &VirtualMachineInstance) -> Result<(), Closed> {
+    async fn end(&self, vmi: &VirtualMachineInstance, grace: Duration) -> Result<(), Closed> {
         let id = self.here(vmi)?;
         match self.machine(&id).await? {
             Machine::Absent | Machine::Ended(_) | Machine::Lost => return Err(Closed::NotRunning),
-            Machine::Prepared | Machine::Launching | Machine::Silent | Machine::Alive(_) => {}
+            Machine::Prepared | Machine::Launching(_) | Machine::Silent | Machine::Alive(_) => {}
         }
         self.events.record(
             vmi,
@@ -68,7 +71,7 @@ impl Doors {
             ),
         );
         let (machines, vm) = (Arc::clone(&self.machines), id.clone());
-        let stopped = tokio::task::spawn_blocking(move || machines.stop(&vm)).await;
+        let stopped = tokio::task::spawn_blocking(move || machines.stop(&vm, grace)).await;
         self.watch.wake(&id);
         let stopped = stopped.map_err(|error| Closed::Broken(error.into()))?;
         stopped.map_err(|error| Closed::Broken(io::Error::other(error)))
@@ -81,7 +84,7 @@ impl Consoles for Doors {
         let id = self.here(vmi).map_err(AttachError::from)?;
         let machine = self.machine(&id).await.map_err(AttachError::from)?;
         let stream = UnixStream::connect(self.machines.run_dir(&id).console_socket()).await;
-        let console = ConsoleStream::new(stream.map_err(AttachError::Unavailable)?, &self.node);
+        let console = ConsoleStream::new(stream.map_err(AttachError::Unavailable)?, &self.me.borrow().node);
         Ok(match machine {
             Machine::Alive(info) => console.with_accelerator(accelerator(&info)),
             _ => console,
@@ -91,13 +94,15 @@ impl Consoles for Doors {
 
 #[tonic::async_trait]
 impl Power for Doors {
-    /// There is no way yet to ask a guest to shut down, so whatever the grace period, it is cut off at once.
-    async fn stop(&self, vmi: &VirtualMachineInstance, _: Option<Duration>) -> Result<(), StopError> {
-        self.end(vmi).await.map_err(|closed| match closed {
-            Closed::Elsewhere(node) => StopError::AnotherNode { node },
-            Closed::NotRunning => StopError::NotRunning,
-            Closed::Broken(error) => StopError::Unavailable(error),
-        })
+    /// There is no way yet to ask a guest to shut down, so however long the grace period is, it is cut off at once.
+    async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), StopError> {
+        self.end(vmi, grace.unwrap_or_else(|| vmi.grace_period()))
+            .await
+            .map_err(|closed| match closed {
+                Closed::Elsewhere(node) => StopError::AnotherNode { node },
+                Closed::NotRunning => StopError::NotRunning,
+                Closed::Broken(error) => StopError::Unavailable(error),
+            })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use kube::api::Api;
@@ -16,7 +16,9 @@ use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 
 use jiff::Timestamp;
 
+use crate::claim::Claim;
 use crate::plan::{SETTLE, Step, plan};
+use crate::process::stop::OBEY;
 use crate::steps::{Effects, Outcome, StepError, chain};
 use crate::vm::VmId;
 
@@ -66,12 +68,21 @@ async fn reconcile(vmi: Arc<VirtualMachineInstance>, effects: Arc<Effects>) -> R
         return Ok(Action::await_change());
     };
     let mut vmi = VirtualMachineInstance::clone(&vmi);
+    let done = work(&id, &mut vmi, &effects).await;
+    if let Err(error) = &done {
+        effects.tell(&id, &vmi, error).await;
+    }
+    done
+}
+
+/// Sees, plans and does until there is nothing to do now. `vmi` is the newest that is known of it.
+async fn work(id: &VmId, vmi: &mut VirtualMachineInstance, effects: &Effects) -> Result<Action, StepError> {
     for _ in 0..MAX_ROUNDS {
-        let seen = effects.see(&id, &vmi).await?;
+        let seen = effects.see(id, vmi).await?;
         let me = effects.me.borrow().clone();
-        let steps = plan(&id, &vmi, &seen, &me, Timestamp::now());
+        let steps = plan(id, vmi, &seen, &me, Timestamp::now());
         if steps.is_empty() {
-            let mine = vmi.node_name() == Some(me.node.as_str());
+            let mine = Claim::on(vmi).is_some_and(|claim| claim.is_of(&me));
             return Ok(if mine {
                 Action::requeue(RECHECK)
             } else {
@@ -81,10 +92,10 @@ async fn reconcile(vmi: Arc<VirtualMachineInstance>, effects: Arc<Effects>) -> R
         let mut waiting = None;
         for step in steps {
             let released = step == Step::Release;
-            match effects.perform(&id, &vmi, step).await? {
+            match effects.perform(id, vmi, step).await? {
                 Outcome::Done => {}
                 Outcome::Wrote(_) if released => return Ok(Action::await_change()),
-                Outcome::Wrote(newer) => vmi = *newer,
+                Outcome::Wrote(newer) => *vmi = *newer,
                 Outcome::Outrun => return Ok(Action::requeue(SETTLE)),
                 Outcome::Wait(time) => {
                     waiting = Some(time);
@@ -115,8 +126,8 @@ async fn sweep_for_ever(effects: Arc<Effects>, store: Store<VirtualMachineInstan
     }
 }
 
-/// Ends machines and removes run directories whose VMI is gone: deleted with its finalizer taken away by force, or
-/// while nobody was here to see it.
+/// Ends machines and removes run directories and disks whose VMI is gone: deleted with its finalizer taken away by
+/// force, or while nobody was here to see it. And what images left that no machine uses.
 async fn sweep(effects: &Effects, store: &Store<VirtualMachineInstance>) -> Result<(), StepError> {
     let known: HashSet<String> = store
         .state()
@@ -131,7 +142,12 @@ async fn sweep(effects: &Effects, store: &Store<VirtualMachineInstance>) -> Resu
             tracing::warn!(vm = %id, uid = id.uid, error = chain(&error), "its VMI is gone and its machine is not");
         }
     }
-    Ok(())
+    let (machines, images) = (Arc::clone(&effects.machines), Arc::clone(&effects.images));
+    let swept = tokio::task::spawn_blocking(move || {
+        let specs = machines.specs()?;
+        images.sweep(&specs, SystemTime::now()).map_err(StepError::Sweep)
+    });
+    swept.await?
 }
 
 async fn remove_orphan(effects: &Effects, id: &VmId) -> Result<(), StepError> {
@@ -144,7 +160,7 @@ async fn remove_orphan(effects: &Effects, id: &VmId) -> Result<(), StepError> {
     tracing::warn!(vm = %id, uid = id.uid, "its VMI is gone, so it is ended and removed");
     let (machines, id) = (Arc::clone(&effects.machines), id.clone());
     let removed = tokio::task::spawn_blocking(move || {
-        machines.stop(&id)?;
+        machines.stop(&id, OBEY)?;
         machines.remove(&id).map_err(StepError::Remove)
     });
     removed.await?

@@ -7,7 +7,7 @@
 //!       └──► plan (pure) ──► claim      which node
 //!                    │  └──► status     what is said
 //!                    └─────► translate  VMI → Spec
-//!   consoles: what the gRPC server asks for       node: heartbeat and labels
+//!   consoles: what the gRPC server asks for       node: heartbeat and labels       place: directories, own id
 //! ```
 //!
 //! Invariants: what is known of machines is on disk, never only in memory; every decision is made in a pure function; every
@@ -19,8 +19,10 @@ pub mod controller;
 pub mod events;
 pub mod images;
 pub mod node;
+pub mod place;
 pub mod plan;
 pub mod process;
+pub mod retries;
 #[cfg(test)]
 mod sample;
 pub mod status;

@@ -8,6 +8,7 @@
 //!            over       ─► nothing; a machine that still lives is ended
 //!  deleted   ─► Stop ─► Over ─► RemoveRunDir, Release
 //!  another's ─► nothing; but what is left here of it goes, and a dead node's claim may be taken over
+//!  lost claim, and its machine is here ─► Reclaim
 //! ```
 //!
 //! A plan holds at most one write. After it everything is looked at again, so each plan stands on the newest state
@@ -23,7 +24,7 @@ use rvm_types::names::{events, finalizers};
 use rvm_types::{Phase, VirtualMachineInstance};
 use rvmm_control::{Info, State};
 
-use crate::claim::{self, Abandoned, Verdict};
+use crate::claim::{self, Abandoned, Claim, Verdict};
 use crate::status::{Edit, Happening, Over, Report};
 use crate::vm::{Machine, VmId};
 
@@ -33,11 +34,17 @@ pub const POLL: Duration = Duration::from_millis(50);
 /// How long to wait where the API's view and the node's do not fit, which is a matter of a late watch event.
 pub const SETTLE: Duration = Duration::from_secs(1);
 
+/// How long an rvmm may take from its start until it holds its run directory: it only has to read its spec and take
+/// a lock, however slow its host is.
+pub const LAUNCH_LIMIT: Duration = Duration::from_secs(120);
+
 /// Who decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Me {
     /// This node.
     pub node: String,
+    /// This handler's id: no other handler is this one, whatever its node is called.
+    pub handler: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Nothing new may be put here.
@@ -53,7 +60,7 @@ pub struct Seen {
     pub machine: Machine,
     /// Someone asked on this node for the machine to be ended.
     pub stop_requested: bool,
-    /// When the node that claimed it was last alive; only looked at where that is another one.
+    /// When the handler that claimed it was last alive; only looked at where that is another one.
     pub owner_heartbeat: Option<Timestamp>,
     /// It could not be prepared, and is to be left alone until then.
     pub retry_at: Option<Timestamp>,
@@ -66,6 +73,8 @@ pub enum Step {
     Claim,
     /// Write: this node, and no other ever, starts it.
     HandOver,
+    /// Write: its machine is here, so this node has it.
+    Reclaim,
     /// Write: what is known of it.
     Report(Report),
     /// Write: it may be forgotten.
@@ -78,6 +87,8 @@ pub enum Step {
     Announce(Happening),
     /// Note that the end was asked for, then end rvmm.
     Stop,
+    /// End an rvmm that does not come up.
+    GiveUp,
     /// Remove its run directory and its disks.
     RemoveRunDir,
     /// Look again after this time.
@@ -87,9 +98,13 @@ pub enum Step {
 /// What to do now. Nothing, when all is as it should be.
 pub fn plan(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     let deleted = vmi.metadata.deletion_timestamp.is_some();
-    match vmi.node_name() {
-        Some(node) if node == me.node && deleted => ending(vmi, seen),
-        Some(node) if node == me.node => own(id, vmi, seen, me, now),
+    match Claim::on(vmi) {
+        Some(claim) if claim.is_of(me) && deleted => ending(vmi, seen, now),
+        Some(claim) if claim.is_of(me) => own(id, vmi, seen, me, now),
+        // Nobody else uses our run directory, so a machine in it is ours, whatever became of the claim on it.
+        Some(claim) if claim.node == me.node && was_started(&seen.machine) => vec![Step::Reclaim],
+        None if was_started(&seen.machine) => vec![Step::Reclaim],
+        Some(claim) if claim.node == me.node => formers(id, vmi, seen, me, now),
         Some(_) => anothers(id, vmi, seen, me, now),
         None if deleted && has_finalizer(vmi) => vec![Step::Release],
         None if deleted => vec![],
@@ -109,6 +124,7 @@ pub fn write(
     let mut events = Vec::new();
     match step {
         Step::Claim => claim::claim(&mut edit, me, now),
+        Step::Reclaim => claim::reclaim(&mut edit, me, now),
         Step::HandOver => claim::hand_over(&mut edit, now),
         Step::Release => claim::release(&mut edit),
         Step::Report(report) => {
@@ -122,10 +138,9 @@ pub fn write(
 
 fn nobodys(id: &VmId, vmi: &VirtualMachineInstance, me: &Me, now: Timestamp) -> Vec<Step> {
     match vmi.phase() {
-        None => vec![Step::Report(Report::Accepted)],
-        Some(Phase::Other(phase)) if phase.is_empty() => vec![Step::Report(Report::Accepted)],
         Some(Phase::Pending) => take(id, vmi, me, now),
-        _ => vec![],
+        // Without a claim any other phase is only what somebody wrote.
+        _ => vec![Step::Report(Report::Accepted)],
     }
 }
 
@@ -140,16 +155,16 @@ fn take(id: &VmId, vmi: &VirtualMachineInstance, me: &Me, now: Timestamp) -> Vec
 fn own(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     match vmi.phase() {
         Some(Phase::Scheduling) => prepare(seen, now),
-        Some(Phase::Scheduled) => start(seen),
+        Some(Phase::Scheduled) => start(seen, now),
         Some(Phase::Running) => keep(vmi, seen, me, now),
         Some(Phase::Succeeded | Phase::Failed) => match seen.machine {
             Machine::Alive(_) | Machine::Silent => vec![Step::Stop],
-            Machine::Launching => vec![Step::Wait(POLL)],
+            Machine::Launching(since) => launching(since, now),
             _ => vec![],
         },
-        // A node's name without a claim is only somebody's wish.
-        None | Some(Phase::Pending) => take(id, vmi, me, now),
-        Some(Phase::Unknown | Phase::Other(_)) => vec![],
+        // Somebody has overwritten the status.
+        _ if was_started(&seen.machine) => vec![Step::Reclaim],
+        _ => nobodys(id, vmi, me, now),
     }
 }
 
@@ -164,11 +179,11 @@ fn prepare(seen: &Seen, now: Timestamp) -> Vec<Step> {
     }
 }
 
-fn start(seen: &Seen) -> Vec<Step> {
+fn start(seen: &Seen, now: Timestamp) -> Vec<Step> {
     match &seen.machine {
         Machine::Prepared if seen.stop_requested => over(Over::well("It was stopped before it started.")),
         Machine::Prepared => vec![Step::Start],
-        Machine::Launching => vec![Step::Wait(POLL)],
+        Machine::Launching(since) => launching(*since, now),
         Machine::Silent | Machine::Alive(_) if seen.stop_requested => vec![Step::Stop],
         Machine::Silent => vec![Step::Wait(POLL)],
         Machine::Alive(info) if info.state == State::Running => report_running(info),
@@ -181,12 +196,13 @@ fn keep(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> V
     match &seen.machine {
         Machine::Silent | Machine::Alive(_) if seen.stop_requested => vec![Step::Stop],
         Machine::Alive(info) => if_it_changes(Report::Running(info.clone()), vmi, me, now),
-        Machine::Launching | Machine::Silent => vec![Step::Wait(SETTLE)],
+        Machine::Launching(since) => launching(*since, now),
+        Machine::Silent => vec![Step::Wait(SETTLE)],
         Machine::Absent | Machine::Prepared | Machine::Ended(_) | Machine::Lost => over(ended(seen)),
     }
 }
 
-fn ending(vmi: &VirtualMachineInstance, seen: &Seen) -> Vec<Step> {
+fn ending(vmi: &VirtualMachineInstance, seen: &Seen, now: Timestamp) -> Vec<Step> {
     let started = matches!(vmi.phase(), Some(Phase::Scheduled | Phase::Running));
     match &seen.machine {
         Machine::Alive(_) | Machine::Silent if seen.stop_requested => vec![Step::Stop],
@@ -196,7 +212,7 @@ fn ending(vmi: &VirtualMachineInstance, seen: &Seen) -> Vec<Step> {
                 Step::Stop,
             ]
         }
-        Machine::Launching => vec![Step::Wait(POLL)],
+        Machine::Launching(since) => launching(*since, now),
         Machine::Absent | Machine::Prepared if started => over(Over::well("It was deleted.")),
         Machine::Ended(_) | Machine::Lost if started => over(ended(seen)),
         _ => vec![Step::RemoveRunDir, Step::Release],
@@ -206,7 +222,7 @@ fn ending(vmi: &VirtualMachineInstance, seen: &Seen) -> Vec<Step> {
 fn anothers(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     match &seen.machine {
         Machine::Alive(_) | Machine::Silent => return vec![Step::Stop],
-        Machine::Launching => return vec![Step::Wait(POLL)],
+        Machine::Launching(since) => return launching(*since, now),
         Machine::Prepared | Machine::Ended(_) | Machine::Lost => return vec![Step::RemoveRunDir],
         Machine::Absent => {}
     }
@@ -218,6 +234,31 @@ fn anothers(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: 
         Abandoned::Yes if vmi.metadata.deletion_timestamp.is_some() => vec![Step::Release],
         Abandoned::Yes => take(id, vmi, me, now),
     }
+}
+
+/// A VMI that a former handler of this node claimed, and whose machine is not here. That handler has lost the node's
+/// name and ends when it sees so; a machine that it started may still run, somewhere.
+fn formers(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
+    let deleted = vmi.metadata.deletion_timestamp.is_some();
+    match vmi.phase() {
+        Some(Phase::Scheduled | Phase::Running) if !deleted => if_it_changes(Report::Orphaned, vmi, me, now),
+        Some(Phase::Scheduling) if !deleted => anothers(id, vmi, seen, me, now),
+        _ if deleted => vec![Step::RemoveRunDir, Step::Release],
+        _ => vec![],
+    }
+}
+
+/// An rvmm that does not come up would otherwise be waited for for ever.
+fn launching(since: Timestamp, now: Timestamp) -> Vec<Step> {
+    match Duration::try_from(now.duration_since(since)) {
+        Ok(waited) if waited >= LAUNCH_LIMIT => vec![Step::GiveUp],
+        _ => vec![Step::Wait(POLL)],
+    }
+}
+
+/// Whether an rvmm was started in the run directory that is here.
+fn was_started(machine: &Machine) -> bool {
+    !matches!(machine, Machine::Absent | Machine::Prepared)
 }
 
 /// How a machine of ours that no longer runs has ended.

@@ -8,6 +8,8 @@ use crate::vm::VmId;
 
 pub const UID: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
 
+const FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
+
 /// A VMI as an API server gives it, with this status.
 pub fn vmi_with(status: Value) -> VirtualMachineInstance {
     let mut object = json!({
@@ -26,14 +28,27 @@ pub fn vmi_with(status: Value) -> VirtualMachineInstance {
     serde_json::from_value(object).unwrap()
 }
 
+/// The id of node `a`'s handler.
+pub const HANDLER: &str = "handler-of-a";
+
+/// A VMI that this handler of this node has claimed, with this status.
+pub fn claimed(node: &str, handler: &str, status: Value) -> VirtualMachineInstance {
+    let mut vmi = vmi_with(status);
+    let claim = format!("{node}/{handler}/{UID}");
+    let annotations = vmi.metadata.annotations.get_or_insert_default();
+    annotations.insert("rvm/claim".to_owned(), claim);
+    vmi.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    vmi
+}
+
 /// A VMI of node `a` in this phase.
 pub fn vmi_in(phase: &str) -> VirtualMachineInstance {
-    vmi_with(json!({"phase": phase, "nodeName": "a"}))
+    claimed("a", HANDLER, json!({"phase": phase, "nodeName": "a"}))
 }
 
 pub fn deleted(mut vmi: VirtualMachineInstance) -> VirtualMachineInstance {
     vmi.metadata.deletion_timestamp = Some(rvm_types::condition::now());
-    vmi.metadata.finalizers = Some(vec!["kubevirt.io/foregroundDeleteVirtualMachine".to_owned()]);
+    vmi.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
     vmi
 }
 

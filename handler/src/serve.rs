@@ -1,7 +1,7 @@
 //! Puts everything together, and takes it apart in order.
 //!
 //! ```text
-//!   run directory ─► images ─► cluster or local API ─► first heartbeat ─► gRPC, https, heartbeats, the loop
+//!   directories ─► images ─► cluster or local API ─► first heartbeat ─► gRPC's doors ─► heartbeats, the loop
 //!   Ctrl-C, SIGTERM ─► the loop finishes what it is at ─► servers end ─► exit; machines run on
 //! ```
 
@@ -18,11 +18,16 @@ use rvm_handler::consoles::Doors;
 use rvm_handler::controller;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::Images;
+use rvm_handler::node::{self, Register};
+use rvm_handler::place::Place;
+use rvm_handler::plan::Me;
 use rvm_handler::process::Machines;
+use rvm_handler::process::children::Children;
 use rvm_handler::process::watch::Watch;
-use rvm_handler::steps::{Effects, Retries};
+use rvm_handler::retries::Retries;
+use rvm_handler::steps::Effects;
 use rvm_local::{Identity, LocalApi};
-use rvm_server::MachinesService;
+use rvm_server::{MachinesService, TlsDoor, TlsFiles, UnixDoor};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -79,31 +84,34 @@ async fn serve(settings: Settings) -> Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
-    let images = Images::new(settings.mirrors, settings.guests, &settings.state_dir)?;
-    let (client, cluster) = connect(&settings.cluster, &settings.state_dir, &mut tasks).await?;
-    let node = settings.register.name.clone();
-    let home = format!("{cluster} node {node}");
-    let machines = Arc::new(Machines::open(
-        &settings.run_dir,
-        &settings.state_dir,
-        settings.rvmm,
-        home,
-    )?);
-    let first_beat = settings.register.first_beat(&client);
-    let Some(me) = stop.run_until_cancelled(first_beat).await else {
+    let place = Place::take(&settings.run_dir, &settings.state_dir)?;
+    let images = Images::new(settings.mirrors, settings.guests, place.state())?;
+    let client = connect(&settings.cluster, place.state(), &mut tasks).await?;
+    let register = Register {
+        name: settings.node.clone(),
+        handler: place.id(),
+        create: settings.register_node,
+        interval: settings.heartbeat.0,
+        stale_after: settings.heartbeat.1,
+    };
+    let arrived = arrive(&settings.cluster, &register, &client);
+    let Some((cluster, me)) = stop.run_until_cancelled(arrived).await.transpose()? else {
         return Ok(());
     };
+    let grpc = GrpcDoors::open(settings.grpc.as_deref(), settings.grpc_tls.as_ref()).await?;
+    let home = format!("cluster {cluster} node {}", settings.node);
+    let machines = Arc::new(Machines::open(place, settings.rvmm, home)?);
     let (me_sender, me) = watch::channel(me);
     let (wake, wakes) = mpsc::unbounded_channel();
-    let (watch, events) = (Watch::new(wake), Recorder::new(client.clone(), &node));
+    let (watch, events) = (Watch::new(wake), Recorder::new(client.clone(), &settings.node));
     let doors = Arc::new(Doors {
-        node: node.clone(),
+        me: me.clone(),
         machines: Arc::clone(&machines),
         watch: watch.clone(),
         events: events.clone(),
     });
     let service = MachinesService::new(client.clone(), Arc::clone(&doors) as _, doors);
-    listen(settings.grpc, settings.grpc_tls, &service, &stop, &mut tasks).await?;
+    grpc.serve(&service, &stop, &mut tasks);
     let effects = Arc::new(Effects {
         client: client.clone(),
         me,
@@ -112,19 +120,16 @@ async fn serve(settings: Settings) -> Result<()> {
         watch,
         events,
         accelerator: settings.accelerator,
+        children: Children::default(),
         retries: Retries::default(),
     });
-    let register = settings.register;
-    tasks.spawn(async move {
-        register.keep_beating(&client, &me_sender).await;
-        Ok(())
-    });
-    tracing::info!(node, run_dir = %settings.run_dir.display(), cluster, "rvm-handler serves");
+    tasks.spawn(async move { Ok(register.keep_beating(&client, &me_sender).await?) });
+    let (node, run_dir) = (settings.node, settings.run_dir.display());
+    tracing::info!(node, %run_dir, cluster, "rvm-handler serves");
     let control = controller::run(effects, wakes, stop.clone().cancelled_owned());
     let served = until_stopped(control, &mut tasks, &stop).await;
-    let running = machines.all().map_or(0, |all| all.len());
     tracing::info!(
-        machines = running,
+        machines = machines.count(),
         "rvm-handler ends; its machines go on running and are taken over at the next start"
     );
     tasks.shutdown().await;
@@ -164,25 +169,21 @@ fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
     Ok(())
 }
 
-/// The client of the cluster, and the cluster's name: what tells its machines from another's.
-async fn connect(
-    cluster: &Cluster,
-    state: &Path,
-    tasks: &mut JoinSet<Result<()>>,
-) -> Result<(Client, String)> {
+/// The client of the cluster.
+async fn connect(cluster: &Cluster, state: &Path, tasks: &mut JoinSet<Result<()>>) -> Result<Client> {
     match cluster {
-        Cluster::Local(address) => {
-            let client = open_local(*address, state, tasks).await?;
-            Ok((client, format!("local {}", state.display())))
-        }
+        Cluster::Local(address) => open_local(*address, state, tasks).await,
         Cluster::Remote(kubeconfig) => {
             let config = config(kubeconfig.as_deref()).await?;
-            let name = config.cluster_url.to_string();
-            let client =
-                Client::try_from(config).context("the cluster's address or certificates cannot be used")?;
-            Ok((client, name))
+            Client::try_from(config).context("the cluster's address or certificates cannot be used")
         }
     }
+}
+
+/// Learns which cluster that is, and takes the node's name there.
+async fn arrive(cluster: &Cluster, register: &Register, client: &Client) -> Result<(String, Me)> {
+    let id = node::cluster_id(client, cluster.oldest_namespace()).await;
+    Ok((id, register.first_beat(client).await?))
 }
 
 async fn config(kubeconfig: Option<&Path>) -> Result<Config> {
@@ -215,26 +216,36 @@ async fn open_local(address: SocketAddr, state: &Path, tasks: &mut JoinSet<Resul
     Ok(api.client())
 }
 
-/// Opens the doors of the gRPC API.
-async fn listen(
-    socket: Option<std::path::PathBuf>,
-    tls: Option<(SocketAddr, rvm_server::TlsFiles)>,
-    service: &MachinesService,
-    stop: &CancellationToken,
-    tasks: &mut JoinSet<Result<()>>,
-) -> Result<()> {
-    if let Some(path) = socket {
-        let (service, stop) = (service.clone(), stop.clone());
-        tasks.spawn(async move { Ok(rvm_server::serve_unix(&path, service, stop.cancelled()).await?) });
+/// The doors of the gRPC API, open before anything is promised.
+struct GrpcDoors {
+    unix: Option<UnixDoor>,
+    tls: Option<TlsDoor>,
+}
+
+// === impl GrpcDoors ===
+
+impl GrpcDoors {
+    async fn open(socket: Option<&Path>, tls: Option<&(SocketAddr, TlsFiles)>) -> Result<Self> {
+        let unix = socket.map(UnixDoor::bind).transpose()?;
+        let tls = match tls {
+            None => None,
+            Some((address, files)) => {
+                let listener = TcpListener::bind(address).await;
+                let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+                Some(TlsDoor::new(listener, files)?)
+            }
+        };
+        Ok(Self { unix, tls })
     }
-    if let Some((address, files)) = tls {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}"))?;
-        let (service, stop) = (service.clone(), stop.clone());
-        tasks.spawn(
-            async move { Ok(rvm_server::serve_tls(listener, &files, service, stop.cancelled()).await?) },
-        );
+
+    fn serve(self, service: &MachinesService, stop: &CancellationToken, tasks: &mut JoinSet<Result<()>>) {
+        if let Some(door) = self.unix {
+            let (service, stop) = (service.clone(), stop.clone());
+            tasks.spawn(async move { Ok(door.serve(service, stop.cancelled()).await?) });
+        }
+        if let Some(door) = self.tls {
+            let (service, stop) = (service.clone(), stop.clone());
+            tasks.spawn(async move { Ok(rvm_server::serve_tls(door, service, stop.cancelled()).await?) });
+        }
     }
-    Ok(())
 }

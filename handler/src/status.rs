@@ -25,6 +25,9 @@ use serde_json::{Map, Value, json};
 /// Longest text of ours in a status or an event: what ended a machine may quote anything.
 const MAX_TEXT: usize = 1024;
 
+const ORPHANED: &str = "The handler that runs the VirtualMachineInstance is gone and its node has another one, which does not \
+                        find the machine. Delete the VirtualMachineInstance to give the machine up.";
+
 const NOT_RUNNING: &str = "Guest VM is not reported as running";
 
 /// Something to be said of a VMI.
@@ -34,13 +37,15 @@ pub enum Report {
     Accepted,
     /// No node can run it.
     Refused(Vec<Cause>),
-    /// It could not be prepared, and will be tried again.
-    NotPrepared {
+    /// It could not be brought to what it should be, and will be tried again.
+    OutOfSync {
         /// One word.
         reason: &'static str,
         /// What went wrong.
         message: String,
     },
+    /// Its node has another handler than the one that runs it, and its machine is not here.
+    Orphaned,
     /// Its guest runs.
     Running(Box<Info>),
     /// It is over.
@@ -135,12 +140,17 @@ impl Report {
     /// Writes the report into a VMI's status.
     pub fn apply(&self, edit: &mut Edit, now: Timestamp) {
         match self {
-            Self::Accepted => edit.enter(Phase::Pending, now),
+            Self::Accepted => {
+                // Whatever a status says before anybody claimed the VMI, its author wrote.
+                edit.forget_status();
+                edit.enter(Phase::Pending, now);
+            }
             Self::Refused(causes) => {
                 let message = admission::summary(causes);
                 edit.condition(not_synchronized(reasons::FAILED_CREATE, &message), now);
             }
-            Self::NotPrepared { reason, message } => edit.condition(not_synchronized(reason, message), now),
+            Self::OutOfSync { reason, message } => edit.condition(not_synchronized(reason, message), now),
+            Self::Orphaned => edit.condition(orphaned(), now),
             Self::Running(info) => running(edit, info, now),
             Self::Over(over) => {
                 edit.enter(
@@ -166,7 +176,8 @@ impl Report {
                 reasons::FAILED_CREATE,
                 admission::summary(causes),
             )],
-            Self::NotPrepared { message, .. } => vec![Happening::warning(events::SYNC_FAILED, message)],
+            Self::OutOfSync { message, .. } => vec![Happening::warning(events::SYNC_FAILED, message)],
+            Self::Orphaned => vec![Happening::warning(events::SYNC_FAILED, ORPHANED)],
             Self::Running(_) if started => vec![],
             Self::Running(_) => vec![Happening::normal(
                 events::STARTED,
@@ -197,8 +208,14 @@ fn not_ready(message: &str) -> Condition {
     Condition::new(conditions::READY, condition::FALSE).because(reasons::GUEST_NOT_RUNNING, bounded(message))
 }
 
+fn orphaned() -> Condition {
+    Condition::new(conditions::READY, condition::FALSE).because(reasons::NODE_UNRESPONSIVE, ORPHANED)
+}
+
 fn running(edit: &mut Edit, info: &Info, now: Timestamp) {
     edit.enter(Phase::Running, now);
+    // Without it a deletion would not wait for the machine's end.
+    edit.add_finalizer(names::finalizers::FOREGROUND_DELETE);
     edit.without_condition(conditions::SYNCHRONIZED);
     edit.condition(Condition::new(conditions::READY, condition::TRUE), now);
     match info.accelerator {
@@ -291,6 +308,22 @@ impl Edit {
         condition::remove(&mut self.status().conditions, kind);
     }
 
+    /// The VMI's UID.
+    pub fn uid(&self) -> &str {
+        self.old.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Forgets all that the status says.
+    pub fn forget_status(&mut self) {
+        self.new.status = Some(VirtualMachineInstanceStatus::default());
+    }
+
+    /// Sets an annotation.
+    pub fn annotation(&mut self, key: &str, value: &str) {
+        let annotations = self.new.metadata.annotations.get_or_insert_default();
+        annotations.insert(key.to_owned(), value.to_owned());
+    }
+
     /// Sets a label.
     pub fn label(&mut self, key: &str, value: &str) {
         let labels = self.new.metadata.labels.get_or_insert_default();
@@ -317,6 +350,9 @@ impl Edit {
         let mut metadata = Map::new();
         if old.labels != new.labels {
             metadata.insert("labels".into(), json!(new.labels));
+        }
+        if old.annotations != new.annotations {
+            metadata.insert("annotations".into(), json!(new.annotations));
         }
         if old.finalizers.clone().unwrap_or_default() != new.finalizers.clone().unwrap_or_default() {
             metadata.insert("finalizers".into(), json!(new.finalizers));

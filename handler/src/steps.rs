@@ -1,7 +1,6 @@
 //! Does what was planned: the only caller of images, processes and the API's writes.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,23 +13,20 @@ use rvmm_spec::AcceleratorChoice;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::claim::Claim;
 use crate::events::Recorder;
-use crate::images::Images;
+use crate::images::{ImageError, Images};
 use crate::node;
 use crate::plan::{self, Me, POLL, Seen, Step};
 use crate::process::adopt::ObserveError;
+use crate::process::children::Children;
 use crate::process::spawn::SpawnError;
 use crate::process::watch::Watch;
 use crate::process::{Machines, stop};
+use crate::retries::Retries;
 use crate::status::{Happening, Report};
 use crate::translate::{self, Artefacts, BootSource};
 use crate::vm::{Machine, VmId};
-
-/// First pause after a VMI could not be prepared; each further one is twice as long.
-const FIRST_RETRY: Duration = Duration::from_secs(5);
-
-/// Longest such pause, as for images in Kubernetes.
-const LAST_RETRY: Duration = Duration::from_secs(300);
 
 /// Everything that steps act on.
 pub struct Effects {
@@ -48,13 +44,11 @@ pub struct Effects {
     pub events: Recorder,
     /// Which backend machines may use.
     pub accelerator: AcceleratorChoice,
+    /// The rvmms that were started from here. Lost with us, as their exit statuses are.
+    pub children: Children,
     /// VMIs that could not be prepared. Lost with us, which only means that they are tried at once.
     pub retries: Retries,
 }
-
-/// VMIs that could not be prepared: how often, and when they are tried again.
-#[derive(Debug, Default)]
-pub struct Retries(Mutex<HashMap<String, (u32, Timestamp)>>);
 
 /// What came of a step.
 #[derive(Debug)]
@@ -87,6 +81,9 @@ pub enum StepError {
     /// Its files stay.
     #[error("the machine's files cannot be removed")]
     Remove(#[source] std::io::Error),
+    /// The image cache.
+    #[error(transparent)]
+    Sweep(ImageError),
     /// Only when we end.
     #[error("interrupted")]
     Interrupted(#[from] tokio::task::JoinError),
@@ -98,6 +95,21 @@ struct NotPrepared {
     message: String,
 }
 
+// === impl StepError ===
+
+impl StepError {
+    /// What its VMI's owner should know of it, where it may last: one word. Trouble with the API would not get through, and what
+    /// is only late passes.
+    fn lasting(&self) -> Option<&'static str> {
+        match self {
+            Self::Observe(_) => Some(reasons::SYNC_FAILED),
+            Self::Start(SpawnError::Already) | Self::Api(_) | Self::Sweep(_) | Self::Interrupted(_) => None,
+            Self::Start(_) => Some(reasons::FAILED_CREATE),
+            Self::Stop(_) | Self::Remove(_) => Some(reasons::FAILED_DELETE),
+        }
+    }
+}
+
 // === impl Effects ===
 
 impl Effects {
@@ -106,21 +118,21 @@ impl Effects {
     /// # Errors
     /// [`StepError::Observe`], or the API's where another node's heartbeat is asked for.
     pub async fn see(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Seen, StepError> {
-        let node = self.me.borrow().node.clone();
-        let other = vmi.node_name().filter(|owner| *owner != node);
-        let owner_heartbeat = match other {
-            Some(owner) if vmi.phase() == Some(&Phase::Scheduling) => {
+        let claim = Claim::on(vmi);
+        let mine = claim.is_some_and(|claim| claim.is_of(&self.me.borrow()));
+        let owner_heartbeat = match claim {
+            Some(owner) if !mine && vmi.phase() == Some(&Phase::Scheduling) => {
                 node::last_beat(&self.client, owner).await?
             }
             _ => None,
         };
-        let (machines, vm) = (Arc::clone(&self.machines), id.clone());
-        let (machine, stop_requested) =
-            tokio::task::spawn_blocking(move || (machines.observe(&vm), machines.stop_requested(&vm)))
-                .await?;
+        let (mut machine, mut stop_requested) = self.observe(id).await?;
+        if matches!(machine, Ok(Machine::Lost)) && self.children.settled(id).await {
+            (machine, stop_requested) = self.observe(id).await?;
+        }
         let machine = match machine {
             // What was made for another node is another's, and so is the VMI.
-            Err(ObserveError::NotOurs(..)) if other.is_some() => Machine::Absent,
+            Err(ObserveError::NotOurs(..)) if !mine => Machine::Absent,
             machine => machine?,
         };
         if let Machine::Alive(_) = machine {
@@ -135,6 +147,13 @@ impl Effects {
         })
     }
 
+    /// A machine as it is on the disk, and whether its end was asked for.
+    async fn observe(&self, id: &VmId) -> Result<(Result<Machine, ObserveError>, bool), StepError> {
+        let (machines, vm) = (Arc::clone(&self.machines), id.clone());
+        let look = move || (machines.observe(&vm), machines.stop_requested(&vm));
+        Ok(tokio::task::spawn_blocking(look).await?)
+    }
+
     /// Does one step.
     ///
     /// # Errors
@@ -146,7 +165,7 @@ impl Effects {
         step: Step,
     ) -> Result<Outcome, StepError> {
         match step {
-            Step::Claim | Step::HandOver | Step::Report(_) | Step::Release => {
+            Step::Claim | Step::Reclaim | Step::HandOver | Step::Report(_) | Step::Release => {
                 self.write(id, vmi, &step).await
             }
             Step::Prepare => self.prepare(id, vmi).await,
@@ -158,8 +177,15 @@ impl Effects {
             Step::Stop => {
                 tracing::info!(vm = %id, uid = id.uid, "ending the machine");
                 let (machines, vm) = (Arc::clone(&self.machines), id.clone());
-                tokio::task::spawn_blocking(move || machines.stop(&vm)).await??;
+                let grace = vmi.grace_period();
+                tokio::task::spawn_blocking(move || machines.stop(&vm, grace)).await??;
                 Ok(Outcome::Wait(POLL))
+            }
+            Step::GiveUp => {
+                tracing::warn!(vm = %id, uid = id.uid, "rvmm does not come up, it is killed");
+                let (machines, vm) = (Arc::clone(&self.machines), id.clone());
+                tokio::task::spawn_blocking(move || machines.give_up(&vm, plan::LAUNCH_LIMIT)).await??;
+                Ok(Outcome::Done)
             }
             Step::RemoveRunDir => {
                 let (machines, vm) = (Arc::clone(&self.machines), id.clone());
@@ -169,6 +195,21 @@ impl Effects {
                 Ok(Outcome::Done)
             }
             Step::Wait(time) => Ok(Outcome::Wait(time)),
+        }
+    }
+
+    /// Tells in a VMI's status what keeps us from doing what should be done. Says it once, however often it is tried.
+    pub async fn tell(&self, id: &VmId, vmi: &VirtualMachineInstance, error: &StepError) {
+        let (Some(reason), Some(claim)) = (error.lasting(), Claim::on(vmi)) else {
+            return;
+        };
+        if !claim.is_of(&self.me.borrow()) {
+            return;
+        }
+        let message = chain(error);
+        let report = Step::Report(Report::OutOfSync { reason, message });
+        if let Err(error) = self.write(id, vmi, &report).await {
+            tracing::warn!(vm = %id, uid = id.uid, error = chain(&error), "its status cannot be written");
         }
     }
 
@@ -219,7 +260,7 @@ impl Effects {
         };
         let pause = self.retries.note(id, Timestamp::now());
         tracing::warn!(vm = %id, uid = id.uid, reason, retry_in = ?pause, "cannot be prepared: {message}");
-        self.write(id, vmi, &Step::Report(Report::NotPrepared { reason, message }))
+        self.write(id, vmi, &Step::Report(Report::OutOfSync { reason, message }))
             .await?;
         Ok(Outcome::Wait(pause))
     }
@@ -236,6 +277,7 @@ impl Effects {
             ),
         );
         let (machines, watch, vm) = (Arc::clone(&self.machines), self.watch.clone(), id.clone());
+        let noted = self.children.add(id);
         // While we live we are its parent and have to take its status; when we are gone, init is.
         tokio::spawn(async move {
             let status = child.wait().await;
@@ -244,6 +286,7 @@ impl Effects {
             tokio::task::spawn_blocking(move || machines.settle(&settled, status))
                 .await
                 .ok();
+            drop(noted);
             watch.wake(&vm);
         });
         Ok(Outcome::Wait(POLL))
@@ -254,11 +297,13 @@ impl Effects {
 fn told(step: &Step) -> &'static str {
     match step {
         Step::Claim => "claimed",
+        Step::Reclaim => "claimed again",
         Step::HandOver => "handed over",
         Step::Release => "released",
         Step::Report(Report::Accepted) => "accepted",
         Step::Report(Report::Refused(_)) => "refused",
-        Step::Report(Report::NotPrepared { .. }) => "not prepared",
+        Step::Report(Report::OutOfSync { .. }) => "out of sync",
+        Step::Report(Report::Orphaned) => "its handler is gone",
         Step::Report(Report::Running(_)) => "running",
         Step::Report(Report::Over(_)) => "over",
         _ => "done",
@@ -322,60 +367,4 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
-}
-
-// === impl Retries ===
-
-impl Retries {
-    /// When a VMI is to be tried again.
-    pub fn at(&self, id: &VmId) -> Option<Timestamp> {
-        self.map().get(&id.uid).map(|(_, at)| *at)
-    }
-
-    /// Notes a failure, and gives the pause until the next try.
-    pub fn note(&self, id: &VmId, now: Timestamp) -> Duration {
-        let mut map = self.map();
-        let (failures, _) = map.get(&id.uid).copied().unwrap_or((0, now));
-        let pause = FIRST_RETRY
-            .saturating_mul(2u32.saturating_pow(failures))
-            .min(LAST_RETRY);
-        map.insert(id.uid.clone(), (failures.saturating_add(1), now + pause));
-        pause
-    }
-
-    /// It worked, or is gone.
-    pub fn forget(&self, id: &VmId) {
-        self.map().remove(&id.uid);
-    }
-
-    /// Forgets all VMIs but these.
-    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
-        self.map().retain(|uid, _| keep(uid));
-    }
-
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<String, (u32, Timestamp)>> {
-        // Every entry is whole, whoever panicked while holding it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_between_tries_grow_to_five_minutes() {
-        let id = VmId {
-            namespace: "n".into(),
-            name: "v".into(),
-            uid: "u".into(),
-        };
-        let retries = Retries::default();
-        let pauses: Vec<u64> = (0..9)
-            .map(|_| retries.note(&id, Timestamp::UNIX_EPOCH).as_secs())
-            .collect();
-        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
-        retries.forget(&id);
-        assert_eq!(retries.note(&id, Timestamp::UNIX_EPOCH), FIRST_RETRY);
-    }
 }

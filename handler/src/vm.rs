@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use rvm_types::VirtualMachineInstance;
 use rvmm_control::{Ending, Info};
 use serde::{Deserialize, Serialize};
@@ -50,8 +51,8 @@ pub enum Machine {
     Absent,
     /// A run directory that no rvmm was ever started in, and none is about to.
     Prepared,
-    /// An rvmm was started and does not hold its run directory yet.
-    Launching,
+    /// An rvmm was started, at this time, and does not hold its run directory yet.
+    Launching(Timestamp),
     /// An rvmm holds its run directory, and its control socket does not answer (yet).
     Silent,
     /// An rvmm answers.

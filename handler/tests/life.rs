@@ -190,6 +190,196 @@ fn a_missing_image_is_told_and_the_vmi_waits() {
     cluster.until("vm", |vmi| vmi.is_none());
 }
 
+/// Waits until a VMI says that something is wrong.
+fn until_out_of_sync(cluster: &Cluster, name: &str) -> (String, String) {
+    let synchronized = |vmi: &Vmi| {
+        let status = vmi.status.as_ref();
+        status.is_some_and(|status| condition::find(&status.conditions, "Synchronized").is_some())
+    };
+    let vmi = cluster.until(name, |vmi| vmi.is_some_and(synchronized)).unwrap();
+    message_of(&vmi, "Synchronized")
+}
+
+#[test]
+fn an_rvmm_that_cannot_be_started_is_told_and_tried_again() {
+    let cluster = Cluster::new();
+    let node = cluster.node_with("a", std::path::Path::new("/nonexistent/rvmm"));
+    cluster.create("vm", IMAGE);
+    let (reason, message) = until_out_of_sync(&cluster, "vm");
+    assert_eq!(reason, "FailedCreate");
+    assert!(
+        message.contains("'/nonexistent/rvmm' cannot be run: No such file or directory"),
+        "{message}"
+    );
+    let told = cluster.events("vm", 1);
+    assert_eq!(
+        (told[0].0.as_str(), told[0].1.as_str(), &told[0].2),
+        ("Warning", "SyncFailed", &message)
+    );
+    node.end();
+    let _node = cluster.node("a");
+    let vmi = cluster.until_phase("vm", "Running");
+    assert!(condition::find(&vmi.status.unwrap().conditions, "Synchronized").is_none());
+}
+
+#[test]
+fn a_run_directory_that_cannot_be_read_is_told() {
+    let cluster = Cluster::new();
+    let node = cluster.node("a");
+    cluster.create("vm", IMAGE);
+    let owner = run_dir(&cluster, "a", &cluster.until_phase("vm", "Running"))
+        .path()
+        .join("owner.json");
+    node.kill();
+    let whole = std::fs::read(&owner).unwrap();
+    std::fs::write(&owner, "{").unwrap();
+    let node = cluster.node("a");
+    let (_, message) = until_out_of_sync(&cluster, "vm");
+    assert!(message.contains("cannot be read"), "{message}");
+    node.kill();
+    std::fs::write(&owner, whole).unwrap();
+    let _node = cluster.node("a");
+    cluster.until("vm", |vmi| {
+        let status = vmi.and_then(|vmi| vmi.status.as_ref());
+        status.is_some_and(|status| condition::find(&status.conditions, "Synchronized").is_none())
+    });
+}
+
+#[test]
+fn a_status_that_came_with_the_manifest_is_not_believed() {
+    let cluster = Cluster::new();
+    let _node = cluster.node("a");
+    for phase in ["Scheduling", "Scheduled", "Running", "Failed"] {
+        let name = phase.to_lowercase();
+        let mut forged = node::manifest(&name, IMAGE);
+        forged["metadata"]["annotations"]["rvm/claim"] =
+            json!("a/somebody/6f9619ff-8b86-4d01-b42d-00cf4fc964ff");
+        forged["metadata"]["finalizers"] = json!(["kubevirt.io/foregroundDeleteVirtualMachine"]);
+        forged["status"] = json!({"phase": phase, "nodeName": "a"});
+        let vmi: Vmi = serde_json::from_value(forged).unwrap();
+        cluster
+            .block_on(cluster.vmis().create(&Default::default(), &vmi))
+            .unwrap();
+        let started = |vmi: &Vmi| pid(&run_dir(&cluster, "a", vmi)).is_some();
+        let vmi = cluster.until(&name, |vmi| {
+            vmi.is_some_and(|vmi| {
+                vmi.phase().is_some_and(|phase| phase.as_str() == "Running") && started(vmi)
+            })
+        });
+        let stamps = vmi.unwrap().status.unwrap().phase_transition_timestamps;
+        let phases: Vec<_> = stamps
+            .iter()
+            .map(|stamp| stamp.phase.as_ref().unwrap().as_str())
+            .collect();
+        assert_eq!(phases, ["Pending", "Scheduling", "Scheduled", "Running"]);
+    }
+}
+
+#[test]
+fn a_machine_whose_vmi_lost_its_claim_goes_on_and_is_claimed_again() {
+    let cluster = Cluster::new();
+    let _node = cluster.node("a");
+    cluster.create("vm", IMAGE);
+    let vmi = cluster.until_phase("vm", "Running");
+    let run = run_dir(&cluster, "a", &vmi);
+    let before = pid(&run).unwrap();
+    // As `kubectl replace` of the manifest leaves it.
+    let wiped = json!({"metadata": {"annotations": {"rvm/claim": null}, "finalizers": null}, "status": null});
+    let wiped = kube::api::Patch::Merge(wiped);
+    cluster
+        .block_on(cluster.vmis().patch("vm", &Default::default(), &wiped))
+        .unwrap();
+    let claimed = |vmi: &Vmi| {
+        vmi.metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|all| all.contains_key("rvm/claim"))
+    };
+    cluster.until("vm", |vmi| vmi.is_some_and(claimed));
+    let again = cluster.until_phase("vm", "Running");
+    assert_eq!((pid(&run), again.node_name()), (Some(before), Some("a")));
+    assert_eq!(again.metadata.finalizers.unwrap().len(), 1);
+}
+
+#[test]
+fn a_node_name_is_one_handlers_and_a_second_one_is_refused() {
+    let cluster = Cluster::new();
+    let register = Cluster::register;
+    let (one, other) = (register("a", "one"), register("a", "other"));
+    let client = cluster.client();
+    let me = cluster.block_on(one.beat(&client)).unwrap();
+    assert_eq!((me.node.as_str(), me.handler.as_str()), ("a", "one"));
+    let refused = cluster
+        .block_on(other.first_beat(&client))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.starts_with("node 'a' is served by another rvm-handler (one,"),
+        "{refused}"
+    );
+    // Once it is gone for long enough its name is free, and it finds that out if it was only slow.
+    let (me, _seen) = tokio::sync::watch::channel(me);
+    let taken = json!({"metadata": {"annotations": {"rvm/handler": "other"}}});
+    let taken = kube::api::Patch::Merge(taken);
+    let nodes: kube::Api<k8s_openapi::api::core::v1::Node> = kube::Api::all(client.clone());
+    cluster
+        .block_on(nodes.patch("a", &Default::default(), &taken))
+        .unwrap();
+    let lost = cluster
+        .block_on(one.keep_beating(&client, &me))
+        .unwrap_err()
+        .to_string();
+    assert!(lost.contains("served by another rvm-handler (other,"), "{lost}");
+}
+
+#[test]
+fn two_handlers_that_arrive_at_once_do_not_both_get_the_name() {
+    let cluster = Cluster::new();
+    let client = cluster.client();
+    let ids: Vec<String> = (0..8).map(|number| format!("h{number}")).collect();
+    let beats = ids.iter().map(|id| {
+        let (register, client) = (Cluster::register("a", id), client.clone());
+        async move { register.beat(&client).await.is_ok() }
+    });
+    let beaten = cluster.block_on(futures::future::join_all(beats));
+    assert_eq!(beaten.iter().filter(|beaten| **beaten).count(), 1, "{beaten:?}");
+}
+
+#[test]
+fn disks_whose_vmi_went_while_nobody_looked_are_removed() {
+    let cluster = Cluster::new();
+    let node = cluster.node("a");
+    let mut manifest = node::manifest("vm", IMAGE);
+    let volumes = manifest["spec"]["volumes"].as_array_mut().unwrap();
+    volumes.push(json!({"name": "scratch", "emptyDisk": {"capacity": "1Mi"}}));
+    let vmi: Vmi = serde_json::from_value(manifest).unwrap();
+    cluster
+        .block_on(cluster.vmis().create(&Default::default(), &vmi))
+        .unwrap();
+    let vmi = cluster.until_phase("vm", "Running");
+    let (run, disks) = (
+        run_dir(&cluster, "a", &vmi),
+        cluster.folder.path().join("a/disks").join(uid(&vmi)),
+    );
+    assert!(disks.join("scratch.raw").exists());
+    node.kill();
+    kill(pid(&run).unwrap());
+    // The host was restarted, and the VMI removed by force.
+    std::fs::remove_dir_all(run.path()).unwrap();
+    let no_finalizers = kube::api::Patch::Merge(json!({"metadata": {"finalizers": []}}));
+    cluster
+        .block_on(cluster.vmis().patch("vm", &Default::default(), &no_finalizers))
+        .unwrap();
+    cluster.delete("vm");
+    cluster.until("vm", |vmi| vmi.is_none());
+    let _node = cluster.node("a");
+    cluster.block_on(async {
+        while disks.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+}
+
 #[test]
 fn a_stop_ends_the_machine_and_leaves_the_vmi() {
     let cluster = Cluster::new();

@@ -33,6 +33,10 @@ pub mod labels {
 pub mod annotations {
     /// On a VMI: the volume whose image is an ordinary one, booted as the guest's root file system.
     pub const ROOT_FILESYSTEM: &str = "rvm/root-filesystem";
+    /// On a VMI: which handler took it, and that it is this VMI: `NODE/HANDLER/UID`.
+    pub const CLAIM: &str = "rvm/claim";
+    /// On a node: the id of the one handler that serves it.
+    pub const HANDLER: &str = "rvm/handler";
     /// On a node: when its handler was last alive.
     pub const HEARTBEAT: &str = "kubevirt.io/heartbeat";
     /// On a pod: its VMI's name.

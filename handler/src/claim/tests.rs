@@ -3,7 +3,7 @@
 mod world;
 
 use super::*;
-use crate::sample::vmi_with;
+use crate::sample;
 use proptest::prelude::*;
 use serde_json::json;
 use world::{Act, World};
@@ -16,10 +16,14 @@ const STALE: Duration = Duration::from_secs(300);
 
 fn claimed_at(second: i64) -> VirtualMachineInstance {
     let time = at(second).to_string();
-    vmi_with(json!({
-        "phase": "Scheduling", "nodeName": "b",
-        "phaseTransitionTimestamps": [{"phase": "Scheduling", "phaseTransitionTimestamp": time}],
-    }))
+    sample::claimed(
+        "b",
+        "handler-of-b",
+        json!({
+            "phase": "Scheduling", "nodeName": "b",
+            "phaseTransitionTimestamps": [{"phase": "Scheduling", "phaseTransitionTimestamp": time}],
+        }),
+    )
 }
 
 #[test]
@@ -52,12 +56,17 @@ fn a_claim_that_is_taken_over_begins_anew() {
         &mut edit,
         &Me {
             node: "a".into(),
+            handler: "handler-of-a".into(),
             ..Me::default()
         },
         at(2000),
     );
     let patch = edit.patch().unwrap();
     assert_eq!(patch["status"]["nodeName"], "a");
+    assert_eq!(
+        patch["metadata"]["annotations"]["rvm/claim"],
+        format!("a/handler-of-a/{}", sample::UID)
+    );
     assert_eq!(patch["metadata"]["labels"]["kubevirt.io/nodeName"], "a");
     let stamps = patch["status"]["phaseTransitionTimestamps"].as_array().unwrap();
     assert_eq!(stamps.len(), 1);

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The result is kept by what it was made from (image digest, init), written beside its place and then renamed, so
-//! a killed handler leaves no half of one. All of this blocks: it is called where blocking is allowed.
+//! a killed handler leaves no half of one. One that no machine uses is kept for an hour, for the next machine of its image
+//! ([`Images::sweep`]). All of this blocks: it is called where blocking is allowed.
 
 pub mod cpio;
 pub mod layer;
@@ -21,6 +22,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -29,10 +31,14 @@ pub use mirror::{Mirror, Mirrors};
 use root_cpio::{Root, RootError};
 
 /// Changes when the archive made from the same image and init would differ.
-const FORMAT: &str = "v1";
+const FORMAT: &str = "v2";
 
 /// Archives that are not finished start with this.
 const UNFINISHED: &str = ".new-";
+
+/// How long a file that no machine uses is kept after it was last asked for. Longer than it takes from there to the
+/// run directory that names it.
+const KEPT: Duration = Duration::from_secs(60 * 60);
 
 /// Linux finds the second archive at a multiple of 4; whole blocks are tidier.
 const ALIGNMENT: u64 = 512;
@@ -156,6 +162,33 @@ impl Images {
         })
     }
 
+    /// Removes what was made, was not asked for lately, and stands in none of the machines' specs.
+    ///
+    /// # Errors
+    /// [`ImageError::Cache`].
+    pub fn sweep(&self, specs: &[String], now: SystemTime) -> Result<(), ImageError> {
+        let failed = |error| ImageError::Cache(self.cache.clone(), error);
+        let _one_at_a_time = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in fs::read_dir(&self.cache).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let asked_for = entry
+                .metadata()
+                .and_then(|file| file.modified())
+                .map_err(failed)?;
+            let lately = now.duration_since(asked_for).map_or(true, |age| age < KEPT);
+            // Names are digests, so one that is found in a spec is there for itself.
+            if !lately && !specs.iter().any(|spec| spec.contains(&name)) {
+                fs::remove_file(entry.path()).map_err(failed)?;
+                tracing::info!(
+                    name,
+                    "no machine uses it any more, it is removed from the image cache"
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn find<'a>(&'a self, image: &'a str) -> Result<Source<'a>, ImageError> {
         let layout = self
             .mirrors
@@ -181,7 +214,11 @@ impl Images {
         let no_cache = |error| ImageError::Cache(self.cache.clone(), error);
         // Poisoned by a panic elsewhere: there is no state behind this lock that could be half done.
         let _one_at_a_time = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        if !path.exists() {
+        if path.exists() {
+            // Whoever sweeps sees that it was asked for.
+            let file = File::open(&path).map_err(no_cache)?;
+            file.set_modified(SystemTime::now()).map_err(no_cache)?;
+        } else {
             let fresh = tempfile::Builder::new()
                 .prefix(UNFINISHED)
                 .tempfile_in(&self.cache);

@@ -20,6 +20,10 @@ use super::layer::{self, LayerError};
 use super::layout::{Image, Layout, LayoutError, MAX_UNPACKED};
 use super::tree::{Name, Tree, TreeError};
 
+/// What the init archive brings: the image may not put anything in its place, or it would keep our init from starting
+/// or load its own modules as ours. `/dev` is in it for the console; the guest's own is mounted there anyway.
+const RESERVED: [&[u8]; 3] = [b"rvm-init", b"rvm", b"dev"];
+
 /// The image does not become a root file system.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
@@ -72,11 +76,16 @@ impl Root {
         Ok(Self { tree, layers })
     }
 
-    /// Writes it as an archive.
+    /// Writes it as an archive that follows the one of our init, without what that one brings.
     ///
     /// # Errors
     /// Any [`RootError`]; what was written is then of no use.
     pub fn write(&mut self, out: impl Write) -> Result<(), RootError> {
+        for name in RESERVED {
+            self.tree
+                .remove(&[name.to_vec()])
+                .map_err(|error| RootError::Path(String::from_utf8_lossy(name).into_owned(), error))?;
+        }
         Ok(cpio::write(&self.tree, &mut self.layers, out)?)
     }
 

@@ -114,3 +114,26 @@ fn a_kernel_out_of_an_image_is_a_file_of_its_own() {
         .unwrap_err();
     assert!(crate::steps::chain(&missing).ends_with("the image has no file '/boot/vmlinuz'"));
 }
+
+#[test]
+fn what_no_machine_uses_and_nobody_asked_for_lately_is_swept() {
+    let place = Place::new();
+    let images = place.images();
+    let initrd = images.root_boot("alpine:3.23").unwrap().initrd.unwrap();
+    let spec = |path: &Path| vec![format!("{{\"initrd\":\"{}\"}}", path.display())];
+    let (now, later) = (
+        SystemTime::now(),
+        SystemTime::now() + KEPT + Duration::from_secs(1),
+    );
+    images.sweep(&[], now).unwrap();
+    assert!(initrd.exists(), "it was asked for lately");
+    images.sweep(&spec(&initrd), later).unwrap();
+    assert!(initrd.exists(), "a machine uses it");
+    File::open(&initrd).unwrap().set_modified(now - 2 * KEPT).unwrap();
+    images.root_boot("alpine:3.23").unwrap();
+    images.sweep(&[], now).unwrap();
+    assert!(initrd.exists(), "it was asked for again");
+    images.sweep(&spec(Path::new("/another.cpio")), later).unwrap();
+    assert!(!initrd.exists());
+    assert_eq!(images.root_boot("alpine:3.23").unwrap().initrd.unwrap(), initrd);
+}

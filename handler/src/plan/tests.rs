@@ -1,7 +1,7 @@
 //! What is promised of plans: one row for each state that a VMI and its machine can be in together.
 
 use super::*;
-use crate::sample::{deleted, id, info, vmi_in, vmi_with};
+use crate::sample::{self, HANDLER, deleted, id, info, vmi_in, vmi_with};
 use rvmm_control::{EndReason, Ending};
 use serde_json::json;
 
@@ -12,6 +12,7 @@ fn now() -> Timestamp {
 fn me() -> Me {
     Me {
         node: "a".into(),
+        handler: HANDLER.into(),
         stale_after: Duration::from_secs(300),
         ..Me::default()
     }
@@ -146,7 +147,10 @@ fn what_was_handed_over_and_never_started_is_started() {
 #[test]
 fn what_was_started_is_never_started_again() {
     let vmi = vmi_in("Scheduled");
-    assert_eq!(planned(&vmi, &seen(Machine::Launching)), [Step::Wait(POLL)]);
+    assert_eq!(
+        planned(&vmi, &seen(Machine::Launching(now()))),
+        [Step::Wait(POLL)]
+    );
     assert_eq!(planned(&vmi, &seen(Machine::Silent)), [Step::Wait(POLL)]);
     assert_eq!(
         planned(&vmi, &seen(Machine::Alive(info(State::Starting)))),
@@ -230,7 +234,10 @@ fn a_deleted_vmi_is_ended_told_cleared_away_and_released() {
     let deletion = Step::Announce(Happening::normal("Deleted", "Signaled Deletion"));
     assert_eq!(planned(&vmi, &seen(alive())), [deletion, Step::Stop]);
     assert_eq!(planned(&vmi, &asked(alive())), [Step::Stop]);
-    assert_eq!(planned(&vmi, &asked(Machine::Launching)), [Step::Wait(POLL)]);
+    assert_eq!(
+        planned(&vmi, &asked(Machine::Launching(now()))),
+        [Step::Wait(POLL)]
+    );
     assert!(went_well(&planned(&vmi, &asked(ended(EndReason::Killed)))));
     let over = deleted(vmi_in("Succeeded"));
     assert_eq!(
@@ -260,9 +267,22 @@ fn a_vmi_deleted_before_any_claim_is_not_held_back() {
     assert_eq!(planned(&vmi, &seen(Machine::Absent)), []);
 }
 
+/// A VMI that node `b` has claimed.
+fn of_b(phase: &str) -> VirtualMachineInstance {
+    sample::claimed("b", "handler-of-b", json!({"phase": phase, "nodeName": "b"}))
+}
+
+/// A VMI that an earlier handler of our node has claimed.
+fn of_the_former(phase: &str) -> VirtualMachineInstance {
+    sample::claimed(
+        "a",
+        "former-handler-of-a",
+        json!({"phase": phase, "nodeName": "a"}),
+    )
+}
+
 #[test]
 fn what_another_node_has_is_left_alone() {
-    let of_b = |phase: &str| vmi_with(json!({"phase": phase, "nodeName": "b"}));
     assert_eq!(planned(&of_b("Scheduled"), &seen(Machine::Absent)), []);
     assert_eq!(planned(&of_b("Running"), &seen(Machine::Absent)), []);
     assert_eq!(planned(&deleted(of_b("Running")), &seen(Machine::Absent)), []);
@@ -270,14 +290,14 @@ fn what_another_node_has_is_left_alone() {
 
 #[test]
 fn what_is_left_here_of_another_nodes_vmi_goes() {
-    let of_b = vmi_with(json!({"phase": "Scheduling", "nodeName": "b"}));
+    let of_b = of_b("Scheduling");
     assert_eq!(planned(&of_b, &seen(Machine::Prepared)), [Step::RemoveRunDir]);
     assert_eq!(planned(&of_b, &seen(alive())), [Step::Stop]);
 }
 
 #[test]
 fn a_dead_nodes_claim_is_taken_over_and_a_living_ones_is_waited_for() {
-    let of_b = vmi_with(json!({"phase": "Scheduling", "nodeName": "b"}));
+    let of_b = of_b("Scheduling");
     let beaten = |seconds| Seen {
         owner_heartbeat: Some(now() - Duration::from_secs(seconds)),
         ..seen(Machine::Absent)
@@ -294,4 +314,117 @@ fn a_dead_nodes_claim_is_taken_over_and_a_living_ones_is_waited_for() {
 fn a_name_of_a_node_without_a_claim_binds_nobody() {
     let wished = vmi_with(json!({"phase": "Pending", "nodeName": "a"}));
     assert_eq!(planned(&wished, &seen(Machine::Absent)), [Step::Claim]);
+}
+
+#[test]
+fn a_status_without_a_claim_is_only_what_somebody_wrote() {
+    let anew = [Step::Report(Report::Accepted)];
+    for phase in ["Scheduling", "Scheduled", "Running", "Failed", "Succeeded", "Odd"] {
+        let forged = vmi_with(json!({"phase": phase, "nodeName": "a"}));
+        assert_eq!(planned(&forged, &seen(Machine::Absent)), anew, "{phase}");
+    }
+    let forged = vmi_with(
+        json!({"phase": "Running", "nodeName": "b", "conditions": [{"type": "Ready", "status": "True"}]}),
+    );
+    let mut object = json!(forged);
+    json_patch::merge(&mut object, &write(&anew[0], &forged, &me(), now()).unwrap().0);
+    assert_eq!(object["status"]["phase"], "Pending");
+    assert_eq!(
+        (
+            &object["status"]["nodeName"],
+            object["status"]["conditions"].as_array()
+        ),
+        (&json!(null), None)
+    );
+}
+
+#[test]
+fn a_claim_that_came_with_a_manifest_is_of_another_vmi_and_counts_for_nothing() {
+    let mut copied = vmi_in("Running");
+    copied.metadata.uid = Some("6f9619ff-8b86-4d01-b42d-00cf4fc9640c".to_owned());
+    assert_eq!(
+        planned(&copied, &seen(Machine::Absent)),
+        [Step::Report(Report::Accepted)]
+    );
+}
+
+#[test]
+fn another_handler_of_the_same_name_has_nothing_to_do_with_our_vmis() {
+    let scheduled = of_the_former("Scheduled");
+    let told = [Step::Report(Report::Orphaned)];
+    assert_eq!(planned(&scheduled, &seen(Machine::Absent)), told);
+    assert_eq!(planned(&scheduled, &seen(Machine::Prepared)), told);
+    assert_eq!(planned(&of_the_former("Running"), &seen(Machine::Absent)), told);
+    assert_eq!(planned(&of_the_former("Failed"), &seen(Machine::Absent)), []);
+}
+
+#[test]
+fn what_a_former_handler_of_the_node_left_can_be_given_up() {
+    let clear = [Step::RemoveRunDir, Step::Release];
+    for phase in ["Scheduling", "Scheduled", "Running", "Succeeded", "Failed"] {
+        assert_eq!(
+            planned(&deleted(of_the_former(phase)), &seen(Machine::Absent)),
+            clear
+        );
+    }
+}
+
+#[test]
+fn what_a_former_handler_only_claimed_is_taken_over_once_the_claim_is_old() {
+    let since = json!([{"phase": "Scheduling", "phaseTransitionTimestamp": now().to_string()}]);
+    let status = json!({"phase": "Scheduling", "nodeName": "a", "phaseTransitionTimestamps": since});
+    let claimed = sample::claimed("a", "former-handler-of-a", status);
+    assert_eq!(
+        planned(&claimed, &seen(Machine::Absent)),
+        [Step::Wait(Duration::from_secs(300))]
+    );
+    let later = now() + Duration::from_secs(300);
+    assert_eq!(
+        plan(&id(), &claimed, &seen(Machine::Absent), &me(), later),
+        [Step::Claim]
+    );
+}
+
+#[test]
+fn a_machine_that_is_here_is_ours_whatever_became_of_its_claim() {
+    let reclaim = [Step::Reclaim];
+    assert_eq!(planned(&of_the_former("Running"), &seen(alive())), reclaim);
+    assert_eq!(
+        planned(&deleted(of_the_former("Running")), &seen(alive())),
+        reclaim
+    );
+    let wiped = vmi_with(json!({}));
+    assert_eq!(planned(&wiped, &seen(alive())), reclaim);
+    let mut object = json!(wiped);
+    json_patch::merge(&mut object, &write(&reclaim[0], &wiped, &me(), now()).unwrap().0);
+    let again: VirtualMachineInstance = serde_json::from_value(object).unwrap();
+    assert_eq!(planned(&again, &seen(alive())), running());
+    assert!(went_well(&planned(&again, &seen(ended(EndReason::Poweroff)))));
+}
+
+#[test]
+fn an_rvmm_that_does_not_come_up_is_given_up_after_its_time() {
+    let late = |by| seen(Machine::Launching(now() - by));
+    let almost = late(LAUNCH_LIMIT - Duration::from_secs(1));
+    assert_eq!(planned(&vmi_in("Scheduled"), &almost), [Step::Wait(POLL)]);
+    for phase in ["Scheduled", "Running", "Failed"] {
+        assert_eq!(
+            planned(&vmi_in(phase), &late(LAUNCH_LIMIT)),
+            [Step::GiveUp],
+            "{phase}"
+        );
+    }
+    assert_eq!(
+        planned(&deleted(vmi_in("Scheduled")), &late(LAUNCH_LIMIT)),
+        [Step::GiveUp]
+    );
+    assert_eq!(planned(&of_b("Running"), &late(LAUNCH_LIMIT)), [Step::GiveUp]);
+}
+
+#[test]
+fn a_running_vmi_gets_its_finalizer_back() {
+    let mut vmi = vmi_in("Running");
+    vmi.metadata.finalizers = None;
+    let (patch, _) = write(&running()[0], &vmi, &me(), now()).unwrap();
+    assert_eq!(patch["metadata"]["finalizers"].as_array().unwrap().len(), 1);
 }

@@ -1,9 +1,11 @@
 //! Sees what is there: a machine's state from its run directory, and whose run directories there are.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rvmm_control::{Client, ClientError, Info, Liveness, RunDir};
 
 use super::{Machines, Owner, log, stop_mark};
@@ -11,6 +13,9 @@ use crate::vm::{Machine, VmId, is_uid};
 
 /// Largest file of ours that is read.
 const MAX_FILE: u64 = 64 << 10;
+
+/// Largest spec that is read; a machine's disks and networks are bounded, so it is far smaller.
+const MAX_SPEC: u64 = 1 << 20;
 
 /// Where rvmm's own log is cut; what it said last is lost then, which is better than a full disk.
 const MAX_LOG: u64 = 1 << 20;
@@ -46,15 +51,15 @@ impl Machines {
         // In this order: a machine that had its pid, or its start's lock, before it was seen without a living
         // process cannot be one that is just coming up.
         let had_pid = fs::metadata(run.path().join("pid")).is_ok_and(|file| file.len() > 0);
-        let launching = is_locked(&log(&run)).map_err(failed)?;
-        Ok(match run.liveness().map_err(failed)? {
-            Liveness::Alive(pid) => {
+        let launching = launched_at(&log(&run)).map_err(failed)?;
+        Ok(match (run.liveness().map_err(failed)?, launching) {
+            (Liveness::Alive(pid), _) => {
                 ask(&run, id, pid).map_or(Machine::Silent, |info| Machine::Alive(Box::new(info)))
             }
-            Liveness::Ended(ending) => Machine::Ended(ending),
-            Liveness::Dead if had_pid => Machine::Lost,
-            Liveness::Dead if launching => Machine::Launching,
-            Liveness::Dead => Machine::Prepared,
+            (Liveness::Ended(ending), _) => Machine::Ended(ending),
+            (Liveness::Dead, _) if had_pid => Machine::Lost,
+            (Liveness::Dead, Some(since)) => Machine::Launching(since),
+            (Liveness::Dead, None) => Machine::Prepared,
         })
     }
 
@@ -63,21 +68,52 @@ impl Machines {
         stop_mark(&self.run_dir(id)).exists()
     }
 
-    /// The VMs that have a run directory here, made for this cluster and node.
+    /// The VMs that have a run directory or disks here, made for this cluster and node.
     ///
     /// # Errors
     /// [`ObserveError::Io`].
-    pub fn all(&self) -> Result<Vec<VmId>, ObserveError> {
-        let failed = |error| ObserveError::Io(self.run.clone(), error);
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&self.run).map_err(failed)? {
+    pub fn all(&self) -> Result<BTreeSet<VmId>, ObserveError> {
+        let mut found = self.owners_in(&self.run)?;
+        found.append(&mut self.owners_in(&self.disks)?);
+        Ok(found)
+    }
+
+    /// How many machines have a run directory here.
+    pub fn count(&self) -> usize {
+        self.owners_in(&self.run).map_or(0, |owners| owners.len())
+    }
+
+    /// The specs of all machines that have a run directory here, whoever made it.
+    ///
+    /// # Errors
+    /// [`ObserveError::Io`].
+    pub fn specs(&self) -> Result<Vec<String>, ObserveError> {
+        let mut specs = Vec::new();
+        for entry in fs::read_dir(&self.run).map_err(|error| ObserveError::Io(self.run.clone(), error))? {
+            let entry = entry.map_err(|error| ObserveError::Io(self.run.clone(), error))?;
+            let path = RunDir::new(entry.path()).spec();
+            let mut text = String::new();
+            let read = match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound || !entry.path().is_dir() => continue,
+                file => file.and_then(|file| file.take(MAX_SPEC).read_to_string(&mut text)),
+            };
+            read.map_err(|error| ObserveError::Io(path, error))?;
+            specs.push(text);
+        }
+        Ok(specs)
+    }
+
+    fn owners_in(&self, folder: &Path) -> Result<BTreeSet<VmId>, ObserveError> {
+        let failed = |error| ObserveError::Io(folder.to_owned(), error);
+        let mut found = BTreeSet::new();
+        for entry in fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if !entry.file_name().to_str().is_some_and(is_uid) {
                 continue;
             }
             match owner(&entry.path()) {
                 Ok(Some(owner)) if owner.home == self.home && entry.file_name() == *owner.vm.uid => {
-                    found.push(owner.vm);
+                    found.insert(owner.vm);
                 }
                 Ok(_) => tracing::debug!(path = %entry.path().display(), "not ours, left alone"),
                 Err(error) => {
@@ -140,15 +176,19 @@ fn owner(path: &Path) -> io::Result<Option<Owner>> {
     Ok(Some(serde_json::from_slice(&content)?))
 }
 
-/// Whether some process holds the file's lock.
-fn is_locked(path: &Path) -> io::Result<bool> {
-    match File::open(path) {
-        Ok(file) => match file.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(error)) => Err(error),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+/// When the rvmm was started that has this log; nothing where none has it open any more.
+fn launched_at(log: &Path) -> io::Result<Option<Timestamp>> {
+    let file = match File::open(log) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => {
+            // Its start has touched it, and one that hangs says no more.
+            let touched = file.metadata()?.modified()?;
+            Timestamp::try_from(touched).map(Some).map_err(io::Error::other)
+        }
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }

@@ -6,7 +6,7 @@
 //!                     rvmm.log         what rvmm itself says; locked by it   from the start until it is gone
 //!                     stop-requested   the end was asked for                 written here, before it is killed
 //!                     pid, *.sock, console.log, exit.json                    rvmm's own (rvmm-control)
-//!   <state>/disks/<uid>/<volume>.raw   empty disks
+//!   <state>/disks/<uid>/   owner.json, and the empty disks: <volume>.raw
 //! ```
 //!
 //! Nothing is remembered in memory: [`Machines::observe`] reads what is on disk, so a restarted handler knows what
@@ -15,6 +15,7 @@
 //! whoever of the two is killed; from then on rvmm's own lock (`pid`) speaks.
 
 pub mod adopt;
+pub mod children;
 pub mod spawn;
 pub mod stop;
 pub mod watch;
@@ -29,13 +30,12 @@ use rvmm_spec::Spec;
 use rvmm_spec::wire::{Document, WireError};
 use serde::{Deserialize, Serialize};
 
+use crate::place::Place;
 use crate::vm::{Machine, VmId};
+use adopt::ObserveError;
 
 /// Run directories that are not whole yet start with this.
 const UNFINISHED: &str = ".new-";
-
-/// Longest path of a Unix socket on Linux, without its NUL.
-const MAX_SOCKET_PATH: usize = 107;
 
 /// The machines' places on this node.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ pub struct Machines {
     disks: PathBuf,
     rvmm: PathBuf,
     home: String,
-    /// Keeps a second handler out of the same directory.
-    _lock: File,
+    /// Keeps other handlers out of the same directories.
+    _place: Place,
 }
 
 /// Whose a run directory is.
@@ -57,21 +57,10 @@ pub struct Owner {
     pub home: String,
 }
 
-/// The run directory as a whole cannot be used.
+/// The machines' directories cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another handler is there.
-    #[error("another rvm-handler works in '{0}'")]
-    Taken(PathBuf),
-    /// Unix sockets in it could not be named.
-    #[error(
-        "the run directory's path '{0}' is too long: a socket in it would have more than {MAX_SOCKET_PATH} bytes"
-    )]
-    TooLong(PathBuf),
-    /// It cannot be made or read.
-    #[error("'{0}' cannot be used")]
-    Io(PathBuf, #[source] io::Error),
-}
+#[error("'{0}' cannot be used")]
+pub struct OpenError(PathBuf, #[source] io::Error);
 
 /// A machine's files could not be laid out.
 #[derive(Debug, thiserror::Error)]
@@ -87,35 +76,23 @@ pub enum LayOutError {
 // === impl Machines ===
 
 impl Machines {
-    /// Takes over a run directory, with the machines that are in it.
+    /// Takes over the machines of a place; `home` is the cluster and the node that they belong to.
     ///
     /// # Errors
-    /// Any [`OpenError`].
-    pub fn open(run: &Path, state: &Path, rvmm: PathBuf, home: String) -> Result<Self, OpenError> {
-        let failed = |error| OpenError::Io(run.to_owned(), error);
-        let longest = RunDir::new(run.join("00000000-0000-0000-0000-000000000000")).console_socket();
-        if longest.as_os_str().len() > MAX_SOCKET_PATH {
-            return Err(OpenError::TooLong(run.to_owned()));
+    /// [`OpenError`].
+    pub fn open(place: Place, rvmm: PathBuf, home: String) -> Result<Self, OpenError> {
+        let (run, disks) = (place.run().to_owned(), place.state().join("disks"));
+        for folder in [&run, &disks] {
+            private_dir(folder)
+                .and_then(|()| remove_unfinished(folder))
+                .map_err(|error| OpenError(folder.clone(), error))?;
         }
-        private_dir(run).map_err(failed)?;
-        let lock = File::create(run.join("handler.lock")).map_err(failed)?;
-        lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => OpenError::Taken(run.to_owned()),
-            fs::TryLockError::Error(error) => failed(error),
-        })?;
-        for entry in fs::read_dir(run).map_err(failed)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                fs::remove_dir_all(entry.path()).map_err(failed)?;
-            }
-        }
-        let disks = state.join("disks");
-        private_dir(&disks).map_err(|error| OpenError::Io(disks.clone(), error))?;
         Ok(Self {
-            run: run.to_owned(),
+            run,
             disks,
             rvmm,
             home,
-            _lock: lock,
+            _place: place,
         })
     }
 
@@ -132,7 +109,10 @@ impl Machines {
         let folder = self.disks.join(&id.uid);
         let path = folder.join(format!("{volume}.raw"));
         let make = || {
-            private_dir(&folder)?;
+            if !folder.exists() {
+                let fresh = self.owned_dir(&self.disks, id)?;
+                fs::rename(fresh, &folder)?;
+            }
             let mut options = File::options();
             options.write(true).create(true).truncate(false);
             options.open(&path)?.set_len(capacity)
@@ -147,18 +127,9 @@ impl Machines {
     /// Any [`LayOutError`].
     pub fn lay_out(&self, id: &VmId, spec: &Spec) -> Result<(), LayOutError> {
         let json = Document::from(spec).to_json()?;
-        let (fresh, path) = (
-            self.run.join(format!("{UNFINISHED}{}", id.uid)),
-            self.run.join(&id.uid),
-        );
-        let owner = Owner {
-            vm: id.clone(),
-            home: self.home.clone(),
-        };
+        let path = self.run.join(&id.uid);
         let write = || {
-            remove_all(&fresh)?;
-            private_dir(&fresh)?;
-            write_file(&fresh.join("owner.json"), &serde_json::to_vec(&owner)?)?;
+            let fresh = self.owned_dir(&self.run, id)?;
             write_file(&RunDir::new(&fresh).spec(), json.as_bytes())?;
             remove_all(&path)?;
             fs::rename(&fresh, &path)
@@ -166,13 +137,30 @@ impl Machines {
         write().map_err(|error| LayOutError::Io(path.clone(), error))
     }
 
-    /// Removes a machine's files.
+    /// A new directory that says whose it is, under a name that it does not keep.
+    fn owned_dir(&self, parent: &Path, id: &VmId) -> io::Result<PathBuf> {
+        let fresh = parent.join(format!("{UNFINISHED}{}", id.uid));
+        let owner = Owner {
+            vm: id.clone(),
+            home: self.home.clone(),
+        };
+        remove_all(&fresh)?;
+        private_dir(&fresh)?;
+        write_file(&fresh.join("owner.json"), &serde_json::to_vec(&owner)?)?;
+        Ok(fresh)
+    }
+
+    /// Removes a machine's files, unless they are another's.
     ///
     /// # Errors
     /// The file system's; that the machine is alive or about to be.
     pub fn remove(&self, id: &VmId) -> io::Result<()> {
-        match self.observe(id).map_err(io::Error::other)? {
-            Machine::Launching | Machine::Silent | Machine::Alive(_) => {
+        let seen = match self.observe(id) {
+            Err(ObserveError::NotOurs(..)) => return Ok(()),
+            seen => seen.map_err(io::Error::other)?,
+        };
+        match seen {
+            Machine::Launching(_) | Machine::Silent | Machine::Alive(_) => {
                 return Err(io::Error::other("its machine lives"));
             }
             Machine::Absent | Machine::Prepared | Machine::Ended(_) | Machine::Lost => {}
@@ -199,6 +187,15 @@ fn private_dir(path: &Path) -> io::Result<()> {
 fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(content)
+}
+
+fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_all(path: &Path) -> io::Result<()> {

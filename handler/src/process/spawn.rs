@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rvmm_control::{EndReason, Ending, Liveness, RunDir};
 use tokio::process::{Child, Command};
@@ -52,6 +52,8 @@ impl Machines {
             TryLockError::WouldBlock => SpawnError::Already,
             TryLockError::Error(error) => no_log(error),
         })?;
+        // Since when it is about to come up; an earlier start may have made the file and got no further.
+        output.set_modified(SystemTime::now()).map_err(no_log)?;
         let mut command = Command::new(&self.rvmm);
         command
             .arg("--spec")

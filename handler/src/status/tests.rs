@@ -31,17 +31,18 @@ fn running() -> Report {
 
 #[test]
 fn a_patch_says_what_changed_and_on_which_state() {
-    let patch = patch(&Report::Accepted, &vmi_with(json!({"reason": "kept"}))).unwrap();
+    let running = vmi_with(json!({"phase": "Running", "nodeName": "kept"}));
+    let patch = patch(&Report::Over(Over::well("off")), &running).unwrap();
     assert_eq!(
         patch["metadata"],
         json!({"uid": sample::UID, "resourceVersion": "7"})
     );
-    assert_eq!(patch["status"]["phase"], "Pending");
+    assert_eq!(patch["status"]["phase"], "Succeeded");
     assert_eq!(
         patch["status"]["phaseTransitionTimestamps"][0]["phaseTransitionTimestamp"],
         "2023-11-14T22:13:20Z"
     );
-    assert_eq!(patch["status"].get("reason"), None);
+    assert_eq!(patch["status"].get("nodeName"), None);
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn saying_the_same_again_is_no_write() {
 
 #[test]
 fn a_running_guest_is_ready_and_synchronized() {
-    let failed = Report::NotPrepared {
+    let failed = Report::OutOfSync {
         reason: reasons::ERR_IMAGE_PULL,
         message: "no".into(),
     };

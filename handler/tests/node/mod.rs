@@ -11,9 +11,12 @@ use rvm_handler::controller;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::{Images, Mirror};
 use rvm_handler::node::Register;
+use rvm_handler::place::Place;
 use rvm_handler::process::Machines;
+use rvm_handler::process::children::Children;
 use rvm_handler::process::watch::Watch;
-use rvm_handler::steps::{Effects, Retries};
+use rvm_handler::retries::Retries;
+use rvm_handler::steps::Effects;
 use rvm_local::LocalApi;
 use rvm_types::VirtualMachineInstance as Vmi;
 use serde_json::{Value, json};
@@ -60,28 +63,47 @@ impl Cluster {
 
     /// Starts a node's handler, as it is after an earlier one was killed.
     pub fn node(&self, name: &str) -> Node {
+        self.node_with(name, Path::new(env!("CARGO_BIN_EXE_fake-rvmm")))
+    }
+
+    /// How a handler with this id shows itself as this node.
+    pub fn register(name: &str, handler: &str) -> Register {
+        Register {
+            name: name.to_owned(),
+            handler: handler.to_owned(),
+            create: true,
+            interval: Duration::from_millis(20),
+            stale_after: Duration::from_secs(300),
+        }
+    }
+
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Starts a node's handler with another rvmm.
+    pub fn node_with(&self, name: &str, rvmm: &Path) -> Node {
         let runtime = Runtime::new().unwrap();
         let (end, ended) = oneshot::channel();
         let inside = runtime.enter();
         let client = self.api.client();
+        let (state, run) = (self.folder.path().join(name), self.run(name));
+        let place = Place::take(&run, &state).unwrap();
         let register = Register {
-            name: name.to_owned(),
-            create: true,
-            interval: Duration::from_secs(60),
+            // So that a killed node's claims are soon free.
             stale_after: Duration::from_secs(2),
+            ..Self::register(name, &place.id())
         };
         let me = runtime.block_on(register.beat(&client)).unwrap();
         let (_keep, me) = watch::channel(me);
         let (wake, wakes) = mpsc::unbounded_channel();
-        let (state, run) = (self.folder.path().join(name), self.run(name));
-        let rvmm = PathBuf::from(env!("CARGO_BIN_EXE_fake-rvmm"));
-        let machines = Arc::new(Machines::open(&run, &state, rvmm, name.to_owned()).unwrap());
+        let machines = Arc::new(Machines::open(place, rvmm.to_owned(), name.to_owned()).unwrap());
         let mirror: Mirror = format!("alpine:3.23=oci:{}", self.folder.path().join("image").display())
             .parse()
             .unwrap();
         let guests = Some(self.folder.path().join("guests"));
         let doors = Doors {
-            node: name.to_owned(),
+            me: me.clone(),
             machines: Arc::clone(&machines),
             watch: Watch::new(wake),
             events: Recorder::new(client.clone(), name),
@@ -94,6 +116,7 @@ impl Cluster {
             watch: doors.watch.clone(),
             events: doors.events.clone(),
             accelerator: rvmm_spec::AcceleratorChoice::Auto,
+            children: Children::default(),
             retries: Retries::default(),
         };
         runtime.spawn(controller::run(Arc::new(effects), wakes, async {

@@ -151,6 +151,7 @@ impl World {
     fn me(&self, handler: usize) -> Me {
         Me {
             node: NODES[handler].to_owned(),
+            handler: format!("handler-of-{}", NODES[handler]),
             labels: BTreeMap::new(),
             cordoned: false,
             stale_after: STALE,
@@ -194,8 +195,10 @@ impl World {
                 });
             }
             Step::RemoveRunDir => *machine = Machine::Absent,
-            Step::Start | Step::Announce(_) | Step::Wait(_) => {}
-            Step::Claim | Step::HandOver | Step::Report(_) | Step::Release => self.write(handler, vm, step),
+            Step::Start | Step::GiveUp | Step::Announce(_) | Step::Wait(_) => {}
+            Step::Claim | Step::Reclaim | Step::HandOver | Step::Report(_) | Step::Release => {
+                self.write(handler, vm, step);
+            }
         }
     }
 

@@ -67,7 +67,7 @@ fn sample() -> Vec<(Vec<u8>, bool)> {
     base.link(EntryType::Link, "bin/ash", "bin/busybox");
     base.link(EntryType::Symlink, "bin/sh", "busybox");
     base.file("etc/motd", b"old");
-    base.entry(EntryType::Char, "dev/console", "", 0o600, b"");
+    base.entry(EntryType::Char, "srv/console", "", 0o600, b"");
     vec![
         (base.finish(), true),
         (tar(&[("etc/motd", b"newer"), ("etc/issue", b"")]), false),
@@ -80,7 +80,7 @@ fn linux_reads_back_what_the_layers_said() {
     assert_eq!(entries["etc/motd"].content, b"newer");
     assert_eq!(entries["bin/sh"].mode, 0o120_777);
     assert_eq!(entries["bin/sh"].content, b"busybox");
-    assert_eq!(entries["dev/console"].mode, 0o020_600);
+    assert_eq!(entries["srv/console"].mode, 0o020_600);
     assert_eq!(entries["."].mode, 0o040_755);
     assert_eq!(entries["etc/issue"].content, b"");
     assert_eq!(entries["bin/busybox"].uid, 1000);
@@ -139,4 +139,25 @@ fn a_file_is_found_over_links_and_a_missing_one_is_named() {
         root.write_file("/boot", &mut out),
         Err(RootError::NoFile(_))
     ));
+}
+
+#[test]
+fn an_image_cannot_replace_our_init_nor_what_it_loads() {
+    let mut layer = Archive::new();
+    layer.file("rvm-init", b"#!evil");
+    layer.file("rvm/modules.order", b"evil.ko");
+    layer.file("rvm/modules/evil.ko", b"evil");
+    layer.entry(EntryType::Regular, "./dev/console", "", 0o666, b"a file");
+    layer.link(EntryType::Link, "etc/init", "rvm-init");
+    layer.file("etc/rvm/own", b"kept");
+    layer.file("rvm-initial", b"kept");
+    let mut upper = Archive::new();
+    upper.entry(EntryType::Symlink, "rvm", "etc", 0o777, b"");
+    let entries = parse(&archive_of(&[(layer.finish(), false), (upper.finish(), true)]));
+    let names: Vec<&str> = entries.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [".", "etc", "etc/init", "etc/rvm", "etc/rvm/own", "rvm-initial"]
+    );
+    assert_eq!(entries["etc/init"].content, b"#!evil");
 }
