@@ -21,6 +21,10 @@ use crate::tools::{Tools, shown};
 /// Where our CRDs lie.
 const CRDS: &str = "deploy/crds";
 
+/// The handler's account and role, and the account's namespace and name.
+const RBAC: &str = "deploy/rbac/rvm-handler.yaml";
+const ACCOUNT: [&str; 2] = ["rvm", "rvm-handler"];
+
 /// Names at which the apiserver is reached: here, and from a lab.
 const HOSTS: [&str; 3] = ["127.0.0.1", "10.0.2.2", "localhost"];
 
@@ -40,6 +44,8 @@ pub struct Cluster {
     kubectl: Kubectl,
     port: u16,
     authority: Authority,
+    /// The handler's.
+    token: String,
     folder: TempDir,
     _sweeper: Sweeper,
 }
@@ -58,11 +64,16 @@ impl Cluster {
         let (mut apiserver, port) = start_apiserver(tools, folder.path())?;
         let kubeconfig = folder.path().join("kubeconfig");
         let server = format!("https://127.0.0.1:{port}");
-        fs::write(&kubeconfig, kubeconfig_text(&server, &folder.path().join("pki")))?;
+        let pki = folder.path().join("pki");
+        fs::write(&kubeconfig, kubeconfig_text(&server, &pki, &administrator(&pki)))?;
         let kubectl = Kubectl::new(tools, &kubeconfig)?;
         await_namespace(&kubectl, &mut apiserver)?;
         install_crds(tools, &kubectl)?;
-        Ok(Self {
+        kubectl.ok(&["create", "-f", &shown(&tools.source(RBAC))])?;
+        let [namespace, account] = ACCOUNT;
+        let token = kubectl.ok(&["create", "token", account, "--namespace", namespace])?;
+        let cluster = Self {
+            token: token.trim().to_owned(),
             apiserver,
             _etcd: etcd,
             kubectl,
@@ -70,7 +81,9 @@ impl Cluster {
             authority,
             _sweeper: sweeper,
             folder,
-        })
+        };
+        cluster.reach_by("127.0.0.1")?;
+        Ok(cluster)
     }
 
     /// Its administrator's kubectl.
@@ -97,21 +110,40 @@ impl Cluster {
         &self.authority
     }
 
-    /// What its administrator needs at another machine, as file names and contents: `kubeconfig` for `server`, and
-    /// the certificates that it names, all in `folder` there.
+    /// The kubeconfig of its handlers, which may do what `deploy/rbac` lets them.
+    #[must_use]
+    pub fn kubeconfig_of_handlers(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig-of-handlers")
+    }
+
+    /// Has handlers that are started from now on reach the API by this name of the machine.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn reach_by(&self, host: &str) -> Result<()> {
+        let server = format!("https://{host}:{}", self.port);
+        let text = self.handlers_text(&server, &self.folder.path().join("pki"));
+        Ok(fs::write(self.kubeconfig_of_handlers(), text)?)
+    }
+
+    /// What a handler needs at another machine, as file names and contents: `kubeconfig` for `server`, and the certificate
+    /// that it names, all in `folder` there.
     ///
     /// # Errors
     /// The file system's.
     pub fn kubeconfig_for(&self, server: &str, folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-        let pki = self.folder.path().join("pki");
-        let mut files = vec![(
-            "kubeconfig".to_owned(),
-            kubeconfig_text(server, folder).into_bytes(),
-        )];
-        for name in ["ca.crt", "admin.crt", "admin.key"] {
-            files.push((name.to_owned(), fs::read(pki.join(name))?));
-        }
-        Ok(files)
+        let authority = fs::read(self.authority.certificate())?;
+        Ok(vec![
+            (
+                "kubeconfig".to_owned(),
+                self.handlers_text(server, folder).into_bytes(),
+            ),
+            ("ca.crt".to_owned(), authority),
+        ])
+    }
+
+    fn handlers_text(&self, server: &str, pki: &Path) -> String {
+        kubeconfig_text(server, pki, &format!("token: '{}'", self.token))
     }
 
     /// Makes a node's object, as a kubelet would.
@@ -253,12 +285,18 @@ fn install_crds(tools: &Tools, kubectl: &Kubectl) -> Result<()> {
     Ok(())
 }
 
-fn kubeconfig_text(server: &str, pki: &Path) -> String {
+/// How an administrator shows who he is.
+fn administrator(pki: &Path) -> String {
+    let pki = shown(pki);
+    format!("client-certificate: {pki}/admin.crt, client-key: {pki}/admin.key")
+}
+
+fn kubeconfig_text(server: &str, pki: &Path, user: &str) -> String {
     let pki = shown(pki);
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: rvm\n\
          clusters: [{{name: rvm, cluster: {{server: '{server}', certificate-authority: {pki}/ca.crt}}}}]\n\
-         users: [{{name: admin, user: {{client-certificate: {pki}/admin.crt, client-key: {pki}/admin.key}}}}]\n\
-         contexts: [{{name: rvm, context: {{cluster: rvm, user: admin}}}}]\n"
+         users: [{{name: user, user: {{{user}}}}}]\n\
+         contexts: [{{name: rvm, context: {{cluster: rvm, user: user}}}}]\n"
     )
 }

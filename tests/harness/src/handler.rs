@@ -54,7 +54,8 @@ impl HandlerSetup {
     /// On a node of a cluster.
     #[must_use]
     pub fn on_node(cluster: &Cluster, node: &str) -> Self {
-        let arguments = ["--node", node, "--kubeconfig", &shown(&cluster.kubeconfig())].map(str::to_owned);
+        let kubeconfig = shown(&cluster.kubeconfig_of_handlers());
+        let arguments = ["--node", node, "--kubeconfig", &kubeconfig].map(str::to_owned);
         Self {
             arguments: arguments.to_vec(),
             local: false,

@@ -29,7 +29,11 @@ enum Task {
     /// Build our programs for this machine and for riscv64
     Build,
     /// Boot the demo's machine from its manifest and show its console
-    Run,
+    Run {
+        /// Build nothing: use our programs as they were built before
+        #[arg(long)]
+        built: bool,
+    },
     /// Check and test everything
     Test {
         /// Run every test, also those that are long
@@ -86,7 +90,7 @@ fn perform(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup => setup::all().map(|_| ExitCode::SUCCESS),
         Task::Build => build::all(&setup::for_building()?).map(|_| ExitCode::SUCCESS),
-        Task::Run => run::run(),
+        Task::Run { built } => run::run(built),
         Task::Test { full, list: true, .. } => suite::list(full),
         Task::Test { full, nextest, .. } => suite::run(full, &nextest),
         Task::Tidy => suite::tidy(),

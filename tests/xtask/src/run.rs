@@ -1,11 +1,12 @@
 //! `make run`: from a manifest to a console on this machine, and nothing left behind.
 //!
 //! ```text
-//!   rvm-handler --local (unless one runs) ─► rvm apply ─► rvm console ─► rvm delete ─► the handler ends
+//!   rvm-handler --local (unless one runs) ─► no such machine yet ─► rvm apply ─► rvm console ─► rvm delete ─► the handler ends
 //! ```
 //!
 //! With a terminal the console stays until Ctrl+] (meanwhile another terminal can use `rvm` and kubectl); without one it
-//! is printed up to the guest's prompt. What we started we end, also when a signal ends us early.
+//! is printed up to the guest's prompt. What we started we end, also when a signal ends us early. A machine of the demo's name that
+//! is there before is somebody's, and is not touched.
 
 use std::fs::File;
 use std::io::IsTerminal;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use rvm_guests::cross::{target_dir, workspace};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -39,10 +40,13 @@ const STOP: Duration = Duration::from_secs(15);
 /// How often we look.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Runs the demo.
-pub fn run() -> Result<ExitCode> {
+/// Runs the demo, with our programs as they are or built anew.
+pub fn run(built: bool) -> Result<ExitCode> {
     let (_, toolbox, guest) = setup::for_running()?;
-    let folder = build::for_this_machine()?;
+    let folder = match built {
+        true => target_dir().join("debug"),
+        false => build::for_this_machine()?,
+    };
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
@@ -60,15 +64,27 @@ pub fn run() -> Result<ExitCode> {
         }
         false => Some(Handler::start(&programs, &guest)?),
     };
-    let shown = show(&programs);
+    let done = programs.has_machine().and_then(|there| match there {
+        true => Err(anyhow!(
+            "there is a machine {NAME} already, which the demo would change and then delete; look at it with \
+             rvm console {NAME}, or remove it with rvm delete {NAME}"
+        )),
+        false => demonstrate(&programs),
+    });
+    let stopped = handler.map_or(Ok(()), Handler::stop);
+    let log = || format!("the handler's log is {}", log_file().display());
+    done.and(stopped.with_context(log))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn demonstrate(programs: &Programs) -> Result<()> {
+    let shown = show(programs);
     step::heading("ending the demo");
     // What ended the console is not meant for the cleaning up.
     programs.interrupted.store(false, Ordering::Relaxed);
     let deleted = programs.run(&["delete", NAME, "--ignore-not-found"]);
-    let stopped = handler.map_or(Ok(()), Handler::stop);
     let log = || format!("the handler's log is {}", log_file().display());
-    shown.and(deleted).and(stopped).with_context(log)?;
-    Ok(ExitCode::SUCCESS)
+    shown.and(deleted).with_context(log)
 }
 
 fn show(programs: &Programs) -> Result<()> {
@@ -133,12 +149,24 @@ impl Programs {
 
     /// Whether a handler serves this machine.
     fn answers(&self) -> bool {
+        self.machines().is_ok()
+    }
+
+    /// Whether there is a machine of the demo's name.
+    fn has_machine(&self) -> Result<bool> {
+        let names = self.machines()?;
+        Ok(names.lines().any(|name| name.rsplit('/').next() == Some(NAME)))
+    }
+
+    /// The names of the machines that there are.
+    fn machines(&self) -> Result<String> {
         let mut ask = self.command("rvm");
-        ask.args(["get", "-o", "name"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        ask.status().is_ok_and(|status| status.success())
+        let output = ask.args(["get", "-o", "name"]).stdin(Stdio::null()).output()?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        match output.status.success() {
+            true => Ok(said(&output.stdout)),
+            false => bail!("rvm get: {}", said(&output.stderr)),
+        }
     }
 }
 
