@@ -4,6 +4,7 @@
 //! has ended. [`serve`] is the far end: in the lab it is the `rvm-lab-agent` program behind a TCP port, and for
 //! tests on this machine a thread of the test itself behind a socket pair.
 
+pub mod first_entry;
 pub mod measure;
 pub mod serve;
 pub mod terminal;

@@ -1,15 +1,16 @@
-//! `rvm-lab-agent serve ADDRESS` runs commands for whoever connects; `rvm-lab-agent measure` times one here.
+//! `rvm-lab-agent serve ADDRESS` runs commands for whoever connects; `rvm-lab-agent measure` and `first-entry` time one here.
 
 use std::env;
 use std::fs::File;
 use std::io::{Write, stderr, stdout};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use rvm_outer_agent::{measure, serve};
+use rvm_outer_agent::{first_entry, measure, serve};
 
 /// What the agent prints when it can be connected to.
 const READY: &str = "rvm-lab: ready";
@@ -20,8 +21,9 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["serve", address] => listen(address),
         ["measure", "--marker", marker, "--", command @ ..] => measured(marker, command),
+        ["first-entry", "--", command @ ..] => entered(command),
         _ => Err(anyhow::anyhow!(
-            "usage: rvm-lab-agent serve ADDRESS | measure --marker TEXT -- COMMAND..."
+            "usage: rvm-lab-agent serve ADDRESS | measure --marker TEXT -- COMMAND... | first-entry -- COMMAND..."
         )),
     };
     match done {
@@ -55,5 +57,11 @@ fn measured(marker: &str, command: &[&str]) -> Result<()> {
     if !measured.clean {
         bail!("the command failed");
     }
+    Ok(())
+}
+
+fn entered(command: &[&str]) -> Result<()> {
+    let took = first_entry::first_entry(Path::new(first_entry::TRACING), command)?;
+    writeln!(stdout(), "ENTERED first_entry_ns={}", took.as_nanos())?;
     Ok(())
 }

@@ -1,50 +1,15 @@
 //! Memory that a running VMM has besides its guest's, by the rule of Firecracker's memory monitor: the sum of `Rss` over
 //! every mapping that is not guest RAM.
 
-use std::path::Path;
-use std::time::Duration;
+use anyhow::{Result, ensure};
 
-use anyhow::{Context, Result, ensure};
-
-use super::report::Figure;
-use super::{CMDLINE, MARKER, System};
-use crate::host::Host;
-use crate::lab::{Lab, Setup};
-use crate::profile::Profile;
-
-const MEMORY_MIB: u32 = 128;
 const KIB: u64 = 1024;
 
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Starts each system in one lab, with the guest idle at its init.
-pub fn measure(rvmm: &Path) -> Result<Vec<Figure>> {
-    let lab = Setup::new(Profile::PEER).program(rvmm).start()?;
-    let systems = [System::Rvmm, System::QemuKvm];
-    systems.map(|system| of(&lab, system)).into_iter().collect()
-}
-
-fn of(lab: &Lab, system: System) -> Result<Figure> {
-    let command = system.command(MEMORY_MIB, &format!("{CMDLINE} rvm.run=idle"));
-    let mut session = lab.spawn(&["sh", "-c", &format!("echo pid $$; exec {command}")])?;
-    session.expect("pid ", PATIENCE)?;
-    let pid = session.expect("\n", PATIENCE)?;
-    session.expect(MARKER, PATIENCE)?;
-    let smaps = lab.run(&["cat", &format!("/proc/{}/smaps", pid.trim())])?.ok()?;
-    let besides = besides_guest_ram(&mappings(&smaps)).context(system.name())?;
-    Ok(Figure::bytes("rss-besides-guest-ram", system, besides))
-}
-
-/// One mapping, as `smaps` tells of it, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Mapping {
-    size: u64,
-    rss: u64,
-}
-
-/// Guest RAM has no name that every kernel shows, but nothing else is just that large.
-fn besides_guest_ram(mappings: &[Mapping]) -> Result<u64> {
-    let ram = u64::from(MEMORY_MIB) * KIB * KIB;
+/// Bytes that the process with these `smaps` has in memory besides its guest's RAM of `memory_mib`.
+pub fn besides_guest_ram(smaps: &str, memory_mib: u32) -> Result<u64> {
+    let ram = u64::from(memory_mib) * KIB * KIB;
+    let mappings = mappings(smaps);
+    // Guest RAM has no name that every kernel shows, but nothing else is just that large.
     let (guest, besides): (Vec<Mapping>, Vec<_>) = mappings.iter().partition(|mapping| mapping.size == ram);
     ensure!(
         guest.len() == 1,
@@ -52,6 +17,13 @@ fn besides_guest_ram(mappings: &[Mapping]) -> Result<u64> {
         guest.len()
     );
     Ok(besides.iter().map(|mapping| mapping.rss).sum())
+}
+
+/// One mapping, as `smaps` tells of it, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Mapping {
+    size: u64,
+    rss: u64,
 }
 
 /// A mapping starts with a line that begins with its range, and has a line for each of its numbers.
@@ -90,13 +62,13 @@ Rss:                  16 kB
 
     #[test]
     fn everything_but_guest_ram_counts() {
-        assert_eq!(besides_guest_ram(&mappings(SMAPS)).unwrap(), 616 * KIB);
+        assert_eq!(besides_guest_ram(SMAPS, 128).unwrap(), 616 * KIB);
     }
 
     #[test]
     fn a_process_in_which_guest_ram_is_not_found_has_no_figure() {
         let split = SMAPS.replace("131072 kB", "131068 kB");
-        let error = besides_guest_ram(&mappings(&split)).unwrap_err();
+        let error = besides_guest_ram(&split, 128).unwrap_err();
         assert!(
             error.to_string().starts_with("0 mappings look like guest RAM"),
             "{error}"

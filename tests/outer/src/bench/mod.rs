@@ -1,9 +1,10 @@
 //! The bench: rvmm beside QEMU-KVM in one lab, and the bare boot as the floor.
 //!
-//! [`timing`] runs the boots under the instruction-counting clock, [`bare`] the machine without a hypervisor, [`memory`]
-//! looks into the processes, and [`report`] shows and keeps what was found.
+//! [`timing`] runs the boots under the instruction-counting clock, [`bare`] the machine without a hypervisor, [`idle`]
+//! looks at guests that idle, one and many, and [`report`] shows and keeps what was found.
 
 pub mod bare;
+pub mod idle;
 pub mod memory;
 pub mod report;
 pub mod timing;
@@ -38,17 +39,17 @@ impl System {
         }
     }
 
-    /// The command line, in the lab, that boots the measured guest with this much memory.
-    fn command(self, memory_mib: u32, cmdline: &str) -> String {
+    /// The command line, in the lab, that boots the measured guest with so many vCPUs and this much memory.
+    fn command(self, cpus: u32, memory_mib: u32, cmdline: &str) -> String {
         let (kernel, initrd) = (image::KERNEL, image::BENCH);
         match self {
             Self::Rvmm => format!(
-                "rvmm --accel kvm --kernel {kernel} --initrd {initrd} --memory {memory_mib}M --cpus 1 \
+                "rvmm --accel kvm --kernel {kernel} --initrd {initrd} --memory {memory_mib}M --cpus {cpus} \
                  --cmdline '{cmdline}'"
             ),
             Self::QemuKvm => format!(
                 "qemu-system-riscv64 -accel kvm -cpu host -M virt -nographic -no-reboot -kernel {kernel} \
-                 -initrd {initrd} -m {memory_mib}M -smp 1 -append '{cmdline}'"
+                 -initrd {initrd} -m {memory_mib}M -smp {cpus} -append '{cmdline}'"
             ),
             Self::Bare => String::new(),
         }
@@ -66,10 +67,10 @@ pub fn run(cache: &Cache, mut progress: impl FnMut(&str) -> Result<()>) -> Resul
     let rvmm = cross::build(cache, &["rvmm"], "dist")?.join("rvmm");
     progress("bare boots, the clock counting instructions (about 30 s)")?;
     let mut figures = bare::measure(cache)?;
-    progress("boots under KVM, the clock counting instructions (about 1 min)")?;
+    progress("boots under KVM, the clock counting instructions (about 3 min)")?;
     figures.extend(timing::measure(&rvmm)?);
-    progress("memory besides the guest's (about 20 s)")?;
-    figures.extend(memory::measure(&rvmm)?);
+    progress("idle guests, one and many: memory besides the guest's, exits (about 2 min)")?;
+    figures.extend(idle::measure(&rvmm)?);
     figures.extend(sizes(cache, &rvmm)?);
     Ok(figures)
 }
@@ -92,14 +93,24 @@ impl Figure {
     /// A number of bytes.
     #[must_use]
     pub fn bytes(row: &'static str, system: System, bytes: u64) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "no size here comes near 2^52 bytes")]
-        let value = bytes as f64;
+        Self::whole(row, system, bytes, Unit::Bytes)
+    }
+
+    /// A number of exits, of guests, of anything.
+    #[must_use]
+    pub fn count(row: &'static str, system: System, count: u64) -> Self {
+        Self::whole(row, system, count, Unit::Count)
+    }
+
+    fn whole(row: &'static str, system: System, value: u64, unit: Unit) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "no number here comes near 2^52")]
+        let value = value as f64;
         Self {
             row,
             system,
             value,
             spread: (value, value),
-            unit: Unit::Bytes,
+            unit,
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum Unit {
     VirtualSeconds,
     /// Bytes.
     Bytes,
+    /// How many.
+    Count,
 }
 
 /// One measured value.
@@ -57,6 +59,7 @@ impl Figure {
                 self.value, self.spread.0, self.spread.1
             ),
             Unit::Bytes => format!("{:.2} MiB", mebibytes(self.value)),
+            Unit::Count => format!("{:.0}", self.value),
         }
     }
 }
@@ -106,6 +109,7 @@ pub fn lines(figures: &[Figure]) -> String {
         let unit = match figure.unit {
             Unit::VirtualSeconds => "virtual seconds",
             Unit::Bytes => "bytes",
+            Unit::Count => "count",
         };
         let line = json!({ "row": figure.row, "system": figure.system.name(), "value": value(figure), "unit": unit });
         let _ = writeln!(text, "{line}");
@@ -113,15 +117,12 @@ pub fn lines(figures: &[Figure]) -> String {
     })
 }
 
-/// Bytes are whole, whoever reads them.
+/// Bytes and counts are whole, whoever reads them.
 fn value(figure: &Figure) -> serde_json::Value {
     match figure.unit {
         Unit::VirtualSeconds => json!(figure.value),
-        Unit::Bytes => {
-            #[expect(
-                clippy::cast_possible_truncation,
-                reason = "it was a whole number of bytes before"
-            )]
+        Unit::Bytes | Unit::Count => {
+            #[expect(clippy::cast_possible_truncation, reason = "it was a whole number before")]
             let bytes = figure.value as i64;
             json!(bytes)
         }

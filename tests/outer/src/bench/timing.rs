@@ -23,36 +23,51 @@ const SYSTEMS: [System; 2] = [System::Rvmm, System::QemuKvm];
 /// The lab takes a minute or two of a whole CPU; other work on the machine stretches that.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
-/// Times of each system, in nanoseconds: to the marker, and to the end.
-type Times = BTreeMap<System, Vec<(u64, u64)>>;
+/// With how many vCPUs, and what the rows are called then.
+const BOOTS: [(u32, [&str; 2]); 2] = [
+    (1, ["boot-exec-to-init", "boot-exec-to-exit"]),
+    (4, ["boot-exec-to-init-4-vcpus", "boot-exec-to-exit-4-vcpus"]),
+];
 
-/// Boots each system in one lab and returns the two boot rows.
+const FIRST_RUN: &str = "exec-to-first-kvm-run";
+
+/// Times in seconds, of each row and system.
+type Times = BTreeMap<(&'static str, System), Vec<f64>>;
+
+/// Boots each system in one lab and returns the rows of boots.
 pub fn measure(rvmm: &Path) -> Result<Vec<Figure>> {
     let said = Setup::new(Profile::COUNTING)
         .program(rvmm)
         .job(&job(), PATIENCE)?;
     let times = parse(&said).with_context(|| format!("the lab said:\n{said}"))?;
-    let row = |name, pick: fn(&(u64, u64)) -> u64| {
-        times.iter().filter_map(move |(system, runs)| {
-            let seconds: Vec<f64> = runs
-                .iter()
-                .map(|run| Duration::from_nanos(pick(run)).as_secs_f64())
-                .collect();
-            Figure::seconds(name, *system, &seconds)
-        })
-    };
-    Ok(row("boot-exec-to-init", |run| run.0)
-        .chain(row("boot-exec-to-exit", |run| run.1))
+    let figures = rows().flat_map(|row| SYSTEMS.map(|system| (row, system)));
+    Ok(figures
+        .filter_map(|(row, system)| Figure::seconds(row, system, times.get(&(row, system))?))
         .collect())
+}
+
+/// All rows, in the order of the table.
+fn rows() -> impl Iterator<Item = &'static str> {
+    [FIRST_RUN]
+        .into_iter()
+        .chain(BOOTS.into_iter().flat_map(|(_, rows)| rows))
 }
 
 fn job() -> String {
     let mut script = "#!/bin/sh\n".to_owned();
     for _ in 0..ROUNDS {
         for system in SYSTEMS {
-            let command = system.command(MEMORY_MIB, CMDLINE);
+            let command = |cpus| system.command(cpus, MEMORY_MIB, CMDLINE);
             let _ = writeln!(script, "echo SYSTEM {}", system.name());
-            let _ = writeln!(script, "rvm-lab-agent measure --marker {MARKER} -- {command}");
+            let _ = writeln!(script, "rvm-lab-agent first-entry -- {}", command(1));
+            for (cpus, _) in BOOTS {
+                let _ = writeln!(script, "echo VCPUS {cpus}");
+                let _ = writeln!(
+                    script,
+                    "rvm-lab-agent measure --marker {MARKER} -- {}",
+                    command(cpus)
+                );
+            }
         }
     }
     script
@@ -61,34 +76,62 @@ fn job() -> String {
 /// Reads what the job has said over the serial line.
 fn parse(said: &str) -> Result<Times> {
     let mut times = Times::new();
-    let mut of = None;
+    let (mut system, mut boot) = (None, None);
     for line in said.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix("SYSTEM ") {
-            of = SYSTEMS.into_iter().find(|system| system.name() == name);
-        } else if let Some((marker, exit)) = measured(line) {
-            times
-                .entry(of.context("a time without a system")?)
-                .or_default()
-                .push((marker, exit));
+            system = SYSTEMS.into_iter().find(|system| system.name() == name);
+        } else if let Some(cpus) = line.strip_prefix("VCPUS ") {
+            boot = BOOTS.into_iter().find(|(of, _)| of.to_string() == cpus);
+        } else if let Some(said) = measured(line) {
+            let system = system.context("a time without a system")?;
+            let rows = match said {
+                Said::Entered(_) => vec![FIRST_RUN],
+                Said::Booted(_) => boot.context("a boot without its vCPUs")?.1.to_vec(),
+            };
+            for (row, nanos) in rows.into_iter().zip(said.nanos()) {
+                let seconds = Duration::from_nanos(nanos).as_secs_f64();
+                times.entry((row, system)).or_default().push(seconds);
+            }
         }
     }
-    for system in SYSTEMS {
-        let runs = times.get(&system).map_or(0, Vec::len);
+    for (row, system) in rows().flat_map(|row| SYSTEMS.map(|system| (row, system))) {
+        let runs = times.get(&(row, system)).map_or(0, Vec::len);
         ensure!(
             runs == ROUNDS,
-            "{} ended well {runs} times of {ROUNDS}",
+            "{row}: {} ended well {runs} times of {ROUNDS}",
             system.name()
         );
     }
     Ok(times)
 }
 
-/// The line that `rvm-lab-agent measure` prints.
-fn measured(line: &str) -> Option<(u64, u64)> {
+/// What the agent has measured, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// To the first entry into the guest.
+    Entered(u64),
+    /// To the marker, and to the end.
+    Booted([u64; 2]),
+}
+
+impl Said {
+    fn nanos(self) -> Vec<u64> {
+        match self {
+            Self::Entered(nanos) => vec![nanos],
+            Self::Booted(both) => both.to_vec(),
+        }
+    }
+}
+
+/// The lines that `rvm-lab-agent measure` and `first-entry` print.
+fn measured(line: &str) -> Option<Said> {
+    if let Some(entered) = line.strip_prefix("ENTERED first_entry_ns=") {
+        return entered.parse().ok().map(Said::Entered);
+    }
     let mut fields = line.strip_prefix("MEASURED ")?.split(' ');
     let marker = fields.next()?.strip_prefix("marker_ns=")?.parse().ok()?;
     let exit = fields.next()?.strip_prefix("exit_ns=")?.parse().ok()?;
-    Some((marker, exit))
+    Some(Said::Booted([marker, exit]))
 }
 
 #[cfg(test)]
@@ -105,23 +148,36 @@ mod tests {
             clean: true,
         }
         .to_string();
-        assert_eq!(measured(&line), Some((1_700_000_000, 1_800_000_000)));
+        assert_eq!(
+            measured(&line),
+            Some(Said::Booted([1_700_000_000, 1_800_000_000]))
+        );
     }
 
+    const ROUND: &str = "noise\nSYSTEM rvmm\nENTERED first_entry_ns=500\n\
+        VCPUS 1\nMEASURED marker_ns=1000 exit_ns=2000\r\nVCPUS 4\nMEASURED marker_ns=3000 exit_ns=4000\n\
+        SYSTEM qemu-kvm\nENTERED first_entry_ns=600\n\
+        VCPUS 1\nMEASURED marker_ns=5000 exit_ns=6000\nVCPUS 4\nMEASURED marker_ns=7000 exit_ns=8000\n";
+
     #[test]
-    fn times_go_to_the_system_that_was_named_before_them() {
-        let round = "noise\nSYSTEM rvmm\nMEASURED marker_ns=1 exit_ns=2\r\nSYSTEM qemu-kvm\nMEASURED marker_ns=3 exit_ns=4\n";
-        let times = parse(&round.repeat(ROUNDS)).unwrap();
-        assert_eq!(times[&System::Rvmm], [(1, 2); ROUNDS]);
-        assert_eq!(times[&System::QemuKvm], [(3, 4); ROUNDS]);
+    fn times_go_to_the_system_and_the_boot_that_were_named_before_them() {
+        let times = parse(&ROUND.repeat(ROUNDS)).unwrap();
+        assert_eq!(times[&(FIRST_RUN, System::Rvmm)], [500e-9; ROUNDS]);
+        assert_eq!(times[&("boot-exec-to-init", System::Rvmm)], [1e-6; ROUNDS]);
+        assert_eq!(
+            times[&("boot-exec-to-exit-4-vcpus", System::QemuKvm)],
+            [8e-6; ROUNDS]
+        );
     }
 
     #[test]
     fn a_system_that_failed_once_is_an_error_and_not_a_shorter_list() {
-        let said = "SYSTEM rvmm\nMEASURED marker_ns=1 exit_ns=2\nSYSTEM qemu-kvm\nrvm-lab-agent: it failed\n";
+        let said = ROUND
+            .repeat(ROUNDS)
+            .replacen("MEASURED", "rvm-lab-agent: it failed", 1);
         assert_eq!(
-            parse(said).unwrap_err().to_string(),
-            "rvmm ended well 1 times of 5"
+            parse(&said).unwrap_err().to_string(),
+            "boot-exec-to-init: rvmm ended well 4 times of 5"
         );
     }
 }
