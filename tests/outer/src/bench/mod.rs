@@ -1,9 +1,11 @@
 //! The bench: rvmm beside QEMU-KVM in one lab, and the bare boot as the floor.
 //!
 //! [`timing`] runs the boots under the instruction-counting clock, [`bare`] the machine without a hypervisor, [`idle`]
-//! looks at guests that idle, one and many, and [`report`] shows and keeps what was found.
+//! looks at guests that idle, one and many, [`report`] shows and keeps what was found, and
+//! [`chart`] draws it.
 
 pub mod bare;
+pub mod chart;
 pub mod idle;
 pub mod memory;
 pub mod report;
@@ -29,6 +31,9 @@ pub enum System {
 }
 
 impl System {
+    /// All, in the order of the columns.
+    pub const ALL: [Self; 3] = [Self::Bare, Self::Rvmm, Self::QemuKvm];
+
     /// The name in the results.
     #[must_use]
     pub fn name(self) -> &'static str {

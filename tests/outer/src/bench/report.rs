@@ -51,7 +51,9 @@ impl Figure {
         })
     }
 
-    fn shown(&self) -> String {
+    /// The value for people, with the spread where there is one.
+    #[must_use]
+    pub fn shown(&self) -> String {
         let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
         match self.unit {
             Unit::VirtualSeconds => format!(
@@ -67,7 +69,6 @@ impl Figure {
 /// The table: a line for each row, a column for each system, and how rvmm compares.
 #[must_use]
 pub fn table(figures: &[Figure]) -> String {
-    let systems = [System::Bare, System::Rvmm, System::QemuKvm];
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["row", "bare", "rvmm", "qemu-kvm", "rvmm / qemu-kvm"]);
@@ -78,7 +79,7 @@ pub fn table(figures: &[Figure]) -> String {
                 .find(|figure| figure.row == row && figure.system == system)
         };
         let mut line = vec![row.to_owned()];
-        line.extend(systems.map(|system| of(system).map_or_else(|| "–".to_owned(), Figure::shown)));
+        line.extend(System::ALL.map(|system| of(system).map_or_else(|| "–".to_owned(), Figure::shown)));
         line.push(match (of(System::Rvmm), of(System::QemuKvm)) {
             (Some(ours), Some(theirs)) => format!("{:.3}", ours.value / theirs.value),
             _ => "–".to_owned(),
@@ -92,7 +93,7 @@ pub fn table(figures: &[Figure]) -> String {
 }
 
 /// The rows in the order they were measured.
-fn rows(figures: &[Figure]) -> Vec<&'static str> {
+pub fn rows(figures: &[Figure]) -> Vec<&'static str> {
     let mut rows = Vec::new();
     for figure in figures {
         if !rows.contains(&figure.row) {
@@ -129,12 +130,12 @@ fn value(figure: &Figure) -> serde_json::Value {
     }
 }
 
-/// Writes the lines, all at once.
-pub fn write(figures: &[Figure], path: &Path) -> Result<()> {
+/// Writes a text, all at once.
+pub fn write(text: &str, path: &Path) -> Result<()> {
     let folder = path.parent().context("results need a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let half = path.with_added_extension("half");
-    fs::write(&half, lines(figures)).with_context(|| format!("cannot write {}", half.display()))?;
+    fs::write(&half, text).with_context(|| format!("cannot write {}", half.display()))?;
     fs::rename(&half, path).with_context(|| format!("cannot write {}", path.display()))
 }
 

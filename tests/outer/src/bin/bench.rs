@@ -1,4 +1,4 @@
-//! `make bench`: measures, prints a table, and writes `target/bench/results.jsonl`.
+//! `make bench`: measures, prints a table, and writes `target/bench/results.jsonl` and `chart.svg`.
 
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use rvm_guests::{Cache, cross};
-use rvm_outer::bench::{self, report};
+use rvm_outer::bench::{self, chart, report};
 
 /// Compares rvmm with QEMU-KVM and the bare machine, in an emulated host whose clock counts instructions.
 #[derive(Debug, Parser)]
@@ -16,6 +16,9 @@ struct Args {
     /// Where the results go.
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
+    /// Where the picture of them goes.
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -33,8 +36,17 @@ fn run(args: Args) -> Result<()> {
         .results
         .unwrap_or_else(|| cross::target_dir().join("bench/results.jsonl"));
     let figures = bench::run(&Cache::open()?, |step| Ok(writeln!(stderr(), "bench: {step}")?))?;
-    report::write(&figures, &results)?;
+    let chart = args
+        .chart
+        .unwrap_or_else(|| cross::target_dir().join("bench/chart.svg"));
+    report::write(&report::lines(&figures), &results)?;
+    report::write(&chart::draw(&figures), &chart)?;
     writeln!(stdout(), "{}", report::table(&figures))?;
-    writeln!(stdout(), "written to {}", results.display())?;
+    writeln!(
+        stdout(),
+        "written to {} and {}",
+        results.display(),
+        chart.display()
+    )?;
     Ok(())
 }
