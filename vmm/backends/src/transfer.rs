@@ -40,23 +40,32 @@ pub(crate) fn write_at(fd: BorrowedFd<'_>, offset: u64, buffers: &[VolatileSlice
     })
 }
 
-/// Writes all buffers as one message; what keeps messages apart takes it whole or not at all.
+/// Writes a header of ours and all buffers as one message; what keeps messages apart takes it whole or not at all.
+/// Returns how many bytes went.
 ///
 /// # Errors
 /// The descriptor's.
-pub(crate) fn send(fd: BorrowedFd<'_>, buffers: &[VolatileSlice<'_>]) -> io::Result<()> {
-    if buffers.len() > MAX_PARTS {
+pub(crate) fn send(fd: BorrowedFd<'_>, header: &[u8], buffers: &[VolatileSlice<'_>]) -> io::Result<usize> {
+    if buffers.len() >= MAX_PARTS {
         return Err(io::ErrorKind::InvalidInput.into());
     }
+    let mut parts = Parts::of(buffers, 0);
+    parts.iovecs.insert(
+        0,
+        libc::iovec {
+            // The kernel only reads it.
+            iov_base: header.as_ptr().cast_mut().cast(),
+            iov_len: header.len(),
+        },
+    );
     // The descriptor has no offset, and a message that was cut is lost: there is nothing to go on with.
-    Parts::of(buffers, 0).call(|parts, count| {
+    parts.call(|parts, count| {
         #[expect(unsafe_code, reason = "only the kernel may touch guest memory by its address")]
-        // SAFETY: `Parts::call` vouches for the parts, which the kernel only reads.
+        // SAFETY: `Parts::call` vouches for the parts, and the header outlives this; the kernel only reads them.
         unsafe {
             libc::writev(fd.as_raw_fd(), parts, count)
         }
-    })?;
-    Ok(())
+    })
 }
 
 /// Calls until all is transferred, each time with what is left. The parts that `call` gets are valid, writable and
@@ -175,9 +184,9 @@ mod tests {
             VolatileSlice::from(&mut first[..]),
             VolatileSlice::from(&mut second[..]),
         ];
-        send(writer.as_fd(), &parts).unwrap();
-        let mut got = [0; 4];
+        assert_eq!(send(writer.as_fd(), b"12", &parts).unwrap(), 6);
+        let mut got = [0; 6];
         reader.read_exact(&mut got).unwrap();
-        assert_eq!(&got, b"abcd");
+        assert_eq!(&got, b"12abcd");
     }
 }

@@ -8,7 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use linux_loader::cmdline::Cmdline;
 use rvmm_backends::console::{GuestInput, Hub};
 use rvmm_backends::entropy::HostEntropy;
-use rvmm_backends::net::Tap;
 use rvmm_backends::pages::HostPages;
 use rvmm_backends::vsock::Muxer;
 use rvmm_boot::Loaded;
@@ -17,10 +16,9 @@ use rvmm_devices::bus::{Bus, BusDevice, Range};
 use rvmm_devices::rtc::Rtc;
 use rvmm_devices::syscon::{Syscon, SysconAction};
 use rvmm_devices::uart::Uart;
-use rvmm_devices::virtio::VirtioDevice;
 use rvmm_devices::virtio::balloon::{Balloon, BalloonHandle};
 use rvmm_devices::virtio::console::Console as VirtioConsole;
-use rvmm_devices::virtio::net::Net;
+use rvmm_devices::virtio::net::Link;
 use rvmm_devices::virtio::rng::Rng;
 use rvmm_devices::virtio::vsock::Vsock;
 use rvmm_hypervisor::{Config, Created, Entry, Facts, Vcpu, Vm};
@@ -36,6 +34,7 @@ use crate::fdt::{self, Tree, Virtio};
 use crate::firmware::Firmware;
 use crate::interrupts::Wiring;
 use crate::layout::{APLIC, IMSIC, RTC, SOURCES, SYSCON, UART, UART_IRQ, Window};
+use crate::network::{self, Fed};
 use crate::slots::{Backend, Slot};
 use crate::transport::Places;
 use crate::vcpu_loop::{Ending, Exits};
@@ -57,9 +56,6 @@ pub struct Assembled {
     /// The balloon, if there is one.
     pub balloon: Option<BalloonControl>,
 }
-
-/// A device, and what feeds it.
-type Fed = (Box<dyn VirtioDevice>, Option<Backend>);
 
 /// The virtio devices at their places.
 struct Plugged {
@@ -172,16 +168,7 @@ fn plug_virtio(
         devices.push((Box::new(block), alarm));
     }
     for net in spec.nets() {
-        let tap = Tap::open(&net.tap).map_err(MachineError::Tap)?;
-        let fd = tap.as_raw_fd();
-        let device = Net::new(Box::new(tap), net.mac.octets());
-        devices.push((
-            Box::new(device),
-            Some(Backend {
-                fd,
-                queues: Net::RECEIVE..Net::RECEIVE + 1,
-            }),
-        ));
+        devices.push(network::interface(net, &Link::default())?);
     }
     let typed = Typed::new(hub.clone());
     let console = VirtioConsole::new(Arc::new(Screen(hub.clone())), Box::new(typed.clone()));
@@ -220,10 +207,7 @@ fn add_those_asked_for(
     }
     if let Some(vsock) = spec.vsock() {
         let muxer = Muxer::listen(vsock.socket()).map_err(MachineError::Vsock)?;
-        let backend = Backend {
-            fd: muxer.as_raw_fd(),
-            queues: Vsock::RECEIVE..Vsock::RECEIVE + 1,
-        };
+        let backend = Backend::new(muxer.as_raw_fd(), Vsock::RECEIVE..Vsock::RECEIVE + 1);
         devices.push((Box::new(Vsock::new(Box::new(muxer), vsock.cid())), Some(backend)));
     }
     Ok(balloon)

@@ -34,9 +34,6 @@ pub fn open(disk: &Disk) -> Result<(Block, Option<Backend>), MachineError> {
         bytes: disk.bandwidth.map(MemorySize::bytes),
     };
     let timer = Timer::new().map_err(MachineError::Timer)?;
-    let alarm = Backend {
-        fd: timer.as_raw_fd(),
-        queues: 0..disk.queues.into(),
-    };
+    let alarm = Backend::new(timer.as_raw_fd(), 0..disk.queues.into());
     Ok((block.limited(limits, Box::new(timer)), Some(alarm)))
 }

@@ -19,6 +19,7 @@ pub mod fdt;
 mod firmware;
 mod interrupts;
 pub mod layout;
+mod network;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ use std::time::Duration;
 use event_manager::MutEventSubscriber;
 use rvmm_backends::console::Hub;
 use rvmm_backends::disk::DiskError;
-use rvmm_backends::net::TapError;
+use rvmm_backends::net::{PasstError, TapError};
 use rvmm_backends::vsock::VsockError;
 use rvmm_boot::memory::GuestRam;
 use rvmm_devices::BusError;
@@ -81,6 +82,9 @@ pub enum MachineError {
     /// A network interface.
     #[error(transparent)]
     Tap(TapError),
+    /// A network of passt.
+    #[error(transparent)]
+    Passt(PasstError),
     /// The sockets to programs of the host.
     #[error(transparent)]
     Vsock(VsockError),

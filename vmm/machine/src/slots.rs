@@ -9,8 +9,8 @@ use rvmm_devices::virtio::{Core, Kick, VirtioDevice};
 use rvmm_hypervisor::HypervisorError;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-/// The number under which the back end's descriptor is watched; queues have theirs from 0.
-const BACKEND: u32 = u32::MAX;
+/// Descriptors of the back end are watched under the numbers from here on, queues under those from 0.
+const FEEDS: u32 = 1 << 16;
 
 /// A virtio device with its doorbells. A subscriber of the event loop.
 pub struct Slot {
@@ -24,12 +24,29 @@ pub struct Slot {
 #[derive(Clone)]
 pub struct Doorbells(Arc<Vec<EventFd>>);
 
-/// A descriptor that becomes readable when a queue has something to fetch.
+/// What comes from outside: for each descriptor that becomes readable, the queues that have something to fetch. The
+/// device holds the descriptors open, and its slot holds the device.
 pub struct Backend {
-    /// Watched for new input. The device holds it open, and its slot holds the device.
-    pub fd: RawFd,
-    /// The queues to work on then.
-    pub queues: Range<usize>,
+    feeds: Vec<(RawFd, Range<usize>)>,
+}
+
+// === impl Backend ===
+
+impl Backend {
+    /// One descriptor, for these queues.
+    pub fn new(fd: RawFd, queues: Range<usize>) -> Self {
+        Self {
+            feeds: vec![(fd, queues)],
+        }
+    }
+}
+
+impl FromIterator<(RawFd, Range<usize>)> for Backend {
+    fn from_iter<I: IntoIterator<Item = (RawFd, Range<usize>)>>(feeds: I) -> Self {
+        Self {
+            feeds: feeds.into_iter().collect(),
+        }
+    }
 }
 
 // === impl Doorbells ===
@@ -97,16 +114,19 @@ impl MutEventSubscriber for Slot {
             ops.add(Events::with_data_raw(bell.as_raw_fd(), queue, EventSet::IN))
                 .ok();
         }
-        if let Some(backend) = &self.backend {
+        let feeds = self.backend.iter().flat_map(|backend| &backend.feeds);
+        for (number, (fd, _)) in (FEEDS..).zip(feeds) {
             // Edges: input that the guest has no buffers for stays where it is, and must not wake us again.
             let edges = EventSet::IN | EventSet::EDGE_TRIGGERED;
-            ops.add(Events::with_data_raw(backend.fd, BACKEND, edges)).ok();
+            ops.add(Events::with_data_raw(*fd, number, edges)).ok();
         }
     }
 
     fn process(&mut self, events: Events, _ops: &mut EventOps<'_>) {
-        if events.data() == BACKEND {
-            let queues = self.backend.iter().flat_map(|backend| backend.queues.clone());
+        if let Some(feed) = events.data().checked_sub(FEEDS) {
+            let feeds = self.backend.as_ref().map(|backend| &backend.feeds);
+            let feed = usize::try_from(feed).ok().and_then(|feed| feeds?.get(feed));
+            let queues = feed.iter().flat_map(|(_, queues)| queues.clone());
             queues.for_each(|queue| self.run(queue));
             return;
         }

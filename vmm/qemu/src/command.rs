@@ -15,9 +15,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use rvmm_spec::limits::MAX_VIRTIO_DEVICES;
-use rvmm_spec::{Net, Spec, Transport};
+use rvmm_spec::{Spec, Transport};
 
 mod disk;
+mod net;
 
 /// The system calls that QEMU needs none of: those of old, of other users, of other programs, of other's CPU time.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -44,8 +45,8 @@ pub struct Descriptors {
     pub uart: RawFd,
     /// A socket for the virtio console.
     pub console: RawFd,
-    /// A tap for each network.
-    pub taps: Vec<RawFd>,
+    /// For each network, the queues of its tap, if it has one.
+    pub taps: Vec<Vec<RawFd>>,
 }
 
 /// Arguments under construction.
@@ -68,7 +69,7 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     let disks = spec.disks().iter().zip(&findings.block_devices).enumerate();
     disks.for_each(|(index, (disk, &is_device))| arguments.disk(index, disk, is_device));
     let nets = spec.nets().iter().zip(&descriptors.taps).enumerate();
-    nets.for_each(|(index, (net, &tap))| arguments.net(index, net, tap));
+    nets.for_each(|(index, (net, taps))| arguments.net(index, net, taps));
     arguments.device("virtio-serial", ",max_ports=1");
     arguments.option("-device", "virtconsole,chardev=console");
     arguments.option("-object", "rng-random,id=rng,filename=/dev/urandom");
@@ -135,18 +136,6 @@ impl Arguments {
         );
     }
 
-    fn net(&mut self, index: usize, net: &Net, tap: RawFd) {
-        self.option("-netdev", format!("tap,id=net{index},fd={tap}"));
-        let boot_rom = match self.transport {
-            Transport::Mmio => "",
-            Transport::Pci => ",romfile=",
-        };
-        self.device(
-            "virtio-net",
-            format!(",netdev=net{index},mac={}{boot_rom}", net.mac),
-        );
-    }
-
     /// A virtio device with these options, in the next slot.
     fn device(&mut self, name: &str, options: impl Into<OsString>) {
         let (kind, slot) = match self.transport {
@@ -203,7 +192,7 @@ fn escaped(value: &OsStr) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rvmm_spec::{Boot, Disk, MemoryOption, MemorySize};
+    use rvmm_spec::{Boot, Disk, MemoryOption, MemorySize, NetWish, Network};
 
     fn findings(block_devices: &[bool]) -> Findings {
         Findings {
@@ -219,7 +208,7 @@ mod tests {
             qmp: 3,
             uart: 4,
             console: 5,
-            taps: taps.to_vec(),
+            taps: taps.iter().map(|&tap| vec![tap]).collect(),
         }
     }
 
@@ -360,6 +349,32 @@ mod tests {
         let end = "-device virtio-rng-device,rng=rng,bus=virtio-mmio-bus.6\n\
              -device virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on,bus=virtio-mmio-bus.5";
         assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn queues_mtu_and_passt_are_qemus_too() {
+        let mac = "52:54:00:00:00:07".parse().ok();
+        let tap = NetWish {
+            mac,
+            queues: 2,
+            mtu: Some(9000),
+            ..NetWish::new(Network::Tap("t0".parse().unwrap()))
+        };
+        let passt = NetWish {
+            mac,
+            ..NetWish::new(Network::Passt("/p,1".into()))
+        };
+        let wish = Spec::builder(Boot::new("Image")).interface(tap).interface(passt);
+        let descriptors = Descriptors {
+            taps: vec![vec![8, 9], vec![]],
+            ..descriptors(&[])
+        };
+        let text = text(&arguments(&wish.build().unwrap(), &findings(&[]), &descriptors));
+        let wanted = "-netdev tap,id=net0,fds=8:9\n\
+             -device virtio-net-device,netdev=net0,mac=52:54:00:00:00:07,mq=on,host_mtu=9000,bus=virtio-mmio-bus.7\n\
+             -netdev stream,id=net1,server=off,addr.type=unix,addr.path=/p,,1\n\
+             -device virtio-net-device,netdev=net1,mac=52:54:00:00:00:07,bus=virtio-mmio-bus.6\n";
+        assert!(text.contains(wanted), "{text}");
     }
 
     #[test]

@@ -29,6 +29,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rvmm_backends::console::Hub;
+use rvmm_backends::net::Tap;
 use rvmm_spec::{Console, Outcome, Spec};
 
 use command::{Descriptors, Findings, arguments};
@@ -194,8 +195,9 @@ impl Order {
     fn session(self) -> Result<Session, QemuError> {
         let (ours, theirs) = Sockets::pairs().map_err(QemuError::System)?;
         let [qmp, uart, console] = numbers(&theirs);
-        let taps: Vec<_> = self.prepared.taps.iter().map(AsRawFd::as_raw_fd).collect();
-        let inherited = [&[qmp, uart, console][..], &taps].concat();
+        let queues = |taps: &Vec<Tap>| taps.iter().map(AsRawFd::as_raw_fd).collect();
+        let taps: Vec<Vec<_>> = self.prepared.taps.iter().map(queues).collect();
+        let inherited = [&[qmp, uart, console][..], &taps.concat()].concat();
         let descriptors = Descriptors {
             qmp,
             uart,

@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use rvmm_backends::disk::{self, DiskError};
-use rvmm_backends::net::{Tap, TapError};
+use rvmm_backends::net::{Passt, PasstError, Tap, TapError};
 use rvmm_boot::image::{self, Kernel};
 use rvmm_boot::{BootError, DEVICE_TREE_ROOM, RAM_BASE, initrd, memory};
-use rvmm_spec::Spec;
+use rvmm_spec::{Net, Network, Spec};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::command::Findings;
@@ -25,8 +25,8 @@ const UNPACKED: &str = "kernel";
 pub struct Prepared {
     /// For its arguments.
     pub findings: Findings,
-    /// The networks, to be inherited.
-    pub taps: Vec<Tap>,
+    /// For each network, the queues of its tap, to be inherited, if it has one.
+    pub taps: Vec<Vec<Tap>>,
 }
 
 /// What the machine lacks.
@@ -50,6 +50,9 @@ pub enum PrepareError {
     /// A network interface.
     #[error(transparent)]
     Tap(TapError),
+    /// A network of passt.
+    #[error(transparent)]
+    Passt(PasstError),
     /// The firmware.
     #[error(transparent)]
     Firmware(FindError),
@@ -69,8 +72,8 @@ pub fn prepare(spec: &Spec, work_dir: &Path) -> Result<Prepared, PrepareError> {
         block_devices: disks(spec).map_err(PrepareError::Disk)?,
         sandbox: true,
     };
-    let taps = spec.nets().iter().map(|net| Tap::open(&net.tap));
-    let taps = taps.collect::<Result<_, _>>().map_err(PrepareError::Tap)?;
+    let taps = spec.nets().iter().map(queues);
+    let taps = taps.collect::<Result<_, _>>()?;
     Ok(Prepared { findings, taps })
 }
 
@@ -114,6 +117,17 @@ fn write(memory: &GuestMemoryMmap, kernel: &Kernel, path: &Path) -> io::Result<(
         .map_err(io::Error::other)?;
     // The BSS stays a hole.
     file.set_len(kernel.end - kernel.entry)
+}
+
+/// The queues of a network's tap. QEMU connects to passt itself; whether anybody is there is seen before.
+fn queues(net: &Net) -> Result<Vec<Tap>, PrepareError> {
+    match &net.network {
+        Network::Tap(name) => Tap::open(name, net.queues).map_err(PrepareError::Tap),
+        Network::Passt(path) => match Passt::probe(path) {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) => Err(PrepareError::Passt(error)),
+        },
+    }
 }
 
 /// Opens every disk as a KVM guest would, and closes it again: QEMU locks it for itself.

@@ -9,11 +9,11 @@ use clap::{Parser, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
-    AcceleratorChoice, Boot, Console, MacAddress, MemoryOption, OnReset, Spec, TapName, Transport, Vsock,
-    boot, wire,
+    AcceleratorChoice, Boot, Console, MemoryOption, OnReset, Spec, Transport, Vsock, boot, wire,
 };
 
 mod disk;
+mod net;
 
 const AFTER_HELP: &str = "\
 Leave the console with Ctrl-]: that stops the guest.
@@ -49,8 +49,7 @@ pub struct Args {
     cpus: Option<u64>,
     #[arg(long = "disk", value_name = disk::VALUE, help = disk::HELP)]
     disks: Vec<String>,
-    /// A network interface on a tap that exists; may be repeated
-    #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]")]
+    #[arg(long = "net", value_name = net::VALUE, help = net::HELP)]
     nets: Vec<String>,
     /// Which bus the virtio devices are on: mmio has room for 8 of them, pci for 31
     #[arg(long, value_enum, default_value_t)]
@@ -182,8 +181,7 @@ impl Args {
             wish = wish.disk(disk::parse(text).with_context(|| format!("--disk '{text}'"))?);
         }
         for text in &self.nets {
-            let (tap, mac) = parse_net(text).with_context(|| format!("--net '{text}'"))?;
-            wish = wish.net(tap, mac);
+            wish = wish.interface(net::parse(text).with_context(|| format!("--net '{text}'"))?);
         }
         if let Some(text) = &self.vsock {
             wish = wish.vsock(parse_vsock(text).with_context(|| format!("--vsock '{text}'"))?);
@@ -205,18 +203,6 @@ fn read_document(path: &Path) -> anyhow::Result<Spec> {
         bail!("--spec '{}' has more than {MAX_DOCUMENT} bytes", path.display());
     }
     wire::Document::parse(&json).with_context(|| format!("--spec '{}'", path.display()))
-}
-
-fn parse_net(text: &str) -> anyhow::Result<(TapName, Option<MacAddress>)> {
-    let (mut tap, mut mac) = (None, None);
-    for part in text.split(',') {
-        match part.split_once('=') {
-            Some(("tap", name)) => tap = Some(name.parse()?),
-            Some(("mac", address)) => mac = Some(address.parse()?),
-            _ => bail!("'{part}' is not known; 'tap=NAME' and 'mac=MAC' are"),
-        }
-    }
-    Ok((tap.context("needs tap=NAME")?, mac))
 }
 
 fn parse_vsock(text: &str) -> anyhow::Result<Vsock> {
@@ -264,6 +250,16 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_is_what_was_asked_for() {
+        let order = resolve("rvmm --kernel Image --net tap=t0,queues=2,mtu=9000 --net passt=/p").unwrap();
+        let [tap, passt] = order.spec.nets() else {
+            unreachable!("two were asked for")
+        };
+        assert_eq!((tap.queues, tap.mtu), (2, Some(9000)));
+        assert_eq!(passt.network, rvmm_spec::Network::Passt("/p".into()));
+    }
+
+    #[test]
     fn a_balloon_is_there_when_asked_for() {
         let balloon = |line| resolve(line).unwrap().spec.balloon();
         assert!(!balloon("rvmm --kernel Image"));
@@ -279,7 +275,16 @@ mod tests {
             ),
             (
                 "rvmm --kernel Image --net mac=52:54:00:00:00:07",
-                "needs tap=NAME",
+                "needs tap=NAME or passt=SOCKET",
+            ),
+            ("rvmm --kernel Image --net tap=a,passt=/p", "has two networks"),
+            (
+                "rvmm --kernel Image --net tap=a,vhost",
+                "vhost is not there yet: frames go through rvmm",
+            ),
+            (
+                "rvmm --kernel Image --net tap=a,queues=17",
+                "a network interface with 17 queues is not possible: 1 to 16",
             ),
             (
                 "rvmm --kernel Image --net tap=a/b",

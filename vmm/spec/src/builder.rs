@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use crate::limits::{
-    MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_NAME, MAX_SERIAL, MAX_VSOCK_PATH, MEMORY_GRANULE,
-    MIN_DISK_BANDWIDTH, MIN_MEMORY,
+    MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_MTU, MAX_NAME, MAX_NET_QUEUES, MAX_SERIAL,
+    MAX_SOCKET_PATH, MAX_VSOCK_PATH, MEMORY_GRANULE, MIN_DISK_BANDWIDTH, MIN_MEMORY, MIN_MTU,
 };
 use crate::memory::{HugePages, MemoryBacking};
-use crate::network::{MacAddress, Net, TapName};
+use crate::network::{MacAddress, NetWish, Network, TapName};
 use crate::{AcceleratorChoice, Boot, Console, Disk, MemorySize, OnReset, Spec, Transport, Vsock};
 
 /// RAM when none is asked for.
@@ -23,7 +23,7 @@ pub struct SpecBuilder {
     memory_backing: MemoryBacking,
     boot: Boot,
     disks: Vec<Disk>,
-    nets: Vec<(TapName, Option<MacAddress>)>,
+    nets: Vec<NetWish>,
     transport: Transport,
     console: Console,
     balloon: bool,
@@ -68,6 +68,18 @@ pub enum SpecError {
     /// A request would take hours.
     #[error("a disk with {0} a second is not possible: at least {min}", min = MemorySize::from_bytes(MIN_DISK_BANDWIDTH))]
     DiskBandwidth(MemorySize),
+    /// None, or more than anyone has vCPUs for.
+    #[error("a network interface with {0} queues is not possible: 1 to {MAX_NET_QUEUES}")]
+    NetQueues(u8),
+    /// Its socket is one stream.
+    #[error("a network interface on passt has one queue")]
+    PasstQueues,
+    /// No address can hold it.
+    #[error("passt socket '{}' is not possible: a path has 1 to {MAX_SOCKET_PATH} bytes", .0.display())]
+    PasstPath(PathBuf),
+    /// No network has it.
+    #[error("an MTU of {0} is not possible: {MIN_MTU} to {MAX_MTU}")]
+    Mtu(u16),
     /// The host's own numbers, or everyone's.
     #[error("vsock cid {0} is not possible: 3 to 4294967294")]
     Cid(u32),
@@ -147,10 +159,19 @@ impl SpecBuilder {
         self
     }
 
-    /// Adds a network interface; without an address it gets a stable one.
+    /// Adds a network interface on a tap; without an address it gets a stable one.
     #[must_use]
-    pub fn net(mut self, tap: TapName, mac: Option<MacAddress>) -> Self {
-        self.nets.push((tap, mac));
+    pub fn net(self, tap: TapName, mac: Option<MacAddress>) -> Self {
+        self.interface(NetWish {
+            mac,
+            ..NetWish::new(Network::Tap(tap))
+        })
+    }
+
+    /// Adds a network interface of any kind.
+    #[must_use]
+    pub fn interface(mut self, wish: NetWish) -> Self {
+        self.nets.push(wish);
         self
     }
 
@@ -216,13 +237,9 @@ impl SpecBuilder {
         check_cmdline(&self.boot.cmdline)?;
         self.disks.iter().try_for_each(|disk| disk.check(cpus))?;
         let identity = self.uid.as_deref().unwrap_or(&self.name);
+        self.nets.iter().try_for_each(NetWish::check)?;
         let nets = self.nets.into_iter().enumerate();
-        let nets = nets
-            .map(|(index, (tap, mac))| Net {
-                tap,
-                mac: mac.unwrap_or_else(|| MacAddress::stable(identity, index)),
-            })
-            .collect();
+        let nets = nets.map(|(index, wish)| wish.met(identity, index)).collect();
         let spec = Spec {
             nets,
             cpus,

@@ -25,7 +25,7 @@ pub use boot::Boot;
 pub use builder::{SpecBuilder, SpecError};
 pub use disk::{CacheMode, Disk, DiskFormat};
 pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
-pub use network::{MacAddress, Net, TapName};
+pub use network::{MacAddress, Net, NetWish, Network, ParseNetError, TapName};
 pub use size::{MemorySize, ParseSizeError};
 pub use transport::Transport;
 pub use vsock::Vsock;

@@ -42,5 +42,17 @@ pub const MAX_NAME: usize = 253;
 /// Largest `spec.json` in bytes that is read.
 pub const MAX_DOCUMENT: u64 = 1 << 20;
 
-/// Longest path of a vsock's Unix socket in bytes: an address holds 107, and `_` and a port's ten digits follow.
-pub const MAX_VSOCK_PATH: usize = 107 - 11;
+/// Most pairs of queues of a network interface.
+pub const MAX_NET_QUEUES: u8 = 16;
+
+/// Smallest MTU: IPv4 demands it of every network (RFC 791).
+pub const MIN_MTU: u16 = 68;
+
+/// Largest MTU: what IP can say, less the Ethernet header (virtio 1.3, 5.1.4.1).
+pub const MAX_MTU: u16 = 65_521;
+
+/// Longest path of a Unix socket in bytes.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// Longest path of a vsock's Unix socket in bytes: `_` and a port's ten digits follow.
+pub const MAX_VSOCK_PATH: usize = MAX_SOCKET_PATH - 11;

@@ -1,17 +1,45 @@
 //! Network interfaces of a machine.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::limits::MAX_TAP_NAME;
+use crate::builder::SpecError;
+use crate::limits::{MAX_MTU, MAX_NET_QUEUES, MAX_SOCKET_PATH, MAX_TAP_NAME, MIN_MTU};
 
-/// A network interface connected to a tap of the host.
+/// A network interface of the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Net {
-    /// The tap, which must exist when the machine starts.
-    pub tap: TapName,
+    /// Where its frames go.
+    pub network: Network,
     /// The guest's address; made from the machine's identity where none is given.
     pub mac: MacAddress,
+    /// Pairs of queues, 1 to [`MAX_NET_QUEUES`]: a guest with several vCPUs may use one for each.
+    pub queues: u8,
+    /// The largest packet, if the guest is to be told.
+    pub mtu: Option<u16>,
+}
+
+/// What an interface is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// A tap of the host, which must exist when the machine starts.
+    Tap(TapName),
+    /// A passt that listens at this Unix socket.
+    Passt(PathBuf),
+}
+
+/// An interface as it is wished for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetWish {
+    /// Where its frames go.
+    pub network: Network,
+    /// The guest's address, if it matters.
+    pub mac: Option<MacAddress>,
+    /// Pairs of queues.
+    pub queues: u8,
+    /// The largest packet, if the guest is to be told.
+    pub mtu: Option<u16>,
 }
 
 /// The name of a tap interface: 1 to 15 bytes, no `/`, no white space, as Linux demands.
@@ -31,6 +59,43 @@ pub enum ParseNetError {
     /// Not six hexadecimal bytes, or a group address.
     #[error("'{0}' is not a unicast MAC address such as 52:54:00:12:34:56")]
     Mac(String),
+}
+
+// === impl NetWish ===
+
+impl NetWish {
+    /// One pair of queues, an address of our choice.
+    pub fn new(network: Network) -> Self {
+        Self {
+            network,
+            mac: None,
+            queues: 1,
+            mtu: None,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), SpecError> {
+        if !(1..=MAX_NET_QUEUES).contains(&self.queues) {
+            return Err(SpecError::NetQueues(self.queues));
+        }
+        match (&self.network, self.mtu) {
+            (Network::Passt(_), _) if self.queues > 1 => Err(SpecError::PasstQueues),
+            (Network::Passt(path), _) if !(1..=MAX_SOCKET_PATH).contains(&path.as_os_str().len()) => {
+                Err(SpecError::PasstPath(path.clone()))
+            }
+            (_, Some(mtu)) if !(MIN_MTU..=MAX_MTU).contains(&mtu) => Err(SpecError::Mtu(mtu)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn met(self, identity: &str, index: usize) -> Net {
+        Net {
+            network: self.network,
+            mac: self.mac.unwrap_or_else(|| MacAddress::stable(identity, index)),
+            queues: self.queues,
+            mtu: self.mtu,
+        }
+    }
 }
 
 // === impl TapName ===
@@ -127,6 +192,31 @@ mod tests {
         ] {
             assert!(text.parse::<MacAddress>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn interfaces_that_cannot_be_are_refused() {
+        let tap = NetWish::new(Network::Tap("t0".parse().unwrap()));
+        let passt = NetWish::new(Network::Passt("/p".into()));
+        assert_eq!((tap.check(), passt.check()), (Ok(()), Ok(())));
+        for queues in [0, MAX_NET_QUEUES + 1] {
+            let wish = NetWish {
+                queues,
+                ..tap.clone()
+            };
+            assert_eq!(wish.check(), Err(SpecError::NetQueues(queues)));
+        }
+        let wish = NetWish { queues: 2, ..passt };
+        assert_eq!(wish.check(), Err(SpecError::PasstQueues));
+        for mtu in [0, MIN_MTU - 1, MAX_MTU + 1] {
+            let wish = NetWish {
+                mtu: Some(mtu),
+                ..tap.clone()
+            };
+            assert_eq!(wish.check(), Err(SpecError::Mtu(mtu)));
+        }
+        let long = NetWish::new(Network::Passt("x".repeat(MAX_SOCKET_PATH + 1).into()));
+        assert!(matches!(long.check(), Err(SpecError::PasstPath(_))));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! differs from what was asked for is worse than none.
 
 mod memory;
+mod network;
 mod vsock;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use crate::builder::SpecError;
 use crate::network::ParseNetError;
 use crate::{AcceleratorChoice, Boot, Console, MemorySize, OnReset, Spec, Transport};
 use memory::MemoryDocument;
+use network::NetDocument;
 use vsock::VsockDocument;
 
 /// The version that is written, and the only one that is read.
@@ -59,14 +61,6 @@ struct BootDocument {
     cmdline: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct NetDocument {
-    tap: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    mac: Option<String>,
-}
-
 mod disk;
 
 use disk::DiskDocument;
@@ -104,6 +98,9 @@ pub enum WireError {
     /// A tap or address that cannot be.
     #[error("a network of the machine's description is not valid")]
     Net(#[source] ParseNetError),
+    /// A network that is none, or two.
+    #[error("a network of the machine's description needs either 'tap' or 'passt'")]
+    Network,
     /// A machine that cannot be.
     #[error("the machine's description cannot be met")]
     Spec(#[source] SpecError),
@@ -158,13 +155,7 @@ impl Document {
             builder = builder.disk(disk.into());
         }
         for net in self.nets {
-            let mac = net
-                .mac
-                .as_deref()
-                .map(str::parse)
-                .transpose()
-                .map_err(WireError::Net)?;
-            builder = builder.net(net.tap.parse().map_err(WireError::Net)?, mac);
+            builder = builder.interface(net.try_into()?);
         }
         builder.build().map_err(WireError::Spec)
     }
@@ -185,14 +176,7 @@ impl From<&Spec> for Document {
                 cmdline: spec.boot.cmdline.clone(),
             },
             disks: spec.disks.iter().map(DiskDocument::from).collect(),
-            nets: spec
-                .nets
-                .iter()
-                .map(|net| NetDocument {
-                    tap: net.tap.as_str().to_owned(),
-                    mac: Some(net.mac.to_string()),
-                })
-                .collect(),
+            nets: spec.nets.iter().map(NetDocument::from).collect(),
             transport: spec.transport.into(),
             console: spec.console.into(),
             balloon: spec.balloon,
@@ -206,7 +190,7 @@ impl From<&Spec> for Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Disk, HugePages, MemoryBacking, Thp, Vsock};
+    use crate::{Disk, HugePages, MemoryBacking, NetWish, Network, Thp, Vsock};
     use proptest::prelude::*;
 
     const MINIMAL: &str = r#"{"version":"rvmm/v1","name":"vm","cpus":1,"memoryBytes":268435456,"boot":{"kernel":"/Image","cmdline":""}}"#;
@@ -229,6 +213,19 @@ mod tests {
         assert!(matches!(Document::parse(newer.as_bytes()), Err(WireError::Version(v)) if v == "rvmm/v2"));
     }
 
+    #[test]
+    fn an_interface_has_one_network() {
+        let with = |net: &str| {
+            let document = MINIMAL.replace("\"boot\"", &format!("\"nets\":[{net}],\"boot\""));
+            Document::parse(document.as_bytes())
+        };
+        let spec = with(r#"{"tap":"t0"}"#).unwrap();
+        assert_eq!((spec.nets()[0].queues, spec.nets()[0].mtu), (1, None));
+        for net in ["{}", r#"{"tap":"t0","passt":"/p"}"#] {
+            assert!(matches!(with(net), Err(WireError::Network)), "{net}");
+        }
+    }
+
     proptest! {
         #[test]
         fn every_spec_survives_its_json_form(cpus in 1u64..=64, mib in 16u64..4096, disks in 0usize..3, nets in 0usize..3, uid in proptest::option::of("[a-f0-9]{8}")) {
@@ -236,7 +233,10 @@ mod tests {
                 .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
             for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }
-            for n in 0..nets { wish = wish.net(format!("tap{n}").parse().unwrap(), None); }
+            for n in 0..nets {
+                let network = if n == 0 { Network::Passt("/p".into()) } else { Network::Tap(format!("tap{n}").parse().unwrap()) };
+                wish = wish.interface(NetWish { queues: if n == 0 { 1 } else { 4 }, mtu: (n == 1).then_some(9000), ..NetWish::new(network) });
+            }
             let spec = wish.build().unwrap();
             prop_assert_eq!(Document::parse(Document::from(&spec).to_json().unwrap().as_bytes()).unwrap(), spec);
         }

@@ -9,27 +9,41 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rvmm_devices::virtio::net::NetBackend;
+use rvmm_devices::virtio::net::{HEADER_LEN, NetBackend, Offloads};
 use rvmm_spec::TapName;
 use vm_memory::VolatileSlice;
 use vmm_sys_util::ioctl::{ioctl_with_ref, ioctl_with_val};
 
 use crate::transfer;
 
-/// `_IOW('T', 202, int)` and `_IOW('T', 208, unsigned int)` of `linux/if_tun.h`.
+/// `_IOW('T', 202, int)`, `_IOW('T', 208, unsigned int)`, `_IOW('T', 216, int)`, `_IOW('T', 217, int)` of
+/// `linux/if_tun.h`.
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
+const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
+const TUNSETQUEUE: libc::c_ulong = 0x4004_54d9;
 
 const IFF_TAP: u16 = 0x0002;
+const IFF_MULTI_QUEUE: u16 = 0x0100;
+const IFF_ATTACH_QUEUE: u16 = 0x0200;
+const IFF_DETACH_QUEUE: u16 = 0x0400;
 const IFF_NO_PI: u16 = 0x1000;
+const IFF_VNET_HDR: u16 = 0x4000;
+
+const TUN_F_CSUM: libc::c_ulong = 1;
+const TUN_F_TSO4: libc::c_ulong = 2;
+const TUN_F_TSO6: libc::c_ulong = 4;
+const TUN_F_TSO_ECN: libc::c_ulong = 8;
 
 /// Where taps are opened.
 const TUN: &str = "/dev/net/tun";
 
-/// The open end of a tap.
+/// The open end of a tap, or one of its queues.
 #[derive(Debug)]
 pub struct Tap {
     file: File,
+    /// Whether it is a queue among others: whether it is in use.
+    used: Option<bool>,
 }
 
 /// The tap cannot be used.
@@ -41,6 +55,11 @@ pub enum TapError {
     /// An interface of another kind, or a tap of several queues.
     #[error("network interface '{0}' is not a tap with one queue")]
     Kind(String),
+    /// An interface of another kind, or a tap of one queue.
+    #[error(
+        "network interface '{0}' is not a tap with several queues; create it with: ip tuntap add dev {0} mode tap multi_queue"
+    )]
+    SingleQueue(String),
     /// It can have one user at a time.
     #[error("tap '{0}' is in use by another process")]
     InUse(String),
@@ -68,25 +87,75 @@ struct InterfaceRequest {
 // === impl Tap ===
 
 impl Tap {
-    /// Opens an existing tap. It carries whole frames, each computed to its end: no offload is on, whatever a former user
-    /// has set.
+    /// Opens an existing tap with so many queues, one at least; there is a `Tap` for each. Frames pass with a header that
+    /// says what is left undone in them: nothing, until the driver says what it takes, whatever a former user has set.
     ///
     /// # Errors
     /// [`TapError`], which names the tap.
-    pub fn open(name: &TapName) -> Result<Self, TapError> {
+    pub fn open(name: &TapName, queues: u8) -> Result<Vec<Self>, TapError> {
         let before = index_of(name)?;
+        let several = queues > 1;
+        let taps = (0..queues.max(1))
+            .map(|_| Self::attach(name, several))
+            .collect::<Result<_, _>>()?;
+        // Attaching makes a tap where none is. Should ours have gone since we looked, that one goes with these files.
+        if index_of(name)? != before {
+            return Err(TapError::Missing(name.as_str().to_owned()));
+        }
+        Ok(taps)
+    }
+
+    fn attach(name: &TapName, several: bool) -> Result<Self, TapError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NONBLOCK)
             .open(TUN)
             .map_err(TapError::Tun)?;
-        attach(&file, name)?;
-        // Attaching makes a tap where none is. Should ours have gone since we looked, that one goes with this file.
-        if index_of(name)? != before {
-            return Err(TapError::Missing(name.as_str().to_owned()));
+        let flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | if several { IFF_MULTI_QUEUE } else { 0 };
+        let attached = set(&file, TUNSETIFF, &InterfaceRequest::new(name, flags));
+        attached.map_err(|error| refusal(name.as_str().to_owned(), several, error))?;
+        let failed = |error| TapError::Io(name.as_str().to_owned(), error);
+        let header = libc::c_int::try_from(HEADER_LEN).unwrap_or(0);
+        set(&file, TUNSETVNETHDRSZ, &header).map_err(failed)?;
+        let tap = Self {
+            file,
+            used: several.then_some(true),
+        };
+        tap.offload(0).map_err(failed)?;
+        Ok(tap)
+    }
+
+    fn offload(&self, flags: libc::c_ulong) -> io::Result<()> {
+        #[expect(unsafe_code, reason = "taps are set up by ioctl only")]
+        // SAFETY: TUNSETOFFLOAD takes a number and no pointer.
+        let set = unsafe { ioctl_with_val(&self.file, TUNSETOFFLOAD, flags) };
+        if set < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
         }
-        Ok(Self { file })
+    }
+}
+
+// === impl InterfaceRequest ===
+
+impl InterfaceRequest {
+    fn new(name: &TapName, flags: u16) -> Self {
+        let mut request = Self::flags(flags);
+        // A `TapName` leaves room for the NUL at the end.
+        for (to, from) in request.name.iter_mut().zip(name.as_str().bytes()) {
+            *to = from;
+        }
+        request
+    }
+
+    fn flags(flags: u16) -> Self {
+        Self {
+            name: [0; 16],
+            flags,
+            rest: [0; 22],
+        }
     }
 }
 
@@ -99,8 +168,37 @@ impl NetBackend for Tap {
         }
     }
 
-    fn send(&mut self, frame: &[VolatileSlice<'_>]) -> io::Result<()> {
-        transfer::send(self.file.as_fd(), frame)
+    fn send(&mut self, header: &[u8; HEADER_LEN], frame: &[VolatileSlice<'_>]) -> io::Result<()> {
+        transfer::send(self.file.as_fd(), header, frame).map(drop)
+    }
+
+    fn has_offloads(&self) -> bool {
+        true
+    }
+
+    fn set_offloads(&mut self, offloads: Offloads) {
+        let flags = [
+            (offloads.checksum, TUN_F_CSUM),
+            (offloads.checksum && offloads.tso4, TUN_F_TSO4),
+            (offloads.checksum && offloads.tso6, TUN_F_TSO6),
+            (
+                offloads.checksum && offloads.ecn && (offloads.tso4 || offloads.tso6),
+                TUN_F_TSO_ECN,
+            ),
+        ];
+        let flags = flags.iter().map(|&(on, flag)| if on { flag } else { 0 }).sum();
+        // A kernel that does not know one of them does the work itself, as it did before.
+        self.offload(flags).ok();
+    }
+
+    fn set_used(&mut self, used: bool) {
+        if self.used.is_some_and(|now| now != used) {
+            let flag = if used { IFF_ATTACH_QUEUE } else { IFF_DETACH_QUEUE };
+            // One that cannot be taken out of use goes on to get its share of frames, which wait in vain.
+            if set(&self.file, TUNSETQUEUE, &InterfaceRequest::flags(flag)).is_ok() {
+                self.used = Some(used);
+            }
+        }
     }
 }
 
@@ -123,35 +221,24 @@ fn index_of(name: &TapName) -> Result<u32, TapError> {
     }
 }
 
-fn attach(file: &File, name: &TapName) -> Result<(), TapError> {
-    let mut request = InterfaceRequest {
-        name: [0; 16],
-        flags: IFF_TAP | IFF_NO_PI,
-        rest: [0; 22],
-    };
-    // A `TapName` leaves room for the NUL at the end.
-    for (to, from) in request.name.iter_mut().zip(name.as_str().bytes()) {
-        *to = from;
-    }
+/// Gives the kernel a value of the type that the request reads.
+fn set<T>(file: &File, request: libc::c_ulong, value: &T) -> io::Result<()> {
     #[expect(unsafe_code, reason = "taps are set up by ioctl only")]
-    // SAFETY: TUNSETIFF reads a `struct ifreq` of 40 bytes, which `request` is, and keeps no pointer to it.
-    let attached = unsafe { ioctl_with_ref(file, TUNSETIFF, &request) };
-    if attached < 0 {
-        return Err(refusal(name.as_str().to_owned(), io::Error::last_os_error()));
+    // SAFETY: the requests used here read a `struct ifreq` of 40 bytes or an `int`, which the callers give them, and keep
+    // no pointer to it.
+    let done = unsafe { ioctl_with_ref(file, request, value) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
-    #[expect(unsafe_code, reason = "taps are set up by ioctl only")]
-    // SAFETY: TUNSETOFFLOAD takes a number and no pointer.
-    let plain = unsafe { ioctl_with_val(file, TUNSETOFFLOAD, 0) };
-    if plain < 0 {
-        return Err(TapError::Io(name.as_str().to_owned(), io::Error::last_os_error()));
-    }
-    Ok(())
 }
 
-fn refusal(name: String, error: io::Error) -> TapError {
+fn refusal(name: String, several: bool, error: io::Error) -> TapError {
     match error.raw_os_error() {
         Some(libc::EBUSY) => TapError::InUse(name),
         Some(libc::EPERM) => TapError::Permission(name),
+        Some(libc::EINVAL) if several => TapError::SingleQueue(name),
         Some(libc::EINVAL) => TapError::Kind(name),
         _ => TapError::Io(name, error),
     }
@@ -163,7 +250,7 @@ mod tests {
     use std::process::Command;
 
     fn refused(name: &str) -> String {
-        Tap::open(&name.parse().unwrap()).unwrap_err().to_string()
+        Tap::open(&name.parse().unwrap(), 1).unwrap_err().to_string()
     }
 
     #[test]
@@ -175,12 +262,14 @@ mod tests {
 
     #[test]
     fn the_kernels_refusals_say_what_is_wrong() {
-        let text = |errno| refusal("t".to_owned(), io::Error::from_raw_os_error(errno)).to_string();
+        let text = |errno| refusal("t".to_owned(), false, io::Error::from_raw_os_error(errno)).to_string();
         assert_eq!(text(libc::EBUSY), "tap 't' is in use by another process");
         assert_eq!(
             text(libc::EINVAL),
             "network interface 't' is not a tap with one queue"
         );
+        let several = refusal("t".to_owned(), true, io::Error::from_raw_os_error(libc::EINVAL));
+        assert!(several.to_string().ends_with("mode tap multi_queue"), "{several}");
         assert!(text(libc::EPERM).contains("may not be used by this user"));
     }
 
@@ -204,7 +293,8 @@ mod tests {
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
         ip("tuntap add dev t0 mode tap");
         ip("link set t0 up");
-        let mut tap = Tap::open(&"t0".parse().unwrap()).unwrap();
+        let mut taps = Tap::open(&"t0".parse().unwrap(), 1).unwrap();
+        let tap = &mut taps[0];
         assert_eq!(refused("t0"), "tap 't0' is in use by another process");
         assert_eq!(
             refused("lo"),
@@ -217,9 +307,31 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
         let mut sent = [0xff; 60];
-        tap.send(&[VolatileSlice::from(&mut sent[..])]).unwrap();
+        tap.send(&[0; HEADER_LEN], &[VolatileSlice::from(&mut sent[..])])
+            .unwrap();
         let received = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
         let line = received.lines().find(|line| line.contains("t0:")).unwrap();
         assert_eq!(line.split_whitespace().nth(1), Some("60"));
+
+        ip("tuntap add dev t1 mode tap multi_queue");
+        ip("link set t1 up");
+        let mut queues = Tap::open(&"t1".parse().unwrap(), 3).unwrap();
+        queues.iter_mut().for_each(|queue| queue.set_used(false));
+        queues.iter_mut().for_each(|queue| queue.set_used(true));
+        queues[2].set_offloads(Offloads {
+            checksum: true,
+            tso4: true,
+            ..Offloads::default()
+        });
+        let [.., last] = &mut queues[..] else {
+            unreachable!()
+        };
+        last.send(&[0; HEADER_LEN], &[VolatileSlice::from(&mut sent[..])])
+            .unwrap();
+        // A checksum that lies outside its frame is the kernel's to refuse, too.
+        let mut wrong = [0; HEADER_LEN];
+        wrong[0] = 1;
+        wrong[6] = 200;
+        assert!(last.send(&wrong, &[VolatileSlice::from(&mut sent[..])]).is_err());
     }
 }

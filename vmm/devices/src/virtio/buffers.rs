@@ -90,6 +90,11 @@ impl<'m> Buffers<'m> {
 // === impl Part ===
 
 impl<'s, 'm> Part<'s, 'm> {
+    /// A run of buffers that may come from several chains. They are used up.
+    pub fn over(slices: &'s mut [VolatileSlice<'m>]) -> Self {
+        Self { slices }
+    }
+
     /// The buffers that are left.
     pub fn slices(&self) -> &[VolatileSlice<'m>] {
         self.slices

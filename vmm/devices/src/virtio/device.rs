@@ -79,6 +79,9 @@ pub enum QueueError {
     /// A buffer is not in RAM.
     #[error("a descriptor points outside RAM")]
     OutsideRam(#[source] GuestMemoryError),
+    /// More chains under way than the queue has places.
+    #[error("the driver has more chains under way than its queue has places")]
+    TooManyChains,
     /// A request has no room for its answer.
     #[error("a request has no room for its status")]
     NoStatus,

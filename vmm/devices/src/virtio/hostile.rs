@@ -15,7 +15,7 @@ use super::driver::{
     DATA, DRIVER_OK, EVENT_IDX, INDIRECT, NEXT, RING_SIZE, Rig, Ring, VERSION_1, WRITE, descriptor,
 };
 use super::driver::{peek, poke};
-use super::net::{Net, NetBackend};
+use super::net::{HEADER_LEN, MAX_FRAME, Net, NetBackend, NetOptions};
 use super::rng::{EntropySource, Rng};
 use super::vsock::{MAX_DATA, Op, Packet, Vsock, VsockBackend};
 use crate::{BusDevice, ConsoleOutput};
@@ -71,12 +71,17 @@ impl BlockBackend for World {
 
 impl NetBackend for World {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        buffer[..60].fill(b'n');
-        Ok(Some(60))
+        buffer[..300].fill(b'n');
+        Ok(Some(300))
     }
 
-    fn send(&mut self, frame: &[VolatileSlice<'_>]) -> io::Result<()> {
-        assert!(total(frame) <= super::net::MAX_FRAME as u64);
+    fn has_offloads(&self) -> bool {
+        true
+    }
+
+    fn send(&mut self, header: &[u8; HEADER_LEN], frame: &[VolatileSlice<'_>]) -> io::Result<()> {
+        let end = u64::from(u16::from_le_bytes([header[6], header[7]])) + u64::from(header[8]) + 2;
+        assert!(total(frame) <= MAX_FRAME as u64 && (header[0] == 0 || end <= total(frame)));
         Ok(())
     }
 }
@@ -134,7 +139,10 @@ fn total(buffers: &[VolatileSlice<'_>]) -> u64 {
 fn devices() -> [Box<dyn VirtioDevice>; 6] {
     [
         Box::new(Block::new(Box::new(World), &BlockOptions::default())),
-        Box::new(Net::new(Box::new(World), [2, 0, 0, 0, 0, 1])),
+        Box::new(Net::new(
+            vec![Box::new(World), Box::new(World)],
+            NetOptions::default(),
+        )),
         Box::new(Console::new(Arc::new(World), Box::new(World))),
         Box::new(Rng::new(Box::new(World))),
         Box::new(Balloon::new(Box::new(World), BalloonHandle::default())),
@@ -215,6 +223,7 @@ proptest! {
         heads in proptest::collection::vec(prop_oneof![15 => 0..RING_SIZE, 1 => any::<u16>()], 1..12),
         seed in proptest::collection::vec(any::<u8>(), 64),
         features in prop_oneof![Just(VERSION_1), Just(VERSION_1 | EVENT_IDX)],
+        all in any::<bool>(),
     ) {
         for device in devices() {
             let mut rig = Rig::boxed(device);
@@ -223,7 +232,8 @@ proptest! {
             for (at, &(addr, len, flags, next)) in (TABLES..).step_by(16).zip(&indirect) {
                 memory.write_obj(descriptor(addr, len, flags, next), GuestAddress(at)).unwrap();
             }
-            rig.bring_up(features);
+            let more = if all { rig.offered() & !EVENT_IDX } else { 0 };
+            rig.bring_up(features | more);
             for queue in 0..rig.queue_count() {
                 let ring = Ring::new(&memory, queue);
                 for (index, &(addr, len, flags, next)) in (0..).zip(&table) {

@@ -1,33 +1,81 @@
 //! Layout and bits of the network device (5.1).
 
-use virtio_bindings::virtio_net::{VIRTIO_NET_F_MAC, VIRTIO_NET_HDR_F_NEEDS_CSUM, VIRTIO_NET_HDR_GSO_NONE};
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, VIRTIO_NET_F_CTRL_RX, VIRTIO_NET_F_CTRL_VQ,
+    VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_ECN, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6,
+    VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_MAC, VIRTIO_NET_F_MQ,
+    VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS,
+};
 
-/// Queue that the driver gives buffers for received frames to.
-pub(super) const RECEIVE: usize = 0;
-/// Queue that the driver puts frames to send on.
-pub(super) const TRANSMIT: usize = 1;
-pub(super) const QUEUE_SIZES: [u16; 2] = [256, 256];
+use super::Offloads;
 
-pub(super) const FEATURE_MAC: u64 = 1 << VIRTIO_NET_F_MAC;
+/// Buffers of each queue for frames, and of the one for commands.
+pub(super) const FRAME_QUEUE: u16 = 256;
+pub(super) const CONTROL_QUEUE: u16 = 64;
 
-/// `struct virtio_net_hdr_v1`, before every frame in either direction.
-pub(super) const HEADER_LEN: usize = 12;
-const FLAGS: usize = 0;
-const GSO_TYPE: usize = 1;
-const NUM_BUFFERS: usize = 10;
+pub(super) const FEATURE_CSUM: u64 = 1 << VIRTIO_NET_F_CSUM;
+pub(super) const FEATURE_HOST_TSO4: u64 = 1 << VIRTIO_NET_F_HOST_TSO4;
+pub(super) const FEATURE_HOST_TSO6: u64 = 1 << VIRTIO_NET_F_HOST_TSO6;
+pub(super) const FEATURE_HOST_ECN: u64 = 1 << VIRTIO_NET_F_HOST_ECN;
+pub(super) const FEATURE_MRG_RXBUF: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
+pub(super) const FEATURE_MQ: u64 = 1 << VIRTIO_NET_F_MQ;
+pub(super) const FEATURE_MTU: u64 = 1 << VIRTIO_NET_F_MTU;
+const FEATURE_GUEST_CSUM: u64 = 1 << VIRTIO_NET_F_GUEST_CSUM;
+const FEATURE_GUEST_TSO4: u64 = 1 << VIRTIO_NET_F_GUEST_TSO4;
+const FEATURE_GUEST_TSO6: u64 = 1 << VIRTIO_NET_F_GUEST_TSO6;
+const FEATURE_GUEST_ECN: u64 = 1 << VIRTIO_NET_F_GUEST_ECN;
+const GUEST_OFFLOADS: u64 = FEATURE_GUEST_CSUM | FEATURE_GUEST_TSO4 | FEATURE_GUEST_TSO6 | FEATURE_GUEST_ECN;
+
+/// What every interface has.
+pub(super) const FEATURES: u64 = 1 << VIRTIO_NET_F_MAC
+    | 1 << VIRTIO_NET_F_STATUS
+    | 1 << VIRTIO_NET_F_CTRL_VQ
+    | 1 << VIRTIO_NET_F_CTRL_RX
+    | FEATURE_MRG_RXBUF;
+/// What one has besides whose network does what is left undone in a frame.
+pub(super) const OFFLOADS: u64 = FEATURE_CSUM
+    | FEATURE_HOST_TSO4
+    | FEATURE_HOST_TSO6
+    | FEATURE_HOST_ECN
+    | GUEST_OFFLOADS
+    | 1 << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
 
 /// Shortest frame: two addresses and a type.
 pub(super) const MIN_FRAME: u64 = 14;
 
-/// The header of a received frame: no offload, in one buffer (5.1.6.4).
-pub(super) const RECEIVED: [u8; HEADER_LEN] = {
-    let mut header = [0; HEADER_LEN];
-    header[NUM_BUFFERS] = 1;
-    header
-};
+/// Bytes of the config space: address, status, pairs of queues, MTU.
+pub(super) const CONFIG_LEN: usize = 12;
 
-/// Whether a header asks for nothing: no offload was offered, so none may be asked for.
-pub(super) fn is_plain(header: [u8; HEADER_LEN]) -> bool {
-    u32::from(header[FLAGS]) & VIRTIO_NET_HDR_F_NEEDS_CSUM == 0
-        && u32::from(header[GSO_TYPE]) == VIRTIO_NET_HDR_GSO_NONE
+/// What a queue is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Frames of this pair to the driver.
+    Receive(usize),
+    /// Frames of this pair from the driver.
+    Transmit(usize),
+    /// Commands.
+    Control,
+    /// None, with these features.
+    Nothing,
+}
+
+/// What the queue with this index is for: the commands come behind the pairs that the driver knows of (5.1.2).
+pub(super) fn role(index: usize, acked: u64, pairs: usize) -> Role {
+    let known = if acked & FEATURE_MQ == 0 { 1 } else { pairs };
+    match index {
+        _ if index == 2 * known => Role::Control,
+        _ if index > 2 * known => Role::Nothing,
+        _ if index.is_multiple_of(2) => Role::Receive(index / 2),
+        _ => Role::Transmit(index / 2),
+    }
+}
+
+/// What a driver takes that has accepted these features.
+pub(super) fn accepted(features: u64) -> Offloads {
+    Offloads {
+        checksum: features & FEATURE_GUEST_CSUM != 0,
+        tso4: features & FEATURE_GUEST_TSO4 != 0,
+        tso6: features & FEATURE_GUEST_TSO6 != 0,
+        ecn: features & FEATURE_GUEST_ECN != 0,
+    }
 }

@@ -1,0 +1,67 @@
+//! The JSON form of [`Net`]. Documents from before there were other networks than taps are documents of today.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::WireError;
+use crate::{Net, NetWish, Network};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct NetDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tap: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    passt: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    queues: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mtu: Option<u16>,
+}
+
+impl TryFrom<NetDocument> for NetWish {
+    type Error = WireError;
+
+    fn try_from(document: NetDocument) -> Result<Self, WireError> {
+        let network = match (document.tap, document.passt) {
+            (Some(tap), None) => Network::Tap(tap.parse().map_err(WireError::Net)?),
+            (None, Some(path)) => Network::Passt(path),
+            _ => return Err(WireError::Network),
+        };
+        let mac = document.mac.as_deref().map(str::parse).transpose();
+        Ok(Self {
+            network,
+            mac: mac.map_err(WireError::Net)?,
+            queues: document.queues,
+            mtu: document.mtu,
+        })
+    }
+}
+
+impl From<&Net> for NetDocument {
+    fn from(net: &Net) -> Self {
+        let (tap, passt) = match &net.network {
+            Network::Tap(tap) => (Some(tap.as_str().to_owned()), None),
+            Network::Passt(path) => (None, Some(path.clone())),
+        };
+        Self {
+            tap,
+            passt,
+            mac: Some(net.mac.to_string()),
+            queues: net.queues,
+            mtu: net.mtu,
+        }
+    }
+}
+
+const fn one() -> u8 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_one(count: &u8) -> bool {
+    *count == 1
+}
