@@ -13,6 +13,7 @@ pub mod cpio;
 pub mod cross;
 pub mod debian;
 pub mod demo;
+pub mod efi;
 pub mod foreign;
 pub mod hostile;
 pub mod kernel;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use rvm_guests::{Cache, Kernel, Toolbox, bench, demo, hostile, kube, tiny};
+use rvm_guests::{Cache, Kernel, Toolbox, bench, demo, efi, hostile, kube, tiny};
 
-const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|qemu|opensbi|kube";
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|firmware|qemu|opensbi|kube";
 
 fn main() -> ExitCode {
     let what = std::env::args().nth(1).unwrap_or_default();
@@ -30,6 +30,8 @@ fn make(what: &str) -> Result<PathBuf> {
         "bench" => bench::build(&cache),
         "demo" => Ok(demo::build(&cache)?.folder),
         "hostile" => hostile::build(&cache),
+        "efi" => efi::build(&cache),
+        "firmware" => Ok(Toolbox::open(&cache)?.firmware_dir()),
         "kube" => kube::assets(&cache),
         "qemu" => Ok(Toolbox::open(&cache)?.qemu()),
         "opensbi" => Ok(Toolbox::open(&cache)?.opensbi()),

@@ -6,16 +6,25 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
+use rvm_firmware::Image;
 
 use crate::cache::Cache;
+use crate::command::run;
 use crate::debian::{Debian, machine_arch};
 use crate::foreign::Foreign;
 
-/// What is unpacked. The firmware is a package of its own, that the second one only points at.
-const PACKAGES: [&str; 3] = ["qemu-system-riscv", "qemu-system-data", "opensbi"];
+/// What is unpacked. The firmware of an emulated machine is a package of its own, that the second one only points at.
+const PACKAGES: [&str; 5] = [
+    "qemu-system-riscv",
+    "qemu-system-data",
+    "opensbi",
+    "u-boot-qemu",
+    "qemu-efi-riscv64",
+];
 
 const QEMU: &str = "qemu-system-riscv64";
 
@@ -38,7 +47,8 @@ impl Toolbox {
         let arch = machine_arch()?;
         let debian = Debian::of(cache);
         let unpacked = debian.extract_root("qemu-root", &arch, &PACKAGES)?;
-        let key = format!("toolbox 3\n{}", unpacked.display());
+        let images = rvm_firmware::images();
+        let key = format!("toolbox 4\n{}\n{images:?}", unpacked.display());
         let root = cache.slow_entry("toolbox", &key, Duration::from_secs(1), |dir| {
             let qemu = Foreign::of(&unpacked)?;
             qemu.write_script(
@@ -47,7 +57,7 @@ impl Toolbox {
                 MODULES,
                 DATA,
             )?;
-            place_firmware(dir, &unpacked)
+            place_firmware(dir, &unpacked, &images)
         })?;
         Ok(Self { root })
     }
@@ -77,12 +87,16 @@ impl Toolbox {
     }
 }
 
-fn place_firmware(dir: &Path, unpacked: &Path) -> Result<()> {
-    let image = rvm_firmware::find(OPENSBI).with_context(|| format!("the catalog has no {OPENSBI}"))?;
-    let source = unpacked.join(&image.path);
-    rvm_firmware::verify(OPENSBI, &source)?;
+fn place_firmware(dir: &Path, unpacked: &Path, images: &[Image]) -> Result<()> {
     fs::create_dir(dir.join("firmware"))?;
-    let copied = fs::copy(&source, dir.join(format!("firmware/{OPENSBI}.bin")))?;
-    ensure!(copied > 0, "{} is empty", source.display());
+    for image in images {
+        let source = unpacked.join(&image.path);
+        rvm_firmware::verify(&image.name, &source)?;
+        // Most of a flash bank is zeros.
+        run(Command::new("cp")
+            .arg("--sparse=always")
+            .arg(&source)
+            .arg(dir.join("firmware").join(image.file_name())))?;
+    }
     Ok(())
 }

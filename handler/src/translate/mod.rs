@@ -96,9 +96,9 @@ pub fn spec(
     accelerator: AcceleratorChoice,
 ) -> Result<Spec, SpecError> {
     let boot = rvmm_spec::Boot {
-        kernel: files.kernel,
         initrd: files.initrd,
         cmdline: wants.boot.cmdline(),
+        ..rvmm_spec::Boot::new(files.kernel)
     };
     let builder = Spec::builder(boot)
         .name(&id.name)

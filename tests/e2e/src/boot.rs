@@ -24,9 +24,9 @@ fn guest(host: &dyn Host, words: &str) -> SpecBuilder {
     let assets = host.assets();
     let cmdline = format!("console=ttyS0 {words}");
     let boot = Boot {
-        kernel: assets.kernel.clone().into(),
         initrd: Some(assets.tiny.clone().into()),
         cmdline,
+        ..Boot::new(&assets.kernel)
     };
     Spec::builder(boot).memory(MemorySize::from_mib(256))
 }

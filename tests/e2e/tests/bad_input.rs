@@ -64,7 +64,7 @@ fn refuses_what_cannot_be(host: &dyn Host) {
         ("--kernel /root", "kernel '/root': is not a file"),
         (
             "--kernel arm",
-            "kernel 'arm': is an arm64 Image, not a riscv64 Image",
+            "kernel 'arm': is an arm64 Image, not a riscv64 kernel",
         ),
         ("--kernel text", "kernel 'text': is no kernel"),
         ("--kernel half", "kernel 'half': is truncated"),

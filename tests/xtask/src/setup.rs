@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use rvm_guests::command::output;
-use rvm_guests::{Cache, DemoGuest, Toolbox, bench, cross, demo, kube, tiny};
+use rvm_guests::{Cache, DemoGuest, Toolbox, bench, cross, demo, efi, kube, tiny};
 
 use crate::{packages, programs, step};
 
@@ -56,6 +56,7 @@ pub fn environment_of_programs(toolbox: &Toolbox) -> Result<Vec<(&'static str, O
     Ok(vec![
         ("PATH", std::env::join_paths(folders)?),
         ("RVMM_OPENSBI", toolbox.opensbi().into()),
+        (rvm_firmware::FOLDER_VARIABLE, toolbox.firmware_dir().into()),
     ])
 }
 
@@ -69,6 +70,7 @@ pub fn for_testing() -> Result<ForTesting> {
     tiny::build(cache)?;
     bench::build(cache)?;
     demo::build(cache)?;
+    efi::build(cache)?;
     for emulator in [false, true] {
         rvm_outer::image::Image::open(cache, emulator).context("cannot make the lab's host")?;
     }

@@ -12,6 +12,7 @@ pub mod pages;
 pub mod signals;
 pub mod socket;
 mod transfer;
+pub mod vars;
 pub mod vsock;
 
 pub use console::{GuestInput, Hub};

@@ -1,22 +1,23 @@
-//! Kernels: the riscv64 `Image` (Linux, Documentation/arch/riscv/boot-image-header.rst), plain or gzip'd.
+//! The riscv64 `Image` (Linux, Documentation/arch/riscv/boot-image-header.rst), as it is or unpacked on the way.
 //!
 //! linux-loader's `pe` module reads this header too, but only on arm64 and riscv64, and takes the file's length for
 //! the kernel's end, which leaves its BSS to the next thing that is loaded.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io::{self, Read};
 
-use flate2::read::MultiGzDecoder;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::{KERNEL_OFFSET, pe};
+use crate::kernel::{Form, Kernel, KernelError, read_up_to};
+use crate::room::Room;
+use crate::{RAM_BASE, pe};
 
 /// Length of the header.
 pub const HEADER: usize = 64;
 
 const MAGIC2: &[u8] = b"RSC\x05";
-const GZIP: &[u8] = &[0x1f, 0x8b];
+/// A kernel lies at a multiple of this.
+const ALIGNMENT: u64 = 0x20_0000;
 const PIECE: usize = 256 << 10;
 
 /// The header, as far as a loader needs it.
@@ -28,103 +29,31 @@ pub struct Header {
     pub image_size: u64,
 }
 
-/// A kernel in RAM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kernel {
-    /// First instruction.
-    pub entry: u64,
-    /// First byte behind the kernel and its BSS.
-    pub end: u64,
-    /// Bytes of it that came from the file; the rest is its BSS, and zero.
-    pub loaded: u64,
-}
-
-/// Why a kernel cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The file system's word.
-    #[error("cannot be read")]
-    Io(#[source] io::Error),
-    /// A directory or a device.
-    #[error("is not a file")]
-    NotAFile,
-    /// Shorter than a header.
-    #[error("is no kernel: it has only {0} bytes")]
-    Short(usize),
-    /// A kernel, for something else.
-    #[error("is {0}, not a riscv64 Image")]
-    Foreign(&'static str),
-    /// No kernel known to us.
-    #[error("is no riscv64 Image (its header has no \"RSC\\x05\")")]
-    Unknown,
-    /// A big-endian kernel, or a header that cannot be.
-    #[error("has a header that is not valid: {0}")]
-    Header(&'static str),
-    /// The file ends before its sections do.
-    #[error("is truncated: {have} bytes of {want}")]
-    Truncated {
-        /// Bytes there.
-        have: u64,
-        /// Bytes that its header names.
-        want: u64,
-    },
-    /// More than RAM.
-    #[error("needs {need} bytes of memory; {room} are there")]
-    TooLarge {
-        /// What the kernel needs.
-        need: u64,
-        /// What RAM has for it.
-        room: u64,
-    },
-    /// Guest RAM could not be written.
-    #[error("cannot be written to guest memory")]
-    Memory(#[source] vm_memory::GuestMemoryError),
-}
-
-/// Loads the kernel of a file into the RAM from `base`; nothing of it may reach `limit`.
-///
-/// # Errors
-/// Why not.
-pub fn load(path: &Path, memory: &GuestMemoryMmap, base: u64, limit: u64) -> Result<Kernel, ImageError> {
-    // Looked at first: opening a pipe would wait for its other end.
-    if !std::fs::metadata(path).map_err(ImageError::Io)?.is_file() {
-        return Err(ImageError::NotAFile);
-    }
-    let mut file = File::open(path).map_err(ImageError::Io)?;
-    let start = read_up_to(&mut file, GZIP.len())?;
-    file.seek(SeekFrom::Start(0)).map_err(ImageError::Io)?;
-    if start == GZIP {
-        read_kernel(Packed(MultiGzDecoder::new(file)), memory, base, limit)
-    } else {
-        read_kernel(file, memory, base, limit)
-    }
-}
-
 /// Reads the header's fields out of the first bytes of a kernel.
 ///
 /// # Errors
 /// What the bytes are instead of a riscv64 Image.
-pub fn parse(start: &[u8]) -> Result<Header, ImageError> {
+pub fn parse(start: &[u8]) -> Result<Header, KernelError> {
     if let Some(kind) = foreign(start) {
-        return Err(ImageError::Foreign(kind));
+        return Err(KernelError::Foreign(kind));
     }
-    let header: &[u8; HEADER] = start.first_chunk().ok_or(ImageError::Short(start.len()))?;
+    let header: &[u8; HEADER] = start.first_chunk().ok_or(KernelError::Short(start.len()))?;
     let quad = |at: usize| {
         let bytes = header.get(at..).and_then(|rest| rest.first_chunk()).copied();
         bytes.map_or(0, u64::from_le_bytes)
     };
     if header.get(56..60) != Some(MAGIC2) {
-        return Err(ImageError::Unknown);
+        return Err(KernelError::Unknown);
     }
     let (text_offset, image_size, flags) = (quad(8), quad(16), quad(24));
     if flags & 1 == 1 {
-        return Err(ImageError::Header("the kernel is big-endian"));
+        return Err(KernelError::Header("the kernel is big-endian"));
     }
     if image_size == 0 {
-        return Err(ImageError::Header("image_size is 0"));
+        return Err(KernelError::Header("image_size is 0"));
     }
-    if !text_offset.is_multiple_of(KERNEL_OFFSET) {
-        return Err(ImageError::Header("text_offset is no multiple of 2 MiB"));
+    if !text_offset.is_multiple_of(ALIGNMENT) {
+        return Err(KernelError::Header("text_offset is no multiple of 2 MiB"));
     }
     Ok(Header {
         text_offset,
@@ -134,41 +63,39 @@ pub fn parse(start: &[u8]) -> Result<Header, ImageError> {
 
 fn foreign(start: &[u8]) -> Option<&'static str> {
     let at = |offset: usize, magic: &[u8]| start.get(offset..offset + magic.len()) == Some(magic);
-    if at(0, b"\x7fELF") {
-        return Some("an ELF file");
-    }
     if at(56, b"ARM\x64") {
         return Some("an arm64 Image");
     }
-    if at(0x202, b"HdrS") {
-        return Some("an x86 bzImage");
-    }
-    at(4, b"zimg").then_some("an EFI zboot image")
+    at(0x202, b"HdrS").then_some("an x86 bzImage")
 }
 
 /// Where a kernel's bytes come from.
-trait Source: Read {
+pub trait Source: Read {
     /// Moves up to `room` bytes to `address`, all there are if they fit; says how many.
-    fn pour(&mut self, memory: &GuestMemoryMmap, address: GuestAddress, room: u64)
-    -> Result<u64, ImageError>;
-}
-
-/// A kernel that is unpacked on the way.
-struct Packed(MultiGzDecoder<File>);
-
-impl Read for Packed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl Source for Packed {
     fn pour(
         &mut self,
         memory: &GuestMemoryMmap,
         address: GuestAddress,
         room: u64,
-    ) -> Result<u64, ImageError> {
+    ) -> Result<u64, KernelError>;
+}
+
+/// A kernel that is unpacked on the way.
+pub struct Packed<R>(pub R);
+
+impl<R: Read> Read for Packed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl<R: Read> Source for Packed<R> {
+    fn pour(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        address: GuestAddress,
+        room: u64,
+    ) -> Result<u64, KernelError> {
         let mut piece = vec![0; PIECE];
         let mut poured = 0;
         while poured < room {
@@ -177,11 +104,11 @@ impl Source for Packed {
                 Ok(0) => break,
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(ImageError::Io(error)),
+                Err(error) => return Err(KernelError::Io(error)),
             };
             let bytes = piece.get(..count).unwrap_or_default();
             let at = GuestAddress(address.0 + poured);
-            memory.write_slice(bytes, at).map_err(ImageError::Memory)?;
+            memory.write_slice(bytes, at).map_err(KernelError::Memory)?;
             poured += count as u64;
         }
         Ok(poured)
@@ -195,14 +122,14 @@ impl Source for File {
         memory: &GuestMemoryMmap,
         address: GuestAddress,
         room: u64,
-    ) -> Result<u64, ImageError> {
+    ) -> Result<u64, KernelError> {
         let mut poured = 0;
         while poured < room {
             let left = usize::try_from(room - poured).unwrap_or(usize::MAX);
             let at = GuestAddress(address.0 + poured);
             match memory
                 .read_volatile_from(at, self, left)
-                .map_err(ImageError::Memory)?
+                .map_err(KernelError::Memory)?
             {
                 0 => break,
                 count => poured += count as u64,
@@ -212,53 +139,40 @@ impl Source for File {
     }
 }
 
-/// Streams a kernel into RAM: header first, so that nothing is written of what cannot be booted.
-fn read_kernel(
-    mut source: impl Source,
-    memory: &GuestMemoryMmap,
-    base: u64,
-    limit: u64,
-) -> Result<Kernel, ImageError> {
+/// Streams a kernel into RAM: header first, so that nothing is written of what cannot be booted. It lies as far from
+/// RAM's start as its header says, at the least where the room begins.
+///
+/// # Errors
+/// Why not.
+pub fn load(mut source: impl Source, memory: &GuestMemoryMmap, place: Room) -> Result<Kernel, KernelError> {
     let head = read_up_to(&mut source, pe::MAX_HEADERS)?;
     let header = parse(&head)?;
-    // Kernels from before the offset said so want 2 MiB, too: what lies below is firmware's.
-    let offset = header.text_offset.max(KERNEL_OFFSET);
-    let room = limit.saturating_sub(base.saturating_add(offset));
+    let entry = place.start.max(RAM_BASE.saturating_add(header.text_offset));
+    let room = place.end.saturating_sub(entry);
     let need = header.image_size;
     if need > room {
-        return Err(ImageError::TooLarge { need, room });
+        return Err(KernelError::TooLarge { need, room });
     }
-    let entry = base + offset;
     let mut have = head.len() as u64;
     if have > room {
-        return Err(ImageError::TooLarge { need: have, room });
+        return Err(KernelError::TooLarge { need: have, room });
     }
     memory
         .write_slice(&head, GuestAddress(entry))
-        .map_err(ImageError::Memory)?;
+        .map_err(KernelError::Memory)?;
     have += source.pour(memory, GuestAddress(entry + have), room - have)?;
     // The file may be longer than image_size says; it may not be longer than RAM.
     if !read_up_to(&mut source, 1)?.is_empty() {
-        return Err(ImageError::TooLarge { need: have + 1, room });
+        return Err(KernelError::TooLarge { need: have + 1, room });
     }
     match pe::file_size(&head) {
-        Some(want) if have < want => Err(ImageError::Truncated { have, want }),
+        Some(want) if have < want => Err(KernelError::Truncated { have, want }),
         _ => Ok(Kernel {
             entry,
+            start: entry,
             end: entry + header.image_size.max(have),
             loaded: have,
+            form: Form::Plain,
         }),
     }
 }
-
-fn read_up_to(source: &mut impl Read, most: usize) -> Result<Vec<u8>, ImageError> {
-    let mut bytes = Vec::new();
-    source
-        .take(most as u64)
-        .read_to_end(&mut bytes)
-        .map_err(ImageError::Io)?;
-    Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-//! The initial RAM disk: bytes below the device tree, above the kernel.
+//! The initial RAM disk: bytes in the highest room that is free for them.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-const PAGE: u64 = 4096;
+use crate::room::{Places, Room};
 
 /// Why an initrd cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -20,8 +20,8 @@ pub enum InitrdError {
     /// Empty: the kernel would look for a root elsewhere, without a word.
     #[error("is empty")]
     Empty,
-    /// More than RAM has between kernel and device tree.
-    #[error("has {need} bytes; {room} are left in memory besides the kernel")]
+    /// More than RAM has besides kernel and device tree.
+    #[error("has {need} bytes; {room} are left in memory besides the kernel: give the guest more memory")]
     TooLarge {
         /// The file's length.
         need: u64,
@@ -33,16 +33,11 @@ pub enum InitrdError {
     Memory(#[source] vm_memory::GuestMemoryError),
 }
 
-/// Loads a file as high as it goes between `floor` and `ceiling`; gives its first and last-plus-one address.
+/// Loads a file as high as it goes.
 ///
 /// # Errors
 /// Why not.
-pub fn load(
-    path: &Path,
-    memory: &GuestMemoryMmap,
-    floor: u64,
-    ceiling: u64,
-) -> Result<(u64, u64), InitrdError> {
+pub fn load(path: &Path, memory: &GuestMemoryMmap, places: &mut Places) -> Result<Room, InitrdError> {
     // Looked at first: opening a pipe would wait for its other end.
     if !std::fs::metadata(path).map_err(InitrdError::Io)?.is_file() {
         return Err(InitrdError::NotAFile);
@@ -52,16 +47,11 @@ pub fn load(
     if need == 0 {
         return Err(InitrdError::Empty);
     }
-    let floor = floor.next_multiple_of(PAGE);
-    let room = ceiling.saturating_sub(floor);
-    let start = ceiling
-        .checked_sub(need)
-        .map(|start| start & !(PAGE - 1))
-        .filter(|&start| start >= floor);
-    let start = start.ok_or(InitrdError::TooLarge { need, room })?;
+    let place = places.highest(need);
+    let place = place.map_err(|room| InitrdError::TooLarge { need, room })?;
     let len = usize::try_from(need).map_err(|error| InitrdError::Io(io::Error::other(error)))?;
     memory
-        .read_exact_volatile_from(GuestAddress(start), &mut file, len)
+        .read_exact_volatile_from(GuestAddress(place.start), &mut file, len)
         .map_err(InitrdError::Memory)?;
-    Ok((start, start + need))
+    Ok(place)
 }

@@ -13,6 +13,7 @@ pub trait IrqLine: Send + Sync {
 /// An interrupt that is due for as long as its line is high: what devices with PCI's INTx share, and the
 /// external-interrupt input of a hart.
 pub trait LevelLine: Send + Sync {
-    /// Raises or lowers it. Called on changes only, with whoever drives it locked: must neither block nor call back.
+    /// Raises or lowers it. Called on changes, and by the PLIC again where a hart may have lost it, with whoever drives it
+    /// locked: must neither block nor call back.
     fn set(&self, high: bool);
 }

@@ -1,7 +1,7 @@
 //! What the guest sees: registers and virtqueues, as pure code.
 //!
 //! ```text
-//!   vCPU exit ──► Bus ──► BusDevice: Uart, Plic, Rtc, Syscon, MmioTransport
+//!   vCPU exit ──► Bus ──► BusDevice: Uart, Plic, Rtc, Syscon, Flash, MmioTransport
 //!                                                                 │
 //!   kick (eventfd), back end ready ──► virtio::Core::run_queue ◄──┘
 //!                                          │ negotiation, rings, interrupts (virtio::transport)
@@ -22,6 +22,7 @@
 
 pub mod bus;
 pub mod console;
+pub mod flash;
 pub mod interrupt;
 pub mod pci;
 pub mod plic;

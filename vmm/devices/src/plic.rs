@@ -101,6 +101,11 @@ impl Plic {
     /// Latches an edge of a source; one that does not exist is ignored.
     pub fn trigger(&mut self, source: u32) {
         if (1..=self.sources).contains(&source) {
+            // A hart that was stopped and started (SBI HSM) has forgotten its line, and nobody tells us.
+            self.harts
+                .iter()
+                .filter(|hart| hart.high)
+                .for_each(|hart| hart.output.set(true));
             set(&mut self.pending, source, true);
             self.update();
         }
@@ -231,7 +236,13 @@ impl Plic {
             Some(Register::Enable(hart, word)) => {
                 self.harts[hart].enabled[word] = value & self.existing(word);
             }
-            Some(Register::Threshold(hart)) => self.harts[hart].threshold = value & MAX_PRIORITY,
+            Some(Register::Threshold(hart)) => {
+                self.harts[hart].threshold = value & MAX_PRIORITY;
+                self.update();
+                // Drivers set the threshold when a hart starts, and it has forgotten its line then.
+                let hart = &self.harts[hart];
+                return hart.output.set(hart.high);
+            }
             Some(Register::Claim(hart)) => return self.complete(hart, value),
             Some(Register::Pending(_)) | None => return,
         }

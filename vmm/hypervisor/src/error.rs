@@ -17,6 +17,29 @@ pub enum HypervisorError {
     /// The host cannot run a riscv64 guest in hardware.
     #[error(transparent)]
     Unavailable(#[from] crate::Unavailable),
+    /// Not in the table of extensions.
+    #[error("ISA extension '{0}' is not known; rvmm --cpu help lists those that are")]
+    UnknownExtension(String),
+    /// The host does not have it.
+    #[error("ISA extension '{name}' cannot be switched on: this host does not have it; it has {has}")]
+    NoExtension {
+        /// What was wanted.
+        name: String,
+        /// What there is.
+        has: String,
+    },
+    /// KVM has a say, too.
+    #[error(
+        "ISA extension '{name}' cannot be switched {state} on this host; these can be switched off: {possible}"
+    )]
+    FixedExtension {
+        /// What was wanted.
+        name: String,
+        /// On or off.
+        state: &'static str,
+        /// What KVM lets go of.
+        possible: String,
+    },
     /// The guest did what KVM cannot emulate.
     #[error(
         "the guest did what this host cannot emulate (such as a vector, atomic or misaligned access to a device)"

@@ -19,6 +19,19 @@ pub struct Facts {
     pub interrupts: Interrupts,
 }
 
+/// What a host does with an ISA extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// It has none.
+    Absent,
+    /// Every guest has it.
+    Always,
+    /// A guest has it unless it is switched off.
+    On,
+    /// A guest has it only when it is switched on.
+    Off,
+}
+
 /// A page-table mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mmu {
@@ -40,6 +53,20 @@ pub enum Interrupts {
     },
     /// None in the kernel: a PLIC in user space drives the vCPUs' external interrupt.
     Plic,
+}
+
+// === impl Offer ===
+
+impl Offer {
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Absent => "not on this host",
+            Self::Always => "always on",
+            Self::On => "on, may be switched off",
+            Self::Off => "off, may be switched on",
+        }
+    }
 }
 
 // === impl Mmu ===

@@ -20,6 +20,8 @@ pub enum Act {
     Write(u64, Vec<u8>),
     /// Calls the firmware; what it got is in [`FakeVm::answers`].
     Sbi(sbi::Call),
+    /// Reads its `seed` CSR; what it got is in [`FakeVm::seeds`].
+    Seed,
     /// Leaves the guest with an exit that nobody knows.
     Unknown(u32),
     /// Switches the machine off.
@@ -47,6 +49,8 @@ struct Seen {
     doorbells: Vec<(u64, Option<u32>)>,
     attached: Vec<u32>,
     messages: Vec<(u32, Message)>,
+    seeds: Vec<u16>,
+    roms: Vec<(usize, bool)>,
 }
 
 struct FakeVcpu {
@@ -134,6 +138,16 @@ impl FakeVm {
         self.seen(|seen| seen.messages.clone())
     }
 
+    /// What the `seed` CSR gave, in order.
+    pub fn seeds(&self) -> Vec<u16> {
+        self.seen(|seen| seen.seeds.clone())
+    }
+
+    /// Which ROMs were shown and hidden, in order.
+    pub fn roms(&self) -> Vec<(usize, bool)> {
+        self.seen(|seen| seen.roms.clone())
+    }
+
     /// Changes of external interrupts, in order.
     pub fn externals(&self) -> Vec<(usize, bool)> {
         self.seen(|seen| seen.externals.clone())
@@ -147,6 +161,11 @@ impl Vm for FakeVm {
 
     fn set_external(&self, vcpu: usize, high: bool) {
         self.seen(|seen| seen.externals.push((vcpu, high)));
+    }
+
+    fn show_rom(&self, rom: usize, shown: bool) -> Result<(), HypervisorError> {
+        self.seen(|seen| seen.roms.push((rom, shown)));
+        Ok(())
     }
 
     fn set_level(&self, source: u32, high: bool) {
@@ -201,6 +220,10 @@ impl Vcpu for FakeVcpu {
             Some(Act::Sbi(call)) => {
                 let answer = exits.sbi(&call);
                 self.vm.seen(|seen| seen.answers.push(answer));
+            }
+            Some(Act::Seed) => {
+                let seed = exits.seed();
+                self.vm.seen(|seen| seen.seeds.push(seed));
             }
             Some(Act::Unknown(reason)) => exits.unknown(reason),
             Some(Act::Shutdown) => return Ok(Next::Shutdown),

@@ -28,9 +28,9 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 pub use error::HypervisorError;
-pub use facts::{Facts, Interrupts, Mmu};
+pub use facts::{Facts, Interrupts, Mmu, Offer};
 pub use kick::{install_kick, kick};
-pub use probe::{Unavailable, create, probe};
+pub use probe::{Offers, Unavailable, create, offers, probe};
 
 /// What a VM is made of, as far as the hypervisor must know.
 #[derive(Debug, Clone)]
@@ -45,6 +45,10 @@ pub struct Config {
     pub imsic: u64,
     /// Wired interrupt sources, numbered from 1 to this.
     pub sources: u32,
+    /// Extensions that are to be on or off, by name; all others are as the host has them.
+    pub isa: Vec<(String, bool)>,
+    /// Memory that the guest may read and execute but not write, once [`Vm::show_rom`] shows it; each is one region.
+    pub roms: Vec<GuestMemoryMmap>,
 }
 
 /// A VM whose vCPUs have not run yet.
@@ -67,6 +71,12 @@ pub trait Vm: Send + Sync {
 
     /// Drives the external interrupt of a vCPU, for an interrupt controller in user space.
     fn set_external(&self, vcpu: usize, high: bool);
+
+    /// Shows the ROM of this number to the guest, or hides it: then reads come to us, as writes always do.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    fn show_rom(&self, rom: usize, shown: bool) -> Result<(), HypervisorError>;
 
     /// From now on a write to `address` signals `event` instead of reaching user space: one of these 4 bytes, or of any
     /// length and value.

@@ -10,8 +10,8 @@ use rvmm_backends::console::{GuestInput, Hub};
 use rvmm_backends::entropy::HostEntropy;
 use rvmm_backends::pages::HostPages;
 use rvmm_backends::vsock::Muxer;
-use rvmm_boot::Loaded;
 use rvmm_boot::memory::{self, GuestRam};
+use rvmm_boot::{First, Loaded};
 use rvmm_devices::bus::{Bus, BusDevice, Range};
 use rvmm_devices::rtc::Rtc;
 use rvmm_devices::syscon::{Syscon, SysconAction};
@@ -23,17 +23,19 @@ use rvmm_devices::virtio::rng::Rng;
 use rvmm_devices::virtio::vsock::Vsock;
 use rvmm_hypervisor::{Config, Created, Entry, Facts, Vcpu, Vm};
 use rvmm_spec::limits::MAX_CMDLINE;
-use rvmm_spec::{Console, Outcome, Spec, Transport};
+use rvmm_spec::{Console, Outcome, Payload, Spec, Transport};
 use vm_memory::GuestMemoryMmap;
 
 use crate::MachineError;
+use crate::alarm::{self, Alarm};
 use crate::balloon::BalloonControl;
 use crate::console::{Screen, Typed, UartInput, VirtioInput};
 use crate::disks;
 use crate::fdt::{self, Tree, Virtio};
 use crate::firmware::Firmware;
+use crate::flash::Banks;
 use crate::interrupts::Wiring;
-use crate::layout::{APLIC, IMSIC, RTC, SOURCES, SYSCON, UART, UART_IRQ, Window};
+use crate::layout::{APLIC, FLASH, IMSIC, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, Window};
 use crate::network::{self, Fed};
 use crate::slots::{Backend, Slot};
 use crate::transport::Places;
@@ -51,8 +53,12 @@ pub struct Assembled {
     pub disks: Vec<Slot>,
     /// The other virtio devices, for the caller's event loop.
     pub slots: Vec<Slot>,
+    /// The clock's alarm, for the event loop.
+    pub alarm: Alarm,
     /// What the hub types into.
     pub input: Box<dyn GuestInput + Send>,
+    /// The device tree that the guest finds.
+    pub device_tree: Vec<u8>,
     /// The balloon, if there is one.
     pub balloon: Option<BalloonControl>,
 }
@@ -77,17 +83,19 @@ pub fn assemble(
     let ram = memory::back(spec.memory(), spec.memory_backing()).map_err(MachineError::Memory)?;
     let memory = ram.memory().clone();
     let loaded = rvmm_boot::load(spec.boot(), &memory, spec.memory()).map_err(MachineError::Boot)?;
-    let config = Config {
-        cpus: spec.cpus(),
-        memory: memory.clone(),
-        aplic: APLIC.base,
-        imsic: IMSIC.base,
-        sources: SOURCES,
+    let banks = match (&spec.boot().payload, loaded.first) {
+        (Payload::Firmware(firmware), First::Flash) => Some(Banks::open(firmware)?),
+        _ => None,
     };
+    let config = config(spec, &memory, banks.as_ref());
     let Created { vm, mut vcpus, facts } = create(&config).map_err(MachineError::Hypervisor)?;
     let bus = Bus::new();
     let wiring = Wiring::new(&vm, facts.interrupts, spec.cpus(), &bus).map_err(MachineError::Bus)?;
-    let uart = plug_platform(&bus, &wiring, hub, ending)?;
+    let (uart, alarm) = plug_platform(&bus, &wiring, hub, ending)?;
+    if let Some(banks) = banks {
+        let flash = banks.plug(&vm)?;
+        plug(&bus, FLASH.nth(1), Arc::new(Mutex::new(flash)))?;
+    }
     let plugged = plug_virtio(spec, hub, &memory, &bus, &wiring, &vm)?;
     let tree = device_tree(spec, &facts, &loaded, plugged.slots.len())?;
     // Disks come first.
@@ -96,7 +104,7 @@ pub fn assemble(
     rvmm_boot::write_device_tree(&loaded, &tree, &memory).map_err(MachineError::Boot)?;
     if let Some(first) = vcpus.first_mut() {
         let entry = Entry {
-            pc: loaded.entry,
+            pc: loaded.in_ram().map_or(FLASH.base, |kernel| kernel.entry),
             hart: 0,
             device_tree: loaded.device_tree,
         };
@@ -118,9 +126,24 @@ pub fn assemble(
         exits,
         disks,
         slots,
+        alarm,
         input,
+        device_tree: tree,
         balloon: plugged.balloon,
     })
+}
+
+fn config(spec: &Spec, memory: &GuestMemoryMmap, banks: Option<&Banks>) -> Config {
+    let switches = spec.cpu().switches().iter();
+    Config {
+        cpus: spec.cpus(),
+        isa: switches.map(|one| (one.extension.clone(), one.on)).collect(),
+        roms: banks.map(Banks::roms).unwrap_or_default(),
+        memory: memory.clone(),
+        aplic: APLIC.base,
+        imsic: IMSIC.base,
+        sources: SOURCES,
+    }
 }
 
 /// The devices that every machine has: UART, RTC, syscon.
@@ -129,7 +152,7 @@ fn plug_platform(
     wiring: &Wiring,
     hub: &Hub,
     ending: &Arc<Ending>,
-) -> Result<Arc<Mutex<Uart>>, MachineError> {
+) -> Result<(Arc<Mutex<Uart>>, Alarm), MachineError> {
     let screen = Arc::new(Screen(hub.clone()));
     let uart = Arc::new(Mutex::new(Uart::new(
         wiring.line(UART_IRQ),
@@ -137,7 +160,11 @@ fn plug_platform(
         screen,
     )));
     plug(bus, UART, Arc::<Mutex<Uart>>::clone(&uart))?;
-    plug(bus, RTC, Arc::new(Mutex::new(Rtc::new(wall_clock))))?;
+    let timer = alarm::timer().map_err(|errno| MachineError::Alarm(errno.into()))?;
+    let wake = Arc::clone(&timer);
+    let rtc = Rtc::new(wall_clock).with_alarm(wiring.line(RTC_IRQ), move |wait| alarm::set(&wake, wait));
+    let rtc = Arc::new(Mutex::new(rtc));
+    plug(bus, RTC, Arc::<Mutex<Rtc>>::clone(&rtc))?;
     let end = Arc::clone(ending);
     let act = move |action| {
         end.report(match action {
@@ -149,7 +176,7 @@ fn plug_platform(
         });
     };
     plug(bus, SYSCON, Arc::new(Mutex::new(Syscon::new(act))))?;
-    Ok(uart)
+    Ok((uart, Alarm::new(rtc, timer)))
 }
 
 /// The virtio devices, in the order in which both backends put them: disks, nets, console, rng, then those that
@@ -245,7 +272,8 @@ fn device_tree(spec: &Spec, facts: &Facts, loaded: &Loaded, virtio: usize) -> Re
         },
         seed: &seed,
     };
-    fdt::build(&tree).map_err(MachineError::DeviceTree)
+    let blob = fdt::build(&tree).map_err(MachineError::DeviceTree)?;
+    rvmm_boot::apply_overlays(blob, &spec.boot().overlays).map_err(MachineError::Boot)
 }
 
 fn wall_clock() -> u64 {

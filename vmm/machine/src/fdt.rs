@@ -9,12 +9,15 @@ use rvmm_hypervisor::{Facts, Interrupts, isa};
 use vm_fdt::{Error, FdtWriter};
 
 use crate::layout::{
-    APLIC, IMSIC, PLIC, RAM_BASE, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, Window, virtio_slot,
+    APLIC, FLASH, IMSIC, PLIC, RAM_BASE, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, Window, virtio_slot,
 };
-use rvmm_boot::Loaded;
+use rvmm_boot::{First, Loaded};
 
 /// Clock of a 16550 as QEMU's: the guest computes divisors from it, and nobody counts bauds.
 const UART_CLOCK: u32 = 3_686_400;
+
+/// -2 as U-Boot reads it: boot at once, and look for no key.
+const NO_DELAY: u32 = 0xffff_fffe;
 
 const EDGE_RISING: u32 = 1;
 const SUPERVISOR_EXTERNAL: u32 = 9;
@@ -82,6 +85,12 @@ pub fn build(tree: &Tree<'_>) -> Result<Vec<u8>, Error> {
     write_devices(&mut fdt, tree)?;
     fdt.end_node(soc)?;
     write_power(&mut fdt)?;
+    if let First::Firmware(_) = tree.loaded.first {
+        // U-Boot would wait two seconds for a key.
+        let config = fdt.begin_node("config")?;
+        fdt.property_u32("bootdelay", NO_DELAY)?;
+        fdt.end_node(config)?;
+    }
     fdt.end_node(root)?;
     fdt.finish()
 }
@@ -198,6 +207,15 @@ fn write_devices(fdt: &mut FdtWriter, tree: &Tree<'_>) -> Result<(), Error> {
     match tree.virtio {
         Virtio::Mmio(count) => write_virtio_mmio(fdt, tree.facts, count)?,
         Virtio::Pci => pci::write(fdt, tree)?,
+    }
+    if let First::Flash = tree.loaded.first {
+        // The bank of the variables alone: the other one takes no commands.
+        let bank = FLASH.nth(1);
+        let flash = fdt.begin_node(&format!("flash@{:x}", bank.base))?;
+        fdt.property_string("compatible", "cfi-flash")?;
+        write_reg(fdt, bank)?;
+        fdt.property_u32("bank-width", 4)?;
+        fdt.end_node(flash)?;
     }
     let rtc = fdt.begin_node(&format!("rtc@{:x}", RTC.base))?;
     fdt.property_string("compatible", "google,goldfish-rtc")?;

@@ -6,6 +6,7 @@
 //!  0x0010_1000  goldfish RTC, source 11          0x1000_1000  virtio-mmio, 8 slots of 4 KiB, sources 1 to 8
 //!  0x0c00_0000  PLIC (hosts without AIA)         0x2800_0000  IMSIC, 4 KiB a vCPU
 //!  0x0d00_0000  APLIC                            0x8000_0000  RAM
+//!  0x2000_0000  flash: firmware, then its variables, 32 MiB each
 //!  0x3000_0000  PCI: ECAM of one bus             0x8020_0000  kernel … initrd, device tree at the top of RAM
 //!  0x4000_0000  PCI: 1 GiB for BARs              above RAM, at a multiple of 16 GiB: 16 GiB for 64-bit BARs
 //! ```
@@ -46,6 +47,11 @@ pub const VIRTIO_SLOTS: u32 = 8;
 pub const VIRTIO: Window = Window {
     base: 0x1000_1000,
     len: 0x1000,
+};
+/// The first bank of flash: firmware. The second one, its variables, follows.
+pub const FLASH: Window = Window {
+    base: 0x2000_0000,
+    len: rvmm_boot::firmware::FLASH_BANK,
 };
 /// The first vCPU's IMSIC.
 pub const IMSIC: Window = Window {

@@ -11,12 +11,14 @@
 //! A machine lives for one boot. A reset makes a new one of the same Spec, so nothing of the old can leak into it:
 //! no device state, no memory, no vCPU register. What must outlive a boot (console, control socket) is the caller's.
 
+mod alarm;
 mod assemble;
 mod balloon;
 mod console;
 mod disks;
 pub mod fdt;
 mod firmware;
+mod flash;
 mod interrupts;
 pub mod layout;
 mod network;
@@ -36,6 +38,7 @@ use event_manager::MutEventSubscriber;
 use rvmm_backends::console::Hub;
 use rvmm_backends::disk::DiskError;
 use rvmm_backends::net::{PasstError, TapError};
+use rvmm_backends::vars::VarsError;
 use rvmm_backends::vsock::VsockError;
 use rvmm_boot::memory::GuestRam;
 use rvmm_devices::BusError;
@@ -88,6 +91,18 @@ pub enum MachineError {
     /// The sockets to programs of the host.
     #[error(transparent)]
     Vsock(VsockError),
+    /// The host has not the memory for flash.
+    #[error("memory for the firmware's flash cannot be had")]
+    Flash(#[source] io::Error),
+    /// The firmware's flash.
+    #[error(transparent)]
+    Vars(VarsError),
+    /// The host has no descriptors for it.
+    #[error("a console cannot be had")]
+    Hub(#[source] io::Error),
+    /// The clock's alarm.
+    #[error("the clock's alarm cannot be had")]
+    Alarm(#[source] io::Error),
     /// The memory map is not a map.
     #[error("the memory map is wrong")]
     Bus(#[source] BusError),
@@ -124,6 +139,17 @@ impl Machine {
     /// What is missing, or what the host refused; nothing is left behind then.
     pub fn start(spec: &Spec, hub: &Hub, on_end: OnEnd) -> Result<(Self, Vec<Subscriber>), MachineError> {
         Self::start_on(rvmm_hypervisor::create, spec, hub, on_end)
+    }
+
+    /// The device tree that this machine's guest would find.
+    ///
+    /// # Errors
+    /// As [`Machine::start`]: everything is looked at as for a boot.
+    pub fn device_tree(spec: &Spec) -> Result<Vec<u8>, MachineError> {
+        let hub = Hub::new().map_err(MachineError::Hub)?;
+        let ending = Arc::new(Ending::new(Box::new(drop)));
+        let assembled = assemble::assemble(spec, &hub, &ending, rvmm_hypervisor::create)?;
+        Ok(assembled.device_tree)
     }
 
     fn start_on(
@@ -170,6 +196,7 @@ impl Machine {
             .slots
             .into_iter()
             .map(|slot| Box::new(slot) as Subscriber)
+            .chain([Box::new(assembled.alarm) as Subscriber])
             .collect();
         Ok((machine, subscribers))
     }

@@ -5,24 +5,37 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use rvmm_boot::Loaded;
+use rvmm_boot::kernel::{Form, Kernel};
+use rvmm_boot::{First, Loaded};
 use rvmm_hypervisor::{Facts, Interrupts, fake};
 use rvmm_machine::fdt::{self, Tree, Virtio};
 
-const LOADED: Loaded = Loaded {
+const KERNEL: Kernel = Kernel {
     entry: 0x8020_0000,
+    start: 0x8020_0000,
+    end: 0x8200_0000,
+    loaded: 0x100_0000,
+    form: Form::Plain,
+};
+
+const LOADED: Loaded = Loaded {
+    first: First::Kernel(KERNEL),
     initrd: Some((0x8f00_0000, 0x8f12_3456)),
     device_tree: 0x8fe0_0000,
 };
 
 fn blob(facts: &Facts, cpus: u8, virtio: Virtio) -> Vec<u8> {
+    blob_with(facts, cpus, virtio, &LOADED)
+}
+
+fn blob_with(facts: &Facts, cpus: u8, virtio: Virtio, loaded: &Loaded) -> Vec<u8> {
     let seed = [0x5a; 64];
     let tree = Tree {
         facts,
         cpus,
         memory: 256 << 20,
         cmdline: "console=ttyS0 quiet",
-        loaded: &LOADED,
+        loaded,
         virtio,
         seed: &seed,
     };
@@ -89,6 +102,26 @@ fn a_machine_with_pci_has_a_bridge_in_place_of_slots() {
         ..fake::facts()
     };
     assert_golden("plic-pci.dts", &decompile(&blob(&facts, 1, Virtio::Pci)));
+}
+
+#[test]
+fn a_firmware_finds_what_it_needs_besides() {
+    let tree = |first| {
+        let loaded = Loaded {
+            first,
+            initrd: None,
+            ..LOADED
+        };
+        decompile(&blob_with(&fake::facts(), 1, Virtio::Mmio(2), &loaded))
+    };
+    let u_boot = tree(First::Firmware(KERNEL));
+    assert!(
+        u_boot.contains("bootdelay = <0xfffffffe>;") && !u_boot.contains("flash@"),
+        "{u_boot}"
+    );
+    let edk2 = tree(First::Flash);
+    let flash = "flash@22000000 {\n\t\t\tbank-width = <0x04>;\n\t\t\tcompatible = \"cfi-flash\";\n\t\t\treg = <0x00 0x22000000 0x00 0x2000000>;\n\t\t};";
+    assert!(edk2.contains(flash) && !edk2.contains("bootdelay"), "{edk2}");
 }
 
 #[test]

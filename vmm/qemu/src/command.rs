@@ -12,10 +12,10 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rvmm_spec::limits::MAX_VIRTIO_DEVICES;
-use rvmm_spec::{Spec, Transport};
+use rvmm_spec::{Payload, Spec, Transport};
 
 mod disk;
 mod net;
@@ -26,8 +26,12 @@ const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resour
 /// What was found out about the host before the command is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Findings {
-    /// The kernel, as QEMU can load it.
-    pub kernel: PathBuf,
+    /// The kernel or firmware for RAM, as QEMU can load it.
+    pub kernel: Option<PathBuf>,
+    /// The banks of flash: firmware and its variables.
+    pub flash: Option<[PathBuf; 2]>,
+    /// A device tree in place of QEMU's own.
+    pub device_tree: Option<PathBuf>,
     /// The SBI firmware; QEMU's own if none.
     pub firmware: Option<PathBuf>,
     /// For each disk, whether it is a block device.
@@ -63,7 +67,7 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
         transport: spec.transport(),
         ..Arguments::default()
     };
-    arguments.machine(spec, findings.sandbox);
+    arguments.machine(spec, findings, "");
     arguments.boot(spec, findings);
     arguments.consoles(descriptors);
     let disks = spec.disks().iter().zip(&findings.block_devices).enumerate();
@@ -80,10 +84,20 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     arguments.words
 }
 
+/// All arguments of a QEMU that writes this machine's device tree to a file and ends.
+pub fn tree_arguments(spec: &Spec, findings: &Findings, file: &Path) -> Vec<OsString> {
+    let mut arguments = Arguments::default();
+    let mut dump = OsString::from(",dumpdtb=");
+    dump.push(escaped(file.as_os_str()));
+    arguments.machine(spec, findings, dump);
+    arguments.boot(spec, findings);
+    arguments.words
+}
+
 // === impl Arguments ===
 
 impl Arguments {
-    fn machine(&mut self, spec: &Spec, sandbox: bool) {
+    fn machine(&mut self, spec: &Spec, findings: &Findings, more: impl AsRef<OsStr>) {
         let mut name = OsString::from("guest=");
         name.push(escaped(OsStr::new(spec.name())));
         self.option("-name", name);
@@ -91,18 +105,32 @@ impl Arguments {
             self.words.push(flag.into());
         }
         self.option("-display", "none");
-        if sandbox {
+        if findings.sandbox {
             self.option("-sandbox", SANDBOX);
         }
+        let mut machine = OsString::from("virt,aia=aplic-imsic");
         let memory = memory_backend(spec);
-        let backend = if memory.is_some() {
-            ",memory-backend=ram"
-        } else {
-            ""
-        };
-        self.option("-machine", format!("virt,aia=aplic-imsic{backend}"));
+        if memory.is_some() {
+            machine.push(",memory-backend=ram");
+        }
+        if let Some(banks) = &findings.flash {
+            // Without, EDK2 would hand its guest tables of ACPI, which a KVM guest does not have.
+            machine.push(",acpi=off,pflash0=flash0,pflash1=flash1");
+            for ((bank, read_only), index) in banks.iter().zip(["on", "off"]).zip(0..) {
+                let mut node = OsString::from(format!(
+                    "driver=file,node-name=flash{index},read-only={read_only},filename="
+                ));
+                node.push(escaped(bank.as_os_str()));
+                self.option("-blockdev", node);
+            }
+        }
+        machine.push(more);
+        self.option("-machine", machine);
         self.option("-accel", "tcg,thread=multi");
-        self.option("-cpu", "rv64");
+        let switches = spec.cpu().switches().iter();
+        let switches =
+            switches.map(|one| format!(",{}={}", one.extension, if one.on { "on" } else { "off" }));
+        self.option("-cpu", format!("rv64{}", switches.collect::<String>()));
         self.option("-smp", spec.cpus().to_string());
         self.option("-m", format!("{}M", spec.memory().bytes() >> 20));
         memory
@@ -118,11 +146,18 @@ impl Arguments {
             "-bios",
             firmware.map_or("default".into(), |path| path.clone().into_os_string()),
         );
-        self.option("-kernel", &findings.kernel);
+        if let Some(device_tree) = &findings.device_tree {
+            self.option("-dtb", device_tree);
+        }
+        if let Some(kernel) = &findings.kernel {
+            self.option("-kernel", kernel);
+        }
         if let Some(initrd) = &spec.boot().initrd {
             self.option("-initrd", initrd);
         }
-        self.option("-append", &spec.boot().cmdline);
+        if let Payload::Kernel(_) = spec.boot().payload {
+            self.option("-append", &spec.boot().cmdline);
+        }
     }
 
     fn consoles(&mut self, descriptors: &Descriptors) {
@@ -196,7 +231,9 @@ mod tests {
 
     fn findings(block_devices: &[bool]) -> Findings {
         Findings {
-            kernel: "/run/Image".into(),
+            kernel: Some("/run/Image".into()),
+            flash: None,
+            device_tree: None,
             firmware: None,
             block_devices: block_devices.to_vec(),
             sandbox: true,
@@ -388,6 +425,46 @@ mod tests {
         let text = text(&arguments(&spec, &findings, &descriptors(&[])));
         assert!(
             text.contains("\n-bios /fw.bin\n") && !text.contains("-sandbox"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_firmware_in_flash_has_its_two_banks_and_no_kernel() {
+        let boot = Boot::firmware(rvmm_spec::Firmware {
+            image: "/code.fd".into(),
+            vars: None,
+        });
+        let spec = Spec::builder(boot)
+            .cpu("host,zbb=off,v=on".parse().unwrap())
+            .build()
+            .unwrap();
+        let findings = Findings {
+            kernel: None,
+            flash: Some(["/code.fd".into(), "/v,1.fd".into()]),
+            device_tree: Some("/dtb".into()),
+            ..findings(&[])
+        };
+        let text = text(&arguments(&spec, &findings, &descriptors(&[])));
+        let machine = "-blockdev driver=file,node-name=flash0,read-only=on,filename=/code.fd\n\
+             -blockdev driver=file,node-name=flash1,read-only=off,filename=/v,,1.fd\n\
+             -machine virt,aia=aplic-imsic,acpi=off,pflash0=flash0,pflash1=flash1\n\
+             -accel tcg,thread=multi\n\
+             -cpu rv64,zbb=off,v=on\n";
+        assert!(text.contains(machine), "{text}");
+        assert!(text.contains("\n-bios default\n-dtb /dtb\n-chardev"), "{text}");
+    }
+
+    #[test]
+    fn a_device_tree_is_dumped_by_the_same_machine_without_its_devices() {
+        let spec = Spec::builder(Boot::new("Image")).build().unwrap();
+        let text = text(&tree_arguments(&spec, &findings(&[]), Path::new("/d,t")));
+        assert!(
+            text.contains("-machine virt,aia=aplic-imsic,dumpdtb=/d,,t\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("-kernel /run/Image\n-append console=ttyS0"),
             "{text}"
         );
     }

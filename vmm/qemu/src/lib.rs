@@ -16,6 +16,7 @@ mod prepare;
 mod process;
 mod qmp;
 mod session;
+mod tree;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use rvmm_backends::console::Hub;
 use rvmm_backends::net::Tap;
+use rvmm_boot::BootError;
 use rvmm_spec::{Console, Outcome, Spec};
 
 use command::{Descriptors, Findings, arguments};
@@ -66,6 +68,9 @@ pub enum QemuError {
     /// A file or a network is not there, or wrong.
     #[error(transparent)]
     Prepare(PrepareError),
+    /// An overlay that does not fit the device tree.
+    #[error(transparent)]
+    Tree(BootError),
     /// The host refused what is needed to watch a process.
     #[error("QEMU cannot be watched")]
     System(#[source] io::Error),
@@ -109,6 +114,18 @@ impl QemuGuest {
         Self::start_program(&program, spec, hub, work_dir, on_end)
     }
 
+    /// The device tree that this machine's guest would find.
+    ///
+    /// # Errors
+    /// As [`QemuGuest::start`]: everything is looked at as for a boot.
+    pub fn device_tree(spec: &Spec, work_dir: &Path) -> Result<Vec<u8>, QemuError> {
+        let program = find::program().map_err(QemuError::Find)?;
+        let mut prepared = prepare(spec, work_dir).map_err(QemuError::Prepare)?;
+        // It runs for a moment, and no guest in it.
+        prepared.findings.sandbox = false;
+        tree::build(&program, spec, &prepared.findings, work_dir)
+    }
+
     fn start_program(
         program: &Path,
         spec: &Spec,
@@ -120,6 +137,7 @@ impl QemuGuest {
         let attempt = |sandbox| {
             let mut prepared = prepare(spec, work_dir).map_err(QemuError::Prepare)?;
             prepared.findings.sandbox = sandbox;
+            tree::change(program, spec, &mut prepared.findings, work_dir)?;
             let order = Order {
                 program: program.to_owned(),
                 spec: spec.clone(),

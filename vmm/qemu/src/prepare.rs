@@ -1,21 +1,24 @@
 //! What is looked at and made ready before QEMU is started: the same checks, in the same words, as for a KVM guest.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rvmm_backends::disk::{self, DiskError};
 use rvmm_backends::net::{Passt, PasstError, Tap, TapError};
-use rvmm_boot::image::{self, Kernel};
-use rvmm_boot::{BootError, DEVICE_TREE_ROOM, RAM_BASE, initrd, memory};
-use rvmm_spec::{Net, Network, Spec};
+use rvmm_backends::vars::{self, VarsError, VarsFile};
+use rvmm_boot::firmware::{self, FLASH_BANK};
+use rvmm_boot::kernel::{Form, Kernel};
+use rvmm_boot::{BootError, KERNEL_OFFSET, RAM_BASE, memory};
+use rvmm_hypervisor::{HypervisorError, isa};
+use rvmm_spec::{Net, Network, Payload, Spec};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::command::Findings;
 use crate::find::{self, FindError};
 
-/// How a gzip'd file begins.
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// The name of variables that nobody keeps in the work folder.
+const BLANK: &str = "variables";
 
 /// The unpacked kernel's name in the work folder.
 const UNPACKED: &str = "kernel";
@@ -44,6 +47,18 @@ pub enum PrepareError {
     /// The kernel could not be unpacked.
     #[error("kernel '{}' cannot be unpacked into '{}'", .0.display(), .1.display())]
     Unpack(PathBuf, PathBuf, #[source] io::Error),
+    /// The firmware's variables.
+    #[error(transparent)]
+    Vars(VarsError),
+    /// A place for them that goes with the machine.
+    #[error("no file for the firmware's variables")]
+    Scratch(#[source] io::Error),
+    /// An extension that is not in the table.
+    #[error(transparent)]
+    Extension(HypervisorError),
+    /// QEMU puts it elsewhere.
+    #[error("kernel '{}' wants to be higher in memory than QEMU puts it: use --accel kvm", .0.display())]
+    Offset(PathBuf),
     /// A disk's file.
     #[error(transparent)]
     Disk(DiskError),
@@ -66,8 +81,13 @@ pub fn prepare(spec: &Spec, work_dir: &Path) -> Result<Prepared, PrepareError> {
     if spec.vsock().is_some() {
         return Err(PrepareError::Lacks("vsock"));
     }
+    for switch in spec.cpu().switches() {
+        isa::find(&switch.extension).map_err(PrepareError::Extension)?;
+    }
     let findings = Findings {
         kernel: boot(spec, work_dir)?,
+        flash: flash(spec, work_dir)?,
+        device_tree: None,
         firmware: find::firmware().map_err(PrepareError::Firmware)?,
         block_devices: disks(spec).map_err(PrepareError::Disk)?,
         sandbox: true,
@@ -77,46 +97,57 @@ pub fn prepare(spec: &Spec, work_dir: &Path) -> Result<Prepared, PrepareError> {
     Ok(Prepared { findings, taps })
 }
 
-/// Loads kernel and initrd as for a KVM guest, which finds every fault in them, and throws the memory away again. A
-/// kernel that QEMU cannot load itself is written out of it.
-fn boot(spec: &Spec, work_dir: &Path) -> Result<PathBuf, PrepareError> {
-    let boot = spec.boot();
+/// Loads kernel and initrd as for a KVM guest, which finds every fault in them, and throws the memory away again. What
+/// QEMU cannot load itself is written out of it. `None` where the firmware is in flash.
+fn boot(spec: &Spec, work_dir: &Path) -> Result<Option<PathBuf>, PrepareError> {
     let memory = memory::map(spec.memory()).map_err(PrepareError::Memory)?;
-    let limit = RAM_BASE + spec.memory().bytes() - DEVICE_TREE_ROOM;
-    let kernel = image::load(&boot.kernel, &memory, RAM_BASE, limit)
-        .map_err(|error| PrepareError::Boot(BootError::Kernel(boot.kernel.clone(), error)))?;
-    if let Some(path) = &boot.initrd {
-        initrd::load(path, &memory, kernel.end, limit)
-            .map_err(|error| PrepareError::Boot(BootError::Initrd(path.clone(), error)))?;
-    }
-    let unpacked = work_dir.join(UNPACKED);
-    let written = is_packed(&boot.kernel).and_then(|packed| {
-        if packed {
-            write(&memory, &kernel, &unpacked)?;
+    let loaded = rvmm_boot::load(spec.boot(), &memory, spec.memory()).map_err(PrepareError::Boot)?;
+    let (path, kernel) = match (&spec.boot().payload, loaded.in_ram()) {
+        (Payload::Kernel(path), Some(kernel)) => (path, kernel),
+        (Payload::Firmware(firmware), Some(kernel)) => (&firmware.image, kernel),
+        (_, None) => return Ok(None),
+    };
+    // QEMU enters a kernel that is no ELF at its start, and puts it where we do.
+    let flat = kernel.entry == kernel.start && kernel.start == RAM_BASE + KERNEL_OFFSET;
+    match kernel.form {
+        Form::Packed | Form::Elf if flat => {
+            let unpacked = work_dir.join(UNPACKED);
+            let written = write(&memory, kernel, &unpacked);
+            written.map_err(|error| PrepareError::Unpack(path.clone(), unpacked.clone(), error))?;
+            Ok(Some(unpacked))
         }
-        Ok(packed)
-    });
-    match written {
-        Ok(true) => Ok(unpacked),
-        Ok(false) => Ok(boot.kernel.clone()),
-        Err(error) => Err(PrepareError::Unpack(boot.kernel.clone(), unpacked, error)),
+        Form::Packed => Err(PrepareError::Offset(path.clone())),
+        Form::Plain | Form::Elf => Ok(Some(path.clone())),
     }
-}
-
-fn is_packed(kernel: &Path) -> io::Result<bool> {
-    let mut start = [0; GZIP.len()];
-    File::open(kernel)?.read_exact(&mut start)?;
-    Ok(start == GZIP)
 }
 
 fn write(memory: &GuestMemoryMmap, kernel: &Kernel, path: &Path) -> io::Result<()> {
     let length = usize::try_from(kernel.loaded).map_err(io::Error::other)?;
     let mut file = File::create(path)?;
     memory
-        .write_all_volatile_to(GuestAddress(kernel.entry), &mut file, length)
+        .write_all_volatile_to(GuestAddress(kernel.start), &mut file, length)
         .map_err(io::Error::other)?;
     // The BSS stays a hole.
-    file.set_len(kernel.end - kernel.entry)
+    file.set_len(kernel.end - kernel.start)
+}
+
+/// The banks of a firmware in flash, looked at as for a KVM guest. Variables that nobody keeps are blank at each boot.
+fn flash(spec: &Spec, work_dir: &Path) -> Result<Option<[PathBuf; 2]>, PrepareError> {
+    let Payload::Firmware(firmware) = &spec.boot().payload else {
+        return Ok(None);
+    };
+    if !firmware::is_volume(&firmware.image) {
+        return Ok(None);
+    }
+    let Some(wanted) = &firmware.vars else {
+        let blank = work_dir.join(BLANK);
+        let made = File::create(&blank).and_then(|file| file.set_len(FLASH_BANK));
+        made.map_err(PrepareError::Scratch)?;
+        return Ok(Some([firmware.image.clone(), blank]));
+    };
+    vars::ensure(&wanted.file, wanted.template.as_deref(), FLASH_BANK).map_err(PrepareError::Vars)?;
+    VarsFile::open(&wanted.file, FLASH_BANK).map_err(PrepareError::Vars)?;
+    Ok(Some([firmware.image.clone(), wanted.file.clone()]))
 }
 
 /// The queues of a network's tap. QEMU connects to passt itself; whether anybody is there is seen before.
@@ -161,11 +192,14 @@ mod tests {
     fn a_plain_kernel_is_used_as_it_is_and_a_gzipped_one_unpacked() {
         let folder = tempfile::tempdir().unwrap();
         let plain = spec(folder.path(), &image());
-        assert_eq!(boot(&plain, folder.path()).unwrap(), folder.path().join("Image"));
+        assert_eq!(
+            boot(&plain, folder.path()).unwrap(),
+            Some(folder.path().join("Image"))
+        );
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
         packed.write_all(&image()).unwrap();
         let packed = spec(folder.path(), &packed.finish().unwrap());
-        let unpacked = boot(&packed, folder.path()).unwrap();
+        let unpacked = boot(&packed, folder.path()).unwrap().unwrap();
         let content = fs::read(unpacked).unwrap();
         assert_eq!((content.len(), &content[..64]), (4096, &image()[..]));
     }
@@ -179,7 +213,7 @@ mod tests {
         let foreign = prepare(&spec(folder.path(), &arm), folder.path()).unwrap_err();
         assert_eq!(
             text(foreign),
-            format!("kernel '{path}': is an arm64 Image, not a riscv64 Image")
+            format!("kernel '{path}': is an arm64 Image, not a riscv64 kernel")
         );
         let vsock = Vsock::new(3, "/v.sock").unwrap();
         let boot = Boot::new(folder.path().join("Image"));

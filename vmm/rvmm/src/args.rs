@@ -9,8 +9,10 @@ use clap::{Parser, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
-    AcceleratorChoice, Boot, Console, MemoryOption, OnReset, Spec, Transport, Vsock, boot, wire,
+    AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Spec, Transport, Vsock, wire,
 };
+
+use crate::boot_args::BootArgs;
 
 mod disk;
 mod net;
@@ -21,19 +23,19 @@ Leave the console with Ctrl-]: that stops the guest.
 Exit status: 0 the guest switched itself off, or you stopped it; 1 it could not be started or could not go on;
 2 the command line is not valid; 3 the guest was reset, with --on-reset exit; 128+n ended by signal n.
 
-Example: rvmm --kernel Image --initrd initrd.gz --memory 512M --cpus 2 --cmdline \"console=ttyS0 quiet\"";
+Example: rvmm --kernel Image --initrd initrd.gz --memory 512M --cpus 2 --cmdline \"console=ttyS0 quiet\"
+A disk with an EFI system: rvmm --firmware uboot --disk disk.img";
 
 /// Run one riscv64 virtual machine with its console on this terminal: under KVM where the host has the H extension,
 /// in QEMU-TCG elsewhere.
 #[derive(Debug, Parser)]
 #[command(name = "rvmm", version, after_help = AFTER_HELP)]
 pub struct Args {
-    /// Kernel to boot: a riscv64 Image, plain or gzip'd
-    #[arg(long, value_name = "FILE", required_unless_present = "spec")]
+    /// Kernel to boot: a riscv64 Image, plain or gzip'd, EFI zboot or ELF
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["spec", "firmware"])]
     kernel: Option<PathBuf>,
-    /// Initial RAM disk
-    #[arg(long, value_name = "FILE")]
-    initrd: Option<PathBuf>,
+    #[command(flatten)]
+    boot: BootArgs,
     /// The kernel's command line [default: "console=ttyS0", and "root=/dev/vda rw" where there is a disk and no initrd]
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     cmdline: Option<String>,
@@ -47,6 +49,9 @@ pub struct Args {
     /// Number of vCPUs [default: 1]
     #[arg(long, value_name = "N")]
     cpus: Option<u64>,
+    /// What the vCPUs are: host, with ISA extensions switched by name [default: host; 'help' lists them]
+    #[arg(long, value_name = "host[,EXT=on|off]…")]
+    cpu: Option<CpuModel>,
     #[arg(long = "disk", value_name = disk::VALUE, help = disk::HELP)]
     disks: Vec<String>,
     #[arg(long = "net", value_name = net::VALUE, help = net::HELP)]
@@ -74,11 +79,14 @@ pub struct Args {
     #[arg(long)]
     name: Option<String>,
     /// Read the machine from a JSON document instead of these options
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "initrd", "cmdline", "memory", "cpus", "disks", "nets", "name", "console", "transport", "balloon", "vsock", "on_reset"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "vsock", "on_reset"])]
     spec: Option<PathBuf>,
     /// Keep control socket, console socket, console log and exit status in this folder
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    /// Write the device tree that the guest would find, to a file or, with '-', to standard output, and boot nothing
+    #[arg(long, value_name = "FILE")]
+    dump_dtb: Option<PathBuf>,
 }
 
 /// What is to be run.
@@ -88,6 +96,8 @@ pub struct Order {
     pub spec: Spec,
     /// Where its sockets and its ending go, if anywhere.
     pub run_dir: Option<RunDir>,
+    /// Where the device tree goes instead of a boot.
+    pub dump_dtb: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
@@ -133,46 +143,50 @@ impl Args {
     /// # Errors
     /// What cannot be, in one line.
     pub fn resolve(self) -> anyhow::Result<Order> {
+        let dump_dtb = self.dump_dtb.clone();
         let run_dir = self.run_dir.clone().map(RunDir::new);
         let spec = match &self.spec {
             Some(path) => read_document(path)?,
             None => self.build()?,
         };
-        Ok(Order { spec, run_dir })
+        Ok(Order {
+            spec,
+            run_dir,
+            dump_dtb,
+        })
     }
 
     fn build(self) -> anyhow::Result<Spec> {
-        let kernel = self.kernel.context("--kernel is needed")?;
-        let default = || default_cmdline(!self.disks.is_empty() && self.initrd.is_none());
-        let cmdline = self.cmdline.unwrap_or_else(default);
-        let mut wish = Spec::builder(Boot {
-            kernel,
-            initrd: self.initrd,
-            cmdline,
-        })
-        .transport(match self.transport {
-            TransportArg::Mmio => Transport::Mmio,
-            TransportArg::Pci => Transport::Pci,
-        })
-        .console(match self.console {
-            ConsoleArg::Serial => Console::Serial,
-            ConsoleArg::Virtio => Console::Virtio,
-        })
-        .balloon(self.balloon == Switch::On)
-        .accelerator(match self.accel {
-            None | Some(AccelArg::Auto) => AcceleratorChoice::Auto,
-            Some(AccelArg::Kvm) => AcceleratorChoice::Kvm,
-            Some(AccelArg::Tcg) => AcceleratorChoice::Tcg,
-        })
-        .on_reset(match self.on_reset {
-            OnResetArg::Restart => OnReset::Restart,
-            OnResetArg::Exit => OnReset::Exit,
-        });
+        let boot = self
+            .boot
+            .resolve(self.kernel, self.cmdline, !self.disks.is_empty())?;
+        let mut wish = Spec::builder(boot)
+            .transport(match self.transport {
+                TransportArg::Mmio => Transport::Mmio,
+                TransportArg::Pci => Transport::Pci,
+            })
+            .console(match self.console {
+                ConsoleArg::Serial => Console::Serial,
+                ConsoleArg::Virtio => Console::Virtio,
+            })
+            .balloon(self.balloon == Switch::On)
+            .accelerator(match self.accel {
+                None | Some(AccelArg::Auto) => AcceleratorChoice::Auto,
+                Some(AccelArg::Kvm) => AcceleratorChoice::Kvm,
+                Some(AccelArg::Tcg) => AcceleratorChoice::Tcg,
+            })
+            .on_reset(match self.on_reset {
+                OnResetArg::Restart => OnReset::Restart,
+                OnResetArg::Exit => OnReset::Exit,
+            });
         if let Some(memory) = self.memory {
             wish = wish.memory(memory.size).memory_backing(memory.backing);
         }
         if let Some(cpus) = self.cpus {
             wish = wish.cpus(cpus);
+        }
+        if let Some(cpu) = self.cpu {
+            wish = wish.cpu(cpu);
         }
         if let Some(name) = self.name {
             wish = wish.name(name);
@@ -188,11 +202,6 @@ impl Args {
         }
         Ok(wish.build()?)
     }
-}
-
-fn default_cmdline(root_on_disk: bool) -> String {
-    let root = if root_on_disk { " root=/dev/vda rw" } else { "" };
-    format!("{}{root}", boot::DEFAULT_CMDLINE)
 }
 
 fn read_document(path: &Path) -> anyhow::Result<Spec> {

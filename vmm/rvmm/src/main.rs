@@ -2,8 +2,10 @@
 
 mod accelerator;
 mod args;
+mod boot_args;
 mod guest;
 mod supervise;
+mod tell;
 mod throttle;
 
 use std::io::Write;
@@ -20,14 +22,21 @@ const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     init_log();
-    let args = match Args::try_parse() {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if tell::is_cpu_help(&arguments) {
+        // A reader that went away has seen enough.
+        std::io::stdout().write_all(tell::cpu_help().as_bytes()).ok();
+        return ExitCode::SUCCESS;
+    }
+    let args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) => return refuse(&error),
     };
-    let finish = args
-        .resolve()
-        .and_then(start)
-        .map_or_else(|error| Finish::failed(format!("{error:#}")), Supervisor::run);
+    let finish = match args.resolve().and_then(start) {
+        Ok(Some(supervisor)) => supervisor.run(),
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => Finish::failed(format!("{error:#}")),
+    };
     rvmm_backends::console::raw::restore_all();
     match finish.ending.reason {
         EndReason::Failed => say(&finish.ending.message),
@@ -37,10 +46,14 @@ fn main() -> ExitCode {
     ExitCode::from(finish.status)
 }
 
-fn start(order: Order) -> anyhow::Result<Supervisor> {
+/// Makes ready to run the machine; `None` where only something was to be told.
+fn start(order: Order) -> anyhow::Result<Option<Supervisor>> {
     let decision = accelerator::decide(order.spec.accelerator(), probe)?;
+    if let Some(to) = &order.dump_dtb {
+        return tell::device_tree(&order.spec, decision.accelerator, to).map(|()| None);
+    }
     rvmm_hypervisor::install_kick()?;
-    Supervisor::new(order.spec, decision, order.run_dir)
+    Supervisor::new(order.spec, decision, order.run_dir).map(Some)
 }
 
 /// Help and version go where they are read; a mistake is one line.

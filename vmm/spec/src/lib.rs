@@ -12,6 +12,7 @@
 
 pub mod boot;
 pub mod builder;
+pub mod cpu;
 pub mod disk;
 pub mod limits;
 pub mod memory;
@@ -21,8 +22,9 @@ pub mod transport;
 pub mod vsock;
 pub mod wire;
 
-pub use boot::Boot;
+pub use boot::{Boot, Firmware, Payload, Vars};
 pub use builder::{SpecBuilder, SpecError};
+pub use cpu::{CpuModel, ParseCpuError, Switch};
 pub use disk::{CacheMode, Disk, DiskFormat};
 pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, NetWish, Network, ParseNetError, TapName};
@@ -36,6 +38,7 @@ pub struct Spec {
     pub(crate) name: String,
     pub(crate) uid: Option<String>,
     pub(crate) cpus: u8,
+    pub(crate) cpu: CpuModel,
     pub(crate) memory: MemorySize,
     pub(crate) memory_backing: MemoryBacking,
     pub(crate) boot: Boot,
@@ -113,6 +116,11 @@ impl Spec {
     /// Number of vCPUs, 1 to [`limits::MAX_CPUS`].
     pub fn cpus(&self) -> u8 {
         self.cpus
+    }
+
+    /// What the vCPUs are.
+    pub fn cpu(&self) -> &CpuModel {
+        &self.cpu
     }
 
     /// Guest RAM.

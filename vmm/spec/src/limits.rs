@@ -21,6 +21,15 @@ pub const MAX_PCI_DEVICES: usize = 31;
 /// Longest kernel command line in bytes, without its NUL (`COMMAND_LINE_SIZE` of riscv Linux is 1024).
 pub const MAX_CMDLINE: usize = 1023;
 
+/// Most extensions that are switched; fewer are known.
+pub const MAX_SWITCHES: usize = 128;
+
+/// Longest name of an ISA extension in bytes.
+pub const MAX_EXTENSION_NAME: usize = 32;
+
+/// Most device-tree overlays.
+pub const MAX_OVERLAYS: usize = 16;
+
 /// Longest disk serial in bytes (virtio 1.2, 5.2.6.4: the ID field has 20).
 pub const MAX_SERIAL: usize = 20;
 

@@ -3,17 +3,20 @@
 //! `spec.json` of a run directory holds one [`Document`]. Unknown fields and versions are refused: a machine that
 //! differs from what was asked for is worse than none.
 
+mod boot;
 mod memory;
 mod network;
 mod vsock;
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
+
+use boot::BootDocument;
 
 use crate::builder::SpecError;
 use crate::network::ParseNetError;
-use crate::{AcceleratorChoice, Boot, Console, MemorySize, OnReset, Spec, Transport};
+use crate::{
+    AcceleratorChoice, Boot, Console, CpuModel, MemorySize, OnReset, ParseCpuError, Spec, Transport,
+};
 use memory::MemoryDocument;
 use network::NetDocument;
 use vsock::VsockDocument;
@@ -30,6 +33,8 @@ pub struct Document {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     uid: Option<String>,
     cpus: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cpu: Option<String>,
     memory_bytes: u64,
     #[serde(default, skip_serializing_if = "MemoryDocument::is_default")]
     memory: MemoryDocument,
@@ -50,15 +55,6 @@ pub struct Document {
     accelerator: AcceleratorDocument,
     #[serde(default)]
     on_reset: OnResetDocument,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct BootDocument {
-    kernel: PathBuf,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    initrd: Option<PathBuf>,
-    cmdline: String,
 }
 
 mod disk;
@@ -95,6 +91,9 @@ pub enum WireError {
     /// Another version.
     #[error("the machine's description has version '{0}'; this rvmm reads {VERSION}")]
     Version(String),
+    /// CPUs that cannot be.
+    #[error("the CPU model of the machine's description is not valid")]
+    Cpu(#[source] ParseCpuError),
     /// A tap or address that cannot be.
     #[error("a network of the machine's description is not valid")]
     Net(#[source] ParseNetError),
@@ -130,11 +129,7 @@ impl Document {
         if self.version != VERSION {
             return Err(WireError::Version(self.version));
         }
-        let boot = Boot {
-            kernel: self.boot.kernel,
-            initrd: self.boot.initrd,
-            cmdline: self.boot.cmdline,
-        };
+        let boot = Boot::try_from(self.boot).map_err(WireError::Spec)?;
         let mut builder = Spec::builder(boot)
             .name(self.name)
             .cpus(self.cpus)
@@ -145,6 +140,9 @@ impl Document {
             .balloon(self.balloon)
             .accelerator(self.accelerator.into())
             .on_reset(self.on_reset.into());
+        if let Some(cpu) = self.cpu {
+            builder = builder.cpu(cpu.parse().map_err(WireError::Cpu)?);
+        }
         if let Some(uid) = self.uid {
             builder = builder.uid(uid);
         }
@@ -168,13 +166,10 @@ impl From<&Spec> for Document {
             name: spec.name.clone(),
             uid: spec.uid.clone(),
             cpus: spec.cpus.into(),
+            cpu: (spec.cpu != CpuModel::default()).then(|| spec.cpu.to_string()),
             memory_bytes: spec.memory.bytes(),
             memory: spec.memory_backing.into(),
-            boot: BootDocument {
-                kernel: spec.boot.kernel.clone(),
-                initrd: spec.boot.initrd.clone(),
-                cmdline: spec.boot.cmdline.clone(),
-            },
+            boot: (&spec.boot).into(),
             disks: spec.disks.iter().map(DiskDocument::from).collect(),
             nets: spec.nets.iter().map(NetDocument::from).collect(),
             transport: spec.transport.into(),
@@ -232,6 +227,7 @@ mod tests {
             let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
                 .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
+            if disks == 1 { wish = wish.cpu("host,zbb=off,v=on".parse().unwrap()); }
             for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }
             for n in 0..nets {
                 let network = if n == 0 { Network::Passt("/p".into()) } else { Network::Tap(format!("tap{n}").parse().unwrap()) };

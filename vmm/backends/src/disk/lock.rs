@@ -27,7 +27,7 @@ const END: i64 = 300;
 ///
 /// # Errors
 /// The file system's, when it knows no locks.
-pub(super) fn lock(file: &File, read_only: bool) -> io::Result<bool> {
+pub(crate) fn lock(file: &File, read_only: bool) -> io::Result<bool> {
     if !read_only {
         return set(file, libc::F_WRLCK, READS, END - READS);
     }

@@ -10,7 +10,7 @@
 
 mod file;
 mod image;
-mod lock;
+pub(crate) mod lock;
 mod qcow2;
 mod raw;
 mod timer;

@@ -2,6 +2,7 @@
 //! memory, all vCPUs, their one-regs, then the AIA device and its init, and only then doorbells and the first run.
 
 mod aia;
+mod isa;
 mod registers;
 mod routes;
 mod vcpu;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use kvm_ioctls::{Kvm, VmFd};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-use crate::{Config, Created, HypervisorError, Interrupts, Unavailable, Vcpu};
+use crate::{Config, Created, HypervisorError, Interrupts, Offers, Unavailable, Vcpu};
 use vcpu::KvmVcpu;
 use vm::KvmVm;
 
@@ -51,18 +52,27 @@ pub(crate) fn create(config: &Config) -> Result<Created, HypervisorError> {
     }
     for vcpu in &vcpus {
         registers::enable_debug_console(vcpu);
+        isa::switch(vcpu, &config.isa)?;
     }
     let ids = aia::create(&fd, config)?;
     let first = vcpus
         .first()
         .ok_or_else(|| HypervisorError::kernel("a VM needs a vCPU", std::io::ErrorKind::InvalidInput))?;
     let facts = registers::facts(first, ids.map_or(Interrupts::Plic, |ids| Interrupts::Aia { ids }))?;
-    let vm = Arc::new(KvmVm::new(fd, config.memory.clone(), &vcpus, config.sources)?);
+    let vm = Arc::new(KvmVm::new(fd, config, &vcpus)?);
     let vcpus = vcpus
         .into_iter()
         .map(|fd| Box::new(KvmVcpu::new(fd, Arc::clone(&vm))) as Box<dyn Vcpu>)
         .collect();
     Ok(Created { vm, vcpus, facts })
+}
+
+/// Looks what KVM offers, on a VM of its own.
+pub(crate) fn offers() -> Result<Offers, HypervisorError> {
+    let kvm = Kvm::new().map_err(|errno| HypervisorError::kernel("/dev/kvm cannot be opened", errno))?;
+    let vcpu = kvm.create_vm().and_then(|vm| vm.create_vcpu(0));
+    let vcpu = vcpu.map_err(|errno| HypervisorError::kernel("KVM cannot create a VM with a vCPU", errno))?;
+    Ok(isa::offers(&vcpu))
 }
 
 /// Shows guest RAM to KVM, one slot a region.

@@ -10,8 +10,8 @@ const U64: u64 = 0x8030_0000_0000_0000;
 const CONFIG: u64 = U64 | 0x01 << 24;
 const CORE: u64 = U64 | 0x02 << 24;
 const TIMER: u64 = U64 | 0x04 << 24;
-const ISA_EXT: u64 = U64 | 0x07 << 24;
-const SBI_EXT: u64 = U64 | 0x08 << 24;
+pub(super) const ISA_EXT: u64 = U64 | 0x07 << 24;
+pub(super) const SBI_EXT: u64 = U64 | 0x08 << 24;
 
 const CONFIG_ZICBOM_BLOCK: u64 = CONFIG | 1;
 const CONFIG_ZICBOZ_BLOCK: u64 = CONFIG | 5;
@@ -73,7 +73,7 @@ pub(super) fn set_entry(vcpu: &VcpuFd, entry: Entry) -> Result<(), HypervisorErr
     Ok(())
 }
 
-fn get(vcpu: &VcpuFd, id: u64) -> Result<u64, kvm_ioctls::Error> {
+pub(super) fn get(vcpu: &VcpuFd, id: u64) -> Result<u64, kvm_ioctls::Error> {
     let mut value = [0; 8];
     vcpu.get_one_reg(id, &mut value)?;
     Ok(u64::from_ne_bytes(value))

@@ -4,11 +4,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kvm_ioctls::{IoEventAddress, NoDatamatch, VcpuFd, VmFd};
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, MemoryRegionAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::routes::Routes;
-use crate::{HypervisorError, Message, Vm};
+use crate::{Config, HypervisorError, Message, Vm};
 
 vmm_sys_util::ioctl_iow_nr!(
     KVM_INTERRUPT,
@@ -21,32 +21,32 @@ vmm_sys_util::ioctl_iow_nr!(
 const SET: u32 = u32::MAX;
 const UNSET: u32 = u32::MAX - 1;
 
+/// ROMs have the slots from here on; RAM has those from 0.
+const ROM_SLOTS: u32 = 256;
+
 pub(super) struct KvmVm {
     fd: VmFd,
     /// The vCPUs' descriptors once more: `KVM_INTERRUPT` may be called while another thread runs the vCPU.
     vcpus: Vec<OwnedFd>,
     refused: AtomicU64,
     routes: Routes,
-    /// Keeps guest RAM mapped for as long as KVM may use it. Last, so that it is dropped last.
+    roms: Vec<GuestMemoryMmap>,
+    /// Keeps guest RAM mapped for as long as KVM may use it. Behind the descriptor, so that it is dropped later.
     _memory: GuestMemoryMmap,
 }
 
 // === impl KvmVm ===
 
 impl KvmVm {
-    pub(super) fn new(
-        fd: VmFd,
-        memory: GuestMemoryMmap,
-        vcpus: &[VcpuFd],
-        sources: u32,
-    ) -> Result<Self, HypervisorError> {
+    pub(super) fn new(fd: VmFd, config: &Config, vcpus: &[VcpuFd]) -> Result<Self, HypervisorError> {
         let vcpus = vcpus.iter().map(duplicate).collect::<Result<_, _>>()?;
         Ok(Self {
             fd,
             vcpus,
             refused: AtomicU64::new(0),
-            routes: Routes::new(sources),
-            _memory: memory,
+            routes: Routes::new(config.sources),
+            roms: config.roms.clone(),
+            _memory: config.memory.clone(),
         })
     }
 
@@ -84,6 +84,36 @@ impl Vm for KvmVm {
         // SAFETY: the descriptor is a vCPU's, and `KVM_INTERRUPT` reads one `kvm_interrupt`, which outlives the call.
         let result = unsafe { vmm_sys_util::ioctl::ioctl_with_ref(&fd.as_fd(), KVM_INTERRUPT(), &interrupt) };
         self.count(result != 0);
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "KVM is told to use this process's memory as the guest's"
+    )]
+    fn show_rom(&self, rom: usize, shown: bool) -> Result<(), HypervisorError> {
+        let refused =
+            |error: std::io::Error| HypervisorError::kernel("KVM refuses to show the guest its flash", error);
+        let nothing = || refused(std::io::ErrorKind::NotFound.into());
+        let region = self
+            .roms
+            .get(rom)
+            .and_then(|memory| memory.iter().next())
+            .ok_or_else(nothing)?;
+        let host = region
+            .get_host_address(MemoryRegionAddress(0))
+            .map_err(|error| refused(std::io::Error::other(error)))?;
+        let slot = u32::try_from(rom).ok().and_then(|rom| ROM_SLOTS.checked_add(rom));
+        let entry = kvm_bindings::kvm_userspace_memory_region {
+            slot: slot.ok_or_else(nothing)?,
+            flags: kvm_bindings::KVM_MEM_READONLY,
+            guest_phys_addr: region.start_addr().raw_value(),
+            // A slot without length is none.
+            memory_size: if shown { region.len() } else { 0 },
+            userspace_addr: host.addr() as u64,
+        };
+        // SAFETY: the region is a live mapping of exactly this address and length, and stays one for as long as the VM's
+        // descriptor is open: this VM holds it. It overlaps no other slot, since no RAM is at its address.
+        unsafe { self.fd.set_user_memory_region(entry) }.map_err(|errno| refused(errno.into()))
     }
 
     fn bind_doorbell(
