@@ -198,6 +198,33 @@ pub fn the_guest_gets_entropy(host: &dyn Host) {
     switch_off(&mut vm);
 }
 
+/// A hart that is switched off and on takes interrupts again, and the clock's alarm wakes who waits for it.
+pub fn a_hart_comes_back_and_the_alarm_rings(host: &dyn Host) {
+    let mut vm = spawn(host, guest(host, "quiet").cpus(2));
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    let hart = "/sys/devices/system/cpu/cpu1/online";
+    ask(
+        &mut vm,
+        &format!("echo 0 >{hart}; echo 1 >{hart}; echo harts=$(nproc)"),
+        "harts=2\r\n",
+    );
+    // From now on interrupts go to that hart.
+    ask(
+        &mut vm,
+        "for irq in /proc/irq/[0-9]*; do echo 2 >$irq/smp_affinity; done 2>/dev/null; echo moved",
+        "moved\r\n",
+    );
+    ask(&mut vm, "head -c 256 /dev/hwrng | wc -c", "256\r\n");
+    let rang =
+        "until grep rtc /proc/interrupts | awk '{ sum += $2 + $3 } END { exit sum == 0 }'; do sleep 1; done";
+    ask(
+        &mut vm,
+        &format!("echo +1 >/sys/class/rtc/rtc0/wakealarm; {rang}; echo rang"),
+        "rang\r\n",
+    );
+    switch_off(&mut vm);
+}
+
 /// Boots this often, one after the other, on the same host.
 pub fn boots_again_and_again(host: &dyn Host, times: u32) {
     for _ in 0..times {

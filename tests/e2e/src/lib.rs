@@ -2,4 +2,5 @@
 
 pub mod boot;
 pub mod brief;
+pub mod firmware;
 pub mod guest;

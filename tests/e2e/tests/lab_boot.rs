@@ -33,6 +33,11 @@ fn a_guest_boots_with_two_vcpus_on_a_host_without_aia() {
 }
 
 #[test]
+fn a_hart_comes_back_and_the_alarm_rings_on_a_host_without_aia() {
+    boot::a_hart_comes_back_and_the_alarm_rings(&lab(Profile::PLAIN));
+}
+
+#[test]
 fn full_a_guest_boots_with_each_number_of_vcpus_on_each_host() {
     for profile in [Profile::PLAIN, Profile::AIA, Profile::AIA_GUESTS, Profile::MAX] {
         let lab = lab(profile);

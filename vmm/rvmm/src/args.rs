@@ -8,9 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
-use rvmm_spec::{
-    AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Spec, Transport, Vsock, wire,
-};
+use rvmm_spec::{AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Spec, Transport, Vsock, wire};
 
 use crate::boot_args::BootArgs;
 

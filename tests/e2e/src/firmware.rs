@@ -1,0 +1,122 @@
+//! Bodies of tests about what is booted besides a plain kernel, written once for both backends.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rvm_guests::{Cache, Toolbox, efi};
+use rvm_outer::{Host, Session};
+use rvmm_spec::{Boot, Disk, Firmware, MemorySize, Spec, Vars, wire};
+
+use crate::boot::PATIENCE;
+
+/// Where firmware and the disk that it boots lie on a host.
+#[derive(Debug, Clone)]
+pub struct Places {
+    folder: PathBuf,
+    disk: PathBuf,
+}
+
+impl Places {
+    /// On this machine: in the cache.
+    pub fn here() -> Result<Self> {
+        let cache = Cache::open()?;
+        Ok(Self {
+            folder: Toolbox::open(&cache)?.firmware_dir(),
+            disk: efi::build(&cache)?,
+        })
+    }
+
+    /// The files, and where the lab gets them.
+    pub fn for_the_lab(&self, names: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
+        let firmware = names.iter().map(|name| self.folder.join(name));
+        let files = firmware.chain([self.disk.clone()]);
+        files
+            .map(|file| {
+                let name = file
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                Ok((format!("/lab/{name}"), fs::read(&file)?))
+            })
+            .collect()
+    }
+
+    /// In the lab.
+    pub fn lab() -> Self {
+        Self {
+            folder: "/lab".into(),
+            disk: "/lab/efi.img".into(),
+        }
+    }
+
+    /// U-Boot, as its catalogued file.
+    pub fn uboot(&self) -> Boot {
+        Boot::firmware(Firmware {
+            image: self.folder.join("uboot.bin"),
+            vars: None,
+        })
+    }
+
+    /// EDK2 with a variable store that is made in `folder`.
+    pub fn edk2(&self, folder: &Path) -> Boot {
+        Boot::firmware(Firmware {
+            image: self.folder.join("edk2-code.fd"),
+            vars: Some(Vars {
+                file: folder.join("vars.fd"),
+                template: Some(self.folder.join("edk2-vars.fd")),
+            }),
+        })
+    }
+}
+
+/// Starts a machine with the EFI disk, and waits for its guest's shell.
+fn start(host: &dyn Host, places: &Places, boot: Boot) -> Session {
+    let disk = Disk {
+        read_only: true,
+        ..Disk::new(&places.disk)
+    };
+    let wish = Spec::builder(boot).memory(MemorySize::from_mib(512)).disk(disk);
+    let spec = wish.build().expect("a test asks for what is possible");
+    let json = wire::Document::from(&spec)
+        .to_json()
+        .expect("the paths are UTF-8");
+    host.put("vm.json", json.as_bytes())
+        .expect("the host takes a file");
+    let mut vm = host.spawn(&["rvmm", "--spec", "vm.json"]).expect("rvmm starts");
+    vm.expect("GUEST-UP", PATIENCE)
+        .expect("the firmware boots the guest");
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    vm
+}
+
+fn switch_off(vm: &mut Session) {
+    vm.send("poweroff -f\n").expect("the guest takes input");
+    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
+}
+
+/// A firmware finds an EFI system on a disk, and the kernel was started by it.
+pub fn boots_an_efi_disk(host: &dyn Host, places: &Places, boot: Boot) {
+    let mut vm = start(host, places, boot);
+    vm.send("ls /sys/firmware/efi; echo listed\n")
+        .expect("the guest takes input");
+    let listed = vm.expect("listed\r\n", PATIENCE).expect("the guest answers");
+    assert!(
+        listed.contains("systab") || listed.contains("runtime"),
+        "{listed}"
+    );
+    vm.expect("guest# ", PATIENCE).expect("the shell is ready again");
+    switch_off(&mut vm);
+}
+
+/// EDK2 boots the disk and has written its variables to the machine's own file, which is used again.
+pub fn edk2_keeps_its_variables(host: &dyn Host, places: &Places) {
+    let boot = places.edk2(host.folder());
+    let first = |host: &dyn Host| host.get("vars.fd").expect("the variables are in their file");
+    switch_off(&mut start(host, places, boot.clone()));
+    let kept = first(host);
+    let written = kept.windows(12).any(|bytes| bytes == b"B\0o\0o\0t\0O\0r\0");
+    assert!(kept.len() == 32 << 20 && written, "the boot order is a variable");
+    switch_off(&mut start(host, places, boot));
+}
