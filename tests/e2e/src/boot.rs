@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use rvm_outer::{Host, Output, Session, Signal};
-use rvmm_spec::{Boot, Console, Disk, MemorySize, OnReset, Spec, SpecBuilder, wire};
+use rvmm_spec::{Boot, Console, Disk, MemorySize, OnReset, Spec, SpecBuilder, Transport, wire};
 
 /// How long anything may take that will come if it comes at all. Never what a test measures.
 pub const PATIENCE: Duration = Duration::from_secs(240);
@@ -95,6 +95,44 @@ pub fn reads_and_writes_a_disk(host: &dyn Host) {
     switch_off(&mut vm);
     let image = host.get("disk.img").expect("the disk is there");
     assert_eq!(&image[2047 * 512..2047 * 512 + 20], b"written by the guest");
+}
+
+/// Over PCI a disk is read and written, and the guest's devices interrupt as this host lets them: by messages, a
+/// vector a queue, or by a line that they share. More devices fit than virtio-mmio has places for.
+pub fn devices_work_on_pci(host: &dyn Host, interrupt: &str) {
+    let mut wish = guest(host, "quiet").transport(Transport::Pci).cpus(2);
+    for number in 0..8 {
+        let name = format!("disk{number}.img");
+        let mut image = vec![0; 64 << 10];
+        image[..7].copy_from_slice(format!("disk {number}\n").as_bytes());
+        host.put(&name, &image).expect("the host takes a file");
+        wish = wish.disk(Disk {
+            path: host.folder().join(&name),
+            read_only: false,
+            serial: Some(format!("serial-{number}")),
+        });
+    }
+    let mut vm = spawn(host, wish);
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    ask(&mut vm, "head -c 6 /dev/vda; echo", "disk 0\r\n");
+    ask(&mut vm, "head -c 6 /dev/vdh; echo", "disk 7\r\n");
+    ask(&mut vm, "cat /sys/block/vdh/serial; echo", "serial-7");
+    ask(
+        &mut vm,
+        "echo written over pci | dd of=/dev/vdh bs=512 seek=127 conv=fsync,sync; echo rc=$?",
+        "rc=0",
+    );
+    ask(
+        &mut vm,
+        "cat /sys/bus/pci/devices/0000:00:01.0/device",
+        "0x1042\r\n",
+    );
+    let interrupts = ask(&mut vm, "grep virtio /proc/interrupts; echo seen", "seen\r\n");
+    assert!(interrupts.contains(interrupt), "{interrupts}");
+    ask(&mut vm, "head -c 64 /dev/hwrng | wc -c", "64\r\n");
+    switch_off(&mut vm);
+    let image = host.get("disk7.img").expect("the disk is there");
+    assert_eq!(&image[127 * 512..127 * 512 + 16], b"written over pci");
 }
 
 /// A disk that may only be read refuses to be written.

@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 
 use rvmm_devices::bus::Bus;
-use rvmm_devices::virtio::transport::QUEUE_NOTIFY;
+use rvmm_devices::virtio::transport::{CaughtAcks, INTERRUPT_ACK, QUEUE_NOTIFY};
 use rvmm_devices::virtio::{MmioTransport, VirtioDevice};
-use rvmm_hypervisor::Vm;
+use rvmm_hypervisor::{HypervisorError, Vm};
 use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::MachineError;
 use crate::interrupts::Wiring;
@@ -41,7 +42,9 @@ impl MmioSlots {
         self.taken += 1;
         let doorbells = Doorbells::new(&*device).map_err(MachineError::Hypervisor)?;
         let line = wiring.line(source);
-        let transport = MmioTransport::new(device, self.memory.clone(), line, doorbells.kick());
+        let acks = self.catch_acks(window.base).map_err(MachineError::Hypervisor)?;
+        let transport =
+            MmioTransport::with_caught_acks(device, self.memory.clone(), line, doorbells.kick(), acks);
         for (queue, bell) in (0..).zip(doorbells.iter()) {
             self.vm
                 .bind_doorbell(window.base + QUEUE_NOTIFY, Some(queue), bell)
@@ -51,5 +54,13 @@ impl MmioSlots {
         bus.insert(window.into(), Arc::new(Mutex::new(transport)))
             .map_err(MachineError::Bus)?;
         Ok(slot)
+    }
+
+    /// Makes the kernel keep acknowledgements until the transport asks: half of the exits that an interrupt costs.
+    fn catch_acks(&self, window: u64) -> Result<Box<CaughtAcks>, HypervisorError> {
+        let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)
+            .map_err(|error| HypervisorError::kernel("no descriptor for acknowledgements", error))?;
+        self.vm.bind_doorbell(window + INTERRUPT_ACK, Some(1), &event)?;
+        Ok(Box::new(move || event.read().is_ok()))
     }
 }

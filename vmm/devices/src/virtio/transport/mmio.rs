@@ -18,9 +18,9 @@ use virtio_bindings::virtio_mmio::{
 };
 use vm_memory::GuestMemoryMmap;
 
-use super::Kick;
 use super::core::Core;
 use super::interrupt::StatusInterrupt;
+use super::{CaughtAcks, Kick};
 use crate::virtio::VirtioDevice;
 use crate::{BusDevice, IrqLine};
 
@@ -28,6 +28,8 @@ use crate::{BusDevice, IrqLine};
 pub const WINDOW: u64 = 0x1000;
 /// Where the driver writes the index of a queue that has work: the place for an ioeventfd with that datamatch.
 pub const QUEUE_NOTIFY: u64 = VIRTIO_MMIO_QUEUE_NOTIFY as u64;
+/// Where the driver acknowledges an interrupt: a place for an ioeventfd with datamatch 1, see [`super::CaughtAcks`].
+pub const INTERRUPT_ACK: u64 = VIRTIO_MMIO_INTERRUPT_ACK as u64;
 /// Where config space begins.
 pub const CONFIG: u64 = VIRTIO_MMIO_CONFIG as u64;
 
@@ -57,7 +59,18 @@ impl MmioTransport {
         irq: Arc<dyn IrqLine>,
         kick: Arc<Kick>,
     ) -> Self {
-        let interrupt = Arc::new(StatusInterrupt::new(irq));
+        Self::with_caught_acks(device, memory, irq, kick, Box::new(|| false))
+    }
+
+    /// [`Self::new`] where acknowledgements may be caught.
+    pub fn with_caught_acks(
+        device: Box<dyn VirtioDevice>,
+        memory: GuestMemoryMmap,
+        irq: Arc<dyn IrqLine>,
+        kick: Arc<Kick>,
+        caught: Box<CaughtAcks>,
+    ) -> Self {
+        let interrupt = Arc::new(StatusInterrupt::new(irq, caught));
         let core = Core::new(device, memory, Arc::<StatusInterrupt>::clone(&interrupt), kick);
         Self {
             core: Arc::new(Mutex::new(core)),

@@ -1,5 +1,6 @@
 //! The register map against well-meaning and hostile drivers: checklist B, and A12 and A13.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use virtio_bindings::virtio_mmio::{VIRTIO_MMIO_SHM_SEL, VIRTIO_MMIO_STATUS};
@@ -8,7 +9,7 @@ use virtio_queue::Queue;
 use super::super::core::Interrupt;
 use super::*;
 use crate::virtio::driver::{
-    ACKNOWLEDGE, DRIVER, DRIVER_OK, EVENT_IDX, FEATURES_OK, NEEDS_RESET, RAM, Rig, VERSION_1,
+    ACKNOWLEDGE, DRIVER, DRIVER_OK, EVENT_IDX, FEATURES_OK, NEEDS_RESET, Pulses, RAM, Rig, VERSION_1,
 };
 use crate::virtio::{QueueError, Stop};
 
@@ -350,4 +351,28 @@ fn a_config_that_changed_is_told_with_a_new_generation() {
         (rig.irq.count(), rig.interrupt_status(), rig.read(0xfc)),
         (1, 2, 2)
     );
+}
+
+#[test]
+fn an_acknowledgement_that_was_caught_counts_as_one_that_came() {
+    let acks = Arc::new(AtomicBool::new(false));
+    let caught = acks.clone();
+    let irq = Arc::new(Pulses::default());
+    let line: Arc<dyn IrqLine> = irq.clone();
+    let interrupt = StatusInterrupt::new(line, Box::new(move || caught.swap(false, Ordering::SeqCst)));
+    interrupt.queue(0);
+    interrupt.config();
+    assert_eq!(interrupt.status(), 3);
+    acks.store(true, Ordering::SeqCst);
+    assert_eq!((interrupt.status(), interrupt.status()), (2, 2));
+    interrupt.acknowledge(2);
+    interrupt.queue(0);
+    // What was acknowledged before the next buffer does not hide that one.
+    acks.store(true, Ordering::SeqCst);
+    interrupt.queue(0);
+    assert_eq!((interrupt.status(), irq.count()), (1, 4));
+    acks.store(true, Ordering::SeqCst);
+    interrupt.reset();
+    interrupt.queue(0);
+    assert_eq!(interrupt.status(), 1);
 }

@@ -69,8 +69,8 @@ impl Negotiation {
             field::CONFIG_VECTOR => self.interrupt.config_vector().into(),
             field::NUM_QUEUES => core.queue_count() as u64,
             field::STATUS => core.status().into(),
-            // Config space never changes by itself.
-            field::GENERATION => 0,
+            // Eight bits of it.
+            field::GENERATION => core.generation().into(),
             field::QUEUE_SELECT => self.queue_select.into(),
             field::QUEUE_VECTOR => self.interrupt.queue_vector(self.queue_select).into(),
             _ => core

@@ -372,6 +372,15 @@ fn device_config_is_read_in_any_width() {
 }
 
 #[test]
+fn a_config_that_changed_is_told_with_a_new_generation() {
+    let mut rig = up(rig());
+    rig.transport.use_messages(2);
+    rig.core.lock().unwrap().config_changed();
+    assert_eq!((rig.irq.count(), rig.transport.load(BAR0 + 21, 1)), (1, 1));
+    assert_eq!(*rig.transport.outside.sent.lock().unwrap(), [0]);
+}
+
+#[test]
 fn configuration_space_leads_to_the_structures_even_where_no_bar_is_decoded() {
     let rig = rig();
     let pci = &rig.transport;
