@@ -66,6 +66,21 @@ fn a_guest_reads_a_disk_and_writes_what_the_host_then_finds() {
 }
 
 #[test]
+fn more_devices_than_mmio_has_places_for_work_on_pci_with_messages() {
+    boot::devices_work_on_pci(&lab(Profile::AIA), "PCI-MSIX-0000:00:01.0");
+}
+
+#[test]
+fn full_devices_on_pci_share_lines_on_a_host_without_messages() {
+    boot::devices_work_on_pci(&lab(Profile::PLAIN), "SiFive PLIC");
+}
+
+#[test]
+fn full_devices_work_on_pci_where_the_host_has_guest_interrupt_files() {
+    boot::devices_work_on_pci(&lab(Profile::AIA_GUESTS), "PCI-MSIX-0000:00:01.0");
+}
+
+#[test]
 fn a_guest_pings_the_host() {
     boot::pings_the_host(&lab(Profile::AIA));
 }

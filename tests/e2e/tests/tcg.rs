@@ -23,6 +23,11 @@ fn a_guest_reads_a_disk_and_writes_what_the_host_then_finds() {
 }
 
 #[test]
+fn more_devices_than_mmio_has_places_for_work_on_pci() {
+    boot::devices_work_on_pci(&here(), "PCI-MSIX-0000:00:01.0");
+}
+
+#[test]
 fn a_guest_pings_the_host() {
     boot::pings_the_host(&here());
 }

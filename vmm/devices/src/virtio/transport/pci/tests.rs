@@ -373,7 +373,7 @@ fn device_config_is_read_in_any_width() {
 
 #[test]
 fn a_config_that_changed_is_told_with_a_new_generation() {
-    let mut rig = up(rig());
+    let rig = up(rig());
     rig.transport.use_messages(2);
     rig.core.lock().unwrap().config_changed();
     assert_eq!((rig.irq.count(), rig.transport.load(BAR0 + 21, 1)), (1, 1));
