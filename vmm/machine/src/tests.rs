@@ -9,7 +9,9 @@ use rvmm_hypervisor::{Facts, Interrupts, sbi};
 use rvmm_spec::{Boot, Disk, MemorySize, Outcome, Spec, SpecBuilder, Transport};
 
 use super::*;
-use crate::layout::{PCI_ECAM, PCI_LOW, PLIC, RAM_BASE, SYSCON, UART, UART_IRQ, pci_source, virtio_slot};
+use crate::layout::{
+    PCI_ECAM, PCI_LOW, PLIC, RAM_BASE, RTC, RTC_IRQ, SYSCON, UART, UART_IRQ, pci_source, virtio_slot,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -298,6 +300,45 @@ fn calls_and_exits_that_nobody_knows_do_not_stop_the_guest() {
     );
     assert_eq!(run.outcome.recv_timeout(PATIENCE).unwrap(), Outcome::Poweroff);
     assert_eq!(run.vm.answers(), [None]);
+    run.machine.stop();
+}
+
+#[test]
+fn the_seed_register_gives_the_host_s_randomness() {
+    let script = [vec![Act::Seed; 16], vec![Act::Shutdown]].concat();
+    let run = start(fake::facts(), vec![script]);
+    assert_eq!(run.outcome.recv_timeout(PATIENCE).unwrap(), Outcome::Poweroff);
+    let seeds = run.vm.seeds();
+    assert!(
+        seeds.len() == 16 && seeds.iter().any(|seed| *seed != seeds[0]),
+        "{seeds:?}"
+    );
+    run.machine.stop();
+}
+
+#[test]
+fn system_suspend_is_not_supported_and_the_guest_goes_on() {
+    let suspend = sbi::Call {
+        extension: 0x5355_5350,
+        function: 0,
+        args: [0, RAM_BASE, 0, 0, 0, 0],
+    };
+    let run = start(fake::facts(), vec![vec![Act::Sbi(suspend), Act::Shutdown]]);
+    assert_eq!(run.outcome.recv_timeout(PATIENCE).unwrap(), Outcome::Poweroff);
+    assert_eq!(run.vm.answers(), [None]);
+    run.machine.stop();
+}
+
+#[test]
+fn the_clock_s_alarm_is_an_interrupt_of_the_guest() {
+    let word = |offset: u64, value: u32| Act::Write(RTC.base + offset, value.to_le_bytes().to_vec());
+    // Enabled, and due since 1970.
+    let run = start(
+        fake::facts(),
+        vec![vec![word(0x10, 1), word(0x0c, 0), word(0x08, 1), Act::Shutdown]],
+    );
+    run.outcome.recv_timeout(PATIENCE).unwrap();
+    assert!(run.vm.pulses().contains(&RTC_IRQ));
     run.machine.stop();
 }
 

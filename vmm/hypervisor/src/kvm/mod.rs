@@ -72,6 +72,8 @@ pub(crate) fn offers() -> Result<Offers, HypervisorError> {
     let kvm = Kvm::new().map_err(|errno| HypervisorError::kernel("/dev/kvm cannot be opened", errno))?;
     let vcpu = kvm.create_vm().and_then(|vm| vm.create_vcpu(0));
     let vcpu = vcpu.map_err(|errno| HypervisorError::kernel("KVM cannot create a VM with a vCPU", errno))?;
+    // As guests get it.
+    registers::enable_debug_console(&vcpu);
     Ok(isa::offers(&vcpu))
 }
 
