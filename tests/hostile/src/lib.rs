@@ -12,7 +12,7 @@ use rvm_outer::{Host, Output, Session, Signal};
 use rvmm_spec::{Boot, Disk, MemorySize, OnReset, Spec, wire};
 
 /// How long anything may take that will come if it comes at all. Never what a test measures.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How many lines rvmm may say about one guest, whatever that guest does.
 const MAX_LINES: usize = 32;

@@ -46,7 +46,7 @@ cases! {
     "A-kick-before-driver-ok", Blk, "a kick before DRIVER_OK", Refused Answered => || on(raw_blk(), |d| {d.negotiate(!F_EVENTS).place_all(); flush(d)});
     "A-kick-before-features", Blk, "queues and a kick right after reset", Refused Answered => || on(raw_blk(), |d| {d.reset().place_all(); flush(d)});
     "A-kick-after-reset", Blk, "a kick of a device that was just reset", Refused Refused => || on(blk(), |d| {d.reset(); flush(d)});
-    "A-kick-absent-queue", Blk, "a kick of the first queue that does not exist", Refused Refused => || on(blk(), |d| d.offer(0, 0).kick(1).wait_for(0, 1));
+    "A-kick-absent-queue", Blk, "a kick of the first queue that does not exist", Refused Refused => || on(blk(), |d| d.kick(1).wait_for(0, 1));
     "A-kick-queue-65535", Blk, "a kick of queue 65,535", Refused Refused => || on(blk(), |d| d.kick(0xffff).wait_for(0, 1));
     "A-kick-queue-all-ones", Blk, "a kick of queue 4,294,967,295", Refused Refused => || on(blk(), |d| d.kick(0xffff_ffff).wait_for(0, 1));
     "A-kick-empty", Blk, "a kick of a queue with nothing in it", Refused Refused => || on(blk(), |d| d.kick(0).wait_for(0, 1));
