@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use rvmm_devices::virtio::balloon::{Balloon, BalloonHandle, PageRelease};
 use rvmm_devices::virtio::blk::{Block, BlockBackend, BlockOptions, Geometry};
 use rvmm_devices::virtio::console::{Console, InputSource};
-use rvmm_devices::virtio::net::{Net, NetBackend};
+use rvmm_devices::virtio::net::{HEADER_LEN, Net, NetBackend, NetOptions};
 use rvmm_devices::virtio::rng::{EntropySource, Rng};
 use rvmm_devices::virtio::vsock::{Op, Packet, Vsock, VsockBackend};
 use rvmm_devices::virtio::{MmioTransport, VirtioDevice};
@@ -109,11 +109,11 @@ impl BlockBackend for ReadOnly {
 
 impl NetBackend for World {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        buffer[..60].fill(b'n');
-        Ok(Some(60))
+        buffer[..72].fill(0);
+        Ok(Some(72))
     }
 
-    fn send(&mut self, _frame: &[VolatileSlice<'_>]) -> io::Result<()> {
+    fn send(&mut self, _: &[u8; HEADER_LEN], _: &[VolatileSlice<'_>]) -> io::Result<()> {
         Ok(())
     }
 }
@@ -188,7 +188,8 @@ pub fn blk_read_only(script: &[u8]) {
 
 /// The network interface.
 pub fn net(script: &[u8]) {
-    drive(Box::new(Net::new(Box::new(World), [2, 0, 0, 0, 0, 1])), script);
+    let backends: Vec<Box<dyn NetBackend>> = vec![Box::new(World), Box::new(World)];
+    drive(Box::new(Net::new(backends, NetOptions::default())), script);
 }
 
 /// The console.

@@ -47,14 +47,13 @@ pub fn prepare(host: &dyn Host) {
 
 fn spawn(host: &dyn Host, cmdline: &str) -> Session {
     let disk = |name: &str, read_only| Disk {
-        path: host.folder().join(name),
         read_only,
         serial: Some(name.to_owned()),
+        ..Disk::new(host.folder().join(name))
     };
     let boot = Boot {
-        kernel: host.folder().join("hostile"),
-        initrd: None,
         cmdline: cmdline.to_owned(),
+        ..Boot::new(host.folder().join("hostile"))
     };
     let spec = Spec::builder(boot)
         .memory(MemorySize::from_mib(64))

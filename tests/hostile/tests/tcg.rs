@@ -1,5 +1,4 @@
 //! Under TCG: each case of the table ends as the table says.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rvm_hostile::Backend;
 use rvm_hostile_tests::{cases_of, ends_as_listed, survives_every_case};
