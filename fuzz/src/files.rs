@@ -120,7 +120,7 @@ pub fn qcow2(content: &[u8]) {
         for offset in [0, image.size().saturating_sub(512)] {
             let slice = vm_memory::VolatileSlice::from(&mut sector[..]);
             // A table that leads nowhere is an error, and no more than that.
-            image.read_at(offset, &[slice.clone()]).ok();
+            image.read_at(offset, &[slice]).ok();
             image.write_at(offset, &[slice]).ok();
         }
         image.flush().ok();
