@@ -68,5 +68,8 @@ pub fn info(state: State) -> Box<Info> {
         cpus: 2,
         memory_bytes: 128 << 20,
         resets: 0,
+        uptime_seconds: 0,
+        agent: false,
+        devices: Vec::new(),
     })
 }

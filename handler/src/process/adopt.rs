@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rvmm_control::{Client, ClientError, Info, Liveness, RunDir};
+use rvmm_control::{Client, ClientError, Info, Liveness, Refusal, RefusalCode, RunDir};
 
 use super::{Machines, Owner, log, stop_mark};
 use crate::vm::{Machine, VmId, is_uid};
@@ -157,8 +157,9 @@ fn answer(run: &RunDir, pid: Option<u32>) -> Result<Info, ClientError> {
     let mut client = Client::connect(&run.control_socket())?;
     let peer = client.peer_pid()?;
     if pid.is_some_and(|pid| pid != peer) {
-        return Err(ClientError::Refused(format!(
-            "process {peer} listens, not the machine's"
+        return Err(ClientError::Refused(Refusal::new(
+            RefusalCode::Failed,
+            format!("process {peer} listens, not the machine's"),
         )));
     }
     client.info()

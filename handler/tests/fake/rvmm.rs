@@ -96,6 +96,8 @@ impl Machine {
                         session.answer(call.id, Reply::Done);
                         session.notify(&Event::Running);
                     }
+                    // Nothing else is asked of it.
+                    _ => session.answer(call.id, Reply::Done),
                 }
                 stream.write_all(session.pending()).ok();
                 session.written(session.pending().len());
@@ -118,6 +120,9 @@ impl Machine {
             cpus: self.spec.cpus(),
             memory_bytes: self.spec.memory().bytes(),
             resets: 0,
+            uptime_seconds: 0,
+            agent: false,
+            devices: Vec::new(),
         }
     }
 

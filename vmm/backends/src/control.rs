@@ -1,40 +1,46 @@
 //! The event loop's side of a machine's control socket. What is said there is `rvmm_control`'s matter.
+//!
+//! ```text
+//!   client ─► Session ─► Machine::call(request, Answer) ─► later, from any thread: Answer::send ─► notices ─► client
+//! ```
+//!
+//! A machine answers when it can, so a request that takes time holds up nobody. Bounds: [`MAX_CONNECTIONS`] clients,
+//! [`MAX_CALLS`] unanswered requests of each, [`MAX_PENDING`] bytes that a client has not read.
 
-use std::collections::VecDeque;
+mod answer;
+
 use std::fmt;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rvmm_control::session::{MAX_PENDING, Session};
-use rvmm_control::{Event, Info, Reply, Request};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use rvmm_control::{Refusal, RefusalCode, Reply, Request};
 
 use crate::socket::{self, ListenError};
+pub use answer::{Answer, Notifier};
+use answer::{Notice, Notices, Ticket};
 
 /// Most connections at a time; more are closed at once.
 pub const MAX_CONNECTIONS: usize = 16;
 
-/// Most events that wait for the event loop. A machine has few, so this is never reached by a loop that runs.
-const MAX_EVENTS: usize = 256;
+/// Most requests of one client that wait for their answers; more are refused.
+pub const MAX_CALLS: usize = 16;
 
 // What an event belongs to; connections have the numbers from CONNECTIONS on.
 const LISTENER: u32 = 0;
 const NOTICE: u32 = 1;
 const CONNECTIONS: u32 = 2;
 
-/// The machine, as the control socket sees it. Called from the event loop, so neither call may wait.
+/// The machine, as the control socket sees it. Called from the event loop, so it may not wait.
 pub trait Machine {
-    /// Who and how the machine is.
-    fn info(&self) -> Info;
-    /// Begins to end the machine. The answer is sent before the process is gone only if it ends through the event
-    /// loop.
-    fn kill(&mut self);
+    /// Takes a request. The answer may be sent at once or later; dropped, it is a refusal.
+    fn call(&mut self, request: Request, answer: Answer);
 }
 
 /// The control socket. A subscriber of the event loop.
@@ -43,23 +49,18 @@ pub struct Server<M> {
     listener: UnixListener,
     notices: Arc<Notices>,
     connections: Vec<Option<Connection>>,
-}
-
-/// Tells the subscribed clients what happens; may be called from any thread.
-#[derive(Clone)]
-pub struct Notifier {
-    notices: Arc<Notices>,
-}
-
-struct Notices {
-    wake: EventFd,
-    waiting: Mutex<VecDeque<Event>>,
+    /// How many connections there were: an answer must not reach whoever has its asker's place by now.
+    accepted: u64,
 }
 
 #[derive(Debug)]
 struct Connection {
     stream: UnixStream,
     session: Session,
+    /// Which one of all that were accepted.
+    serial: u64,
+    /// Requests without an answer yet.
+    unanswered: usize,
     /// The client sends nothing more; it is kept for what it still wants to read.
     half_closed: bool,
     watched: EventSet,
@@ -76,35 +77,6 @@ pub enum ControlError {
     Event(#[source] io::Error),
 }
 
-// === impl Notifier ===
-
-impl Notifier {
-    /// Sends an event to all who want to know.
-    pub fn notify(&self, event: Event) {
-        let mut waiting = self.notices.waiting();
-        if waiting.len() < MAX_EVENTS {
-            waiting.push_back(event);
-        }
-        drop(waiting);
-        // Fails only when the counter is about to overflow, and then the loop is awake anyway.
-        self.notices.wake.write(1).ok();
-    }
-}
-
-impl fmt::Debug for Notifier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notifier").finish_non_exhaustive()
-    }
-}
-
-// === impl Notices ===
-
-impl Notices {
-    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Event>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 // === impl Server ===
 
 impl<M: Machine> Server<M> {
@@ -113,23 +85,18 @@ impl<M: Machine> Server<M> {
     /// # Errors
     /// [`ControlError`], with the path.
     pub fn listen(path: &Path, machine: M) -> Result<Self, ControlError> {
-        let notices = Notices {
-            wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(ControlError::Event)?,
-            waiting: Mutex::default(),
-        };
         Ok(Self {
             machine,
             listener: socket::listen(path).map_err(ControlError::Listen)?,
-            notices: Arc::new(notices),
+            notices: Arc::new(Notices::new().map_err(ControlError::Event)?),
             connections: std::iter::repeat_with(|| None).take(MAX_CONNECTIONS).collect(),
+            accepted: 0,
         })
     }
 
     /// A way to tell clients of events.
     pub fn notifier(&self) -> Notifier {
-        Notifier {
-            notices: Arc::clone(&self.notices),
-        }
+        Notifier::new(Arc::clone(&self.notices))
     }
 
     /// Sends the clients what waits for them, at most until `deadline`: the last thing to do before the process ends.
@@ -160,11 +127,20 @@ impl<M: Machine> Server<M> {
     }
 
     fn take_notices(&mut self) {
-        self.notices.wake.read().ok();
-        let events: Vec<_> = self.notices.waiting().drain(..).collect();
-        for event in &events {
-            for connection in self.connections.iter_mut().flatten() {
-                connection.session.notify(event);
+        for notice in self.notices.take() {
+            match notice {
+                Notice::Event(event) => {
+                    let connections = self.connections.iter_mut().flatten();
+                    connections.for_each(|connection| connection.session.notify(&event));
+                }
+                Notice::Reply(ticket, reply) => {
+                    let mut connections = self.connections.iter_mut().flatten();
+                    // Its asker may be gone.
+                    if let Some(asker) = connections.find(|connection| connection.serial == ticket.asker) {
+                        asker.unanswered = asker.unanswered.saturating_sub(1);
+                        asker.session.answer(ticket.id, reply);
+                    }
+                }
             }
         }
     }
@@ -177,7 +153,8 @@ impl<M: Machine> Server<M> {
             };
             let events = Events::with_data(&stream, number, EventSet::IN);
             if ops.add(events).is_ok() {
-                *place = Some(Connection::new(stream));
+                self.accepted += 1;
+                *place = Some(Connection::new(stream, self.accepted));
             }
         }
     }
@@ -189,13 +166,18 @@ impl<M: Machine> Server<M> {
         };
         let Some(connection) = place else { return };
         if readable && !connection.half_closed {
-            connection.receive(&mut self.machine);
+            connection.receive(&mut self.machine, &self.notices);
         }
         let number = u32::try_from(index).expect("connections are few") + CONNECTIONS;
         if !connection.send() || connection.is_done() || !connection.watch(number, ops) {
+            self.forget(index, ops);
+        }
+    }
+
+    fn forget(&mut self, index: usize, ops: &mut EventOps<'_>) {
+        if let Some(connection) = self.connections.get_mut(index).and_then(Option::take) {
             // It was added, so it can be removed.
             ops.remove(Events::empty(&connection.stream)).ok();
-            *place = None;
         }
     }
 }
@@ -205,7 +187,7 @@ impl<M: Machine> MutEventSubscriber for Server<M> {
         // Refused only when the kernel has no memory left; then nobody can ask, and the guest goes on.
         ops.add(Events::with_data(&self.listener, LISTENER, EventSet::IN))
             .ok();
-        ops.add(Events::with_data(&self.notices.wake, NOTICE, EventSet::IN))
+        ops.add(Events::with_data(self.notices.wake_event(), NOTICE, EventSet::IN))
             .ok();
     }
 
@@ -217,9 +199,13 @@ impl<M: Machine> MutEventSubscriber for Server<M> {
                 (0..MAX_CONNECTIONS).for_each(|index| self.serve(index, false, ops));
             }
             connection => {
-                let readable = events.event_set() != EventSet::OUT;
+                let set = events.event_set();
                 if let Ok(index) = usize::try_from(connection - CONNECTIONS) {
-                    self.serve(index, readable, ops);
+                    self.serve(index, set != EventSet::OUT, ops);
+                    // Nobody is left to read an answer, and the loop would be told of that for ever.
+                    if set.intersects(EventSet::HANG_UP | EventSet::ERROR) {
+                        self.forget(index, ops);
+                    }
                 }
             }
         }
@@ -237,22 +223,24 @@ impl<M> fmt::Debug for Server<M> {
 // === impl Connection ===
 
 impl Connection {
-    fn new(stream: UnixStream) -> Self {
+    fn new(stream: UnixStream, serial: u64) -> Self {
         Self {
             stream,
             session: Session::default(),
+            serial,
+            unanswered: 0,
             half_closed: false,
             watched: EventSet::IN,
         }
     }
 
-    fn receive(&mut self, machine: &mut impl Machine) {
+    fn receive(&mut self, machine: &mut impl Machine, notices: &Arc<Notices>) {
         let mut buffer = [0; 4096];
         loop {
             match rustix::io::read(&self.stream, &mut buffer) {
                 Ok(count @ 1..) => {
                     self.session.feed(buffer.get(..count).unwrap_or_default());
-                    self.answer(machine);
+                    self.answer(machine, notices);
                     if self.session.is_broken() {
                         self.half_closed = true;
                         return;
@@ -268,20 +256,23 @@ impl Connection {
         }
     }
 
-    fn answer(&mut self, machine: &mut impl Machine) {
+    fn answer(&mut self, machine: &mut impl Machine, notices: &Arc<Notices>) {
         while let Some(call) = self.session.next_call() {
-            let reply = match call.request {
-                Request::Info => Reply::Info(Box::new(machine.info())),
-                Request::Kill => {
-                    machine.kill();
-                    Reply::Done
-                }
-                Request::Subscribe => {
-                    self.session.subscribe();
-                    Reply::Done
-                }
+            if self.unanswered >= MAX_CALLS {
+                let text = format!("{MAX_CALLS} requests of this connection wait for their answers");
+                let busy = Refusal::new(RefusalCode::Busy, text);
+                self.session.answer(call.id, Reply::Refused(busy));
+                continue;
+            }
+            if call.request == Request::Subscribe {
+                self.session.subscribe();
+            }
+            self.unanswered += 1;
+            let ticket = Ticket {
+                asker: self.serial,
+                id: call.id,
             };
-            self.session.answer(call.id, reply);
+            machine.call(call.request, Answer::new(Arc::clone(notices), ticket));
         }
     }
 
@@ -306,7 +297,8 @@ impl Connection {
     /// protocol.
     fn is_done(&self) -> bool {
         let given_up = self.session.is_broken() && self.session.pending().len() > MAX_PENDING;
-        given_up || !self.is_behind() && (self.half_closed || self.session.is_broken())
+        let has_all = self.half_closed && self.unanswered == 0;
+        given_up || !self.is_behind() && (has_all || self.session.is_broken())
     }
 
     /// Watches for what can happen next; false where the event loop refuses.

@@ -3,11 +3,13 @@
 //! These are the far ends of devices. They know descriptors and the event loop, and nothing of a guest's memory or
 //! registers; the devices know nothing of them but the traits that they implement.
 
+pub mod agent;
 pub mod console;
 pub mod control;
 pub mod disk;
 pub mod entropy;
 pub mod net;
+pub mod news;
 pub mod pages;
 pub mod signals;
 pub mod socket;
@@ -15,4 +17,6 @@ mod transfer;
 pub mod vars;
 pub mod vsock;
 
+pub use agent::Agent;
 pub use console::{GuestInput, Hub};
+pub use news::{News, OnNews};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::frame::{LineTooLong, Lines};
-use crate::message::{Call, Event, Info, Line, Reply, Request, VERSION};
+use crate::message::{Call, Event, Info, Line, Refusal, Reply, Request, Stats, Stopped, VERSION};
 
 /// How long a machine may take to answer. Its event loop never waits, so this is long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ pub enum ClientError {
     TooLong(#[source] LineTooLong),
     /// The machine said no.
     #[error("the machine refused: {0}")]
-    Refused(String),
+    Refused(Refusal),
     /// An answer to another question.
     #[error("the machine gave an answer of the wrong kind")]
     Answer,
@@ -82,12 +82,49 @@ impl Client {
         }
     }
 
+    /// Asks what was counted.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn stats(&mut self) -> Result<Stats, ClientError> {
+        match self.call(Request::Stats)? {
+            Reply::Stats(stats) => Ok(stats),
+            _ => Err(ClientError::Answer),
+        }
+    }
+
     /// Ends the machine at once.
     ///
     /// # Errors
     /// Any [`ClientError`].
     pub fn kill(&mut self) -> Result<(), ClientError> {
-        self.call(Request::Kill).and_then(|reply| expect_done(&reply))
+        self.perform(Request::Kill)
+    }
+
+    /// Has the guest switch itself off, or its power cut at the deadline. Waits until the machine is over.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn stop(&mut self, deadline_seconds: u32) -> Result<Stopped, ClientError> {
+        let patience = Duration::from_secs(deadline_seconds.into()) + ANSWER_TIMEOUT;
+        self.patience(Some(patience))?;
+        let reply = self.call(Request::Stop { deadline_seconds });
+        self.patience(Some(ANSWER_TIMEOUT))?;
+        match reply? {
+            Reply::Stopped(stopped) => Ok(stopped),
+            _ => Err(ClientError::Answer),
+        }
+    }
+
+    /// Does what is answered with nothing but [`Reply::Done`].
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn perform(&mut self, request: Request) -> Result<(), ClientError> {
+        match self.call(request)? {
+            Reply::Done => Ok(()),
+            _ => Err(ClientError::Answer),
+        }
     }
 
     /// Turns this connection into a stream of events, which has no deadline.
@@ -95,10 +132,15 @@ impl Client {
     /// # Errors
     /// Any [`ClientError`].
     pub fn subscribe(mut self) -> Result<Events, ClientError> {
-        self.call(Request::Subscribe)
-            .and_then(|reply| expect_done(&reply))?;
-        self.stream.set_read_timeout(None).map_err(ClientError::Socket)?;
+        self.perform(Request::Subscribe)?;
+        self.patience(None)?;
         Ok(Events { client: self })
+    }
+
+    fn patience(&self, patience: Option<Duration>) -> Result<(), ClientError> {
+        self.stream
+            .set_read_timeout(patience)
+            .map_err(ClientError::Socket)
     }
 
     fn call(&mut self, request: Request) -> Result<Reply, ClientError> {
@@ -128,7 +170,12 @@ impl Client {
         let mut buffer = [0; 4096];
         loop {
             if let Some(line) = self.lines.next_line().map_err(ClientError::TooLong)? {
-                return serde_json::from_slice(&line).map_err(ClientError::Message);
+                match serde_json::from_slice(&line) {
+                    Ok(line) => return Ok(line),
+                    // An event of a later rvmm.
+                    Err(_) if is_event(&line) => continue,
+                    Err(error) => return Err(ClientError::Message(error)),
+                }
             }
             match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(ClientError::Closed),
@@ -140,11 +187,8 @@ impl Client {
     }
 }
 
-fn expect_done(reply: &Reply) -> Result<(), ClientError> {
-    match reply {
-        Reply::Done => Ok(()),
-        _ => Err(ClientError::Answer),
-    }
+fn is_event(line: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|line| line.get("event").is_some())
 }
 
 /// Events of a machine, until it ends.

@@ -4,7 +4,7 @@
 //!  $RVM_RUN/<uid>/
 //!    spec.json      the machine, written by whoever starts rvmm
 //!    pid            the process; rvmm holds a lock on it for as long as it lives   (rundir)
-//!    control.sock   requests and events, one JSON object a line                    (message, frame, client, session)
+//!    control.sock   requests and events, one JSON object a line                    (message, transition, frame, client, session)
 //!    console.sock   raw bytes: first the backlog, then live output; input back
 //!    console.log    what the guest printed
 //!    exit.json      how the machine ended, written last                            (rundir)
@@ -18,7 +18,11 @@ pub mod frame;
 pub mod message;
 pub mod rundir;
 pub mod session;
+pub mod transition;
 
 pub use client::{Client, ClientError};
-pub use message::{Accelerator, EndReason, Ending, Event, Info, Reply, Request, State};
+pub use message::{
+    Accelerator, AskedBy, Device, EndReason, Ending, Event, How, Info, Refusal, RefusalCode, Reply, Request,
+    State, Stats, Stopped,
+};
 pub use rundir::{ClaimError, Liveness, RunDir, RunLock};

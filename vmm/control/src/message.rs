@@ -6,6 +6,11 @@
 //! → {"v":1,"id":8,"request":"kill"}
 //! ← {"id":8,"reply":"done"}
 //! ```
+//!
+//! Within a version, requests, events, counters and fields may be added: a reader passes over what it does not know.
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,16 +28,63 @@ pub struct Call {
     pub request: Request,
 }
 
-/// What a client may ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// What a client may ask for. Which of these a machine takes in which state stands in [`crate::transition`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum Request {
     /// Who and how the machine is.
     Info,
-    /// End the machine at once, as if its power were cut.
-    Kill,
+    /// What was counted since rvmm started.
+    Stats,
     /// From now on send [`Event`]s on this connection.
     Subscribe,
+    /// Stop the vCPUs where they are.
+    Pause,
+    /// Let paused vCPUs go on.
+    Resume,
+    /// Ask the guest to switch itself off; cut its power if it has not by then. Answered when the machine is over.
+    Stop {
+        /// How long the guest may take.
+        deadline_seconds: u32,
+    },
+    /// End the machine at once, as if its power were cut.
+    Kill,
+    /// Boot the guest again, as if its reset button were pressed.
+    Reset,
+    /// Leave the guest this much of its memory.
+    Balloon {
+        /// Bytes that the guest may use.
+        bytes: u64,
+    },
+    /// Plug a disk in.
+    AddDisk {
+        /// A raw image or block device.
+        path: String,
+        /// The guest may only read.
+        #[serde(default)]
+        read_only: bool,
+        /// What the guest reads as the disk's serial.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        serial: Option<String>,
+    },
+    /// Pull a disk out.
+    RemoveDisk {
+        /// As in [`Info::devices`].
+        id: String,
+    },
+    /// Plug a network interface in.
+    AddNet {
+        /// A tap that exists.
+        tap: String,
+        /// Its hardware address; one is made if none is given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<String>,
+    },
+    /// Pull a network interface out.
+    RemoveNet {
+        /// As in [`Info::devices`].
+        id: String,
+    },
 }
 
 /// Anything a server sends.
@@ -59,10 +111,76 @@ pub enum Line {
 pub enum Reply {
     /// To [`Request::Info`].
     Info(Box<Info>),
+    /// To [`Request::Stats`].
+    Stats(Stats),
     /// Done, or begun and sure to happen.
     Done,
+    /// To [`Request::Stop`]: the machine is over.
+    Stopped(Stopped),
     /// Not done, and why.
-    Refused(String),
+    Refused(Refusal),
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people.
+    pub message: String,
+}
+
+/// The kinds of refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefusalCode {
+    /// What was sent is no request of this version.
+    Request,
+    /// Not in the state in which the machine is.
+    State,
+    /// This machine never can.
+    Unsupported,
+    /// The client has too many unanswered requests.
+    Busy,
+    /// It was tried, and did not work.
+    Failed,
+}
+
+/// How a machine came to its end after [`Request::Stop`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Whether the guest did it, or we.
+    pub how: How,
+    /// How the guest was asked; `None` if nobody was there to be asked.
+    pub by: Option<AskedBy>,
+}
+
+/// Who ended a machine that was to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum How {
+    /// The guest ended in time.
+    Asked,
+    /// Its power was cut.
+    Killed,
+}
+
+/// A way to ask a guest to switch itself off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AskedBy {
+    /// The guest agent, which ends it as its own `poweroff` command does.
+    Agent,
+    /// The kernel's SysRq keys on the serial console: it syncs and remounts its file systems read-only, and powers
+    /// off.
+    Sysrq,
+}
+
+/// Counters by name, since rvmm started; a reader takes what it knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// The names stand in this crate's README.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// What a machine says of itself.
@@ -89,6 +207,24 @@ pub struct Info {
     pub memory_bytes: u64,
     /// How often the guest was reset.
     pub resets: u64,
+    /// How long rvmm has been there.
+    #[serde(default)]
+    pub uptime_seconds: u64,
+    /// Whether a guest agent listens.
+    #[serde(default)]
+    pub agent: bool,
+    /// Disks and network interfaces, in the guest's order.
+    #[serde(default)]
+    pub devices: Vec<Device>,
+}
+
+/// A device that can be named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its name here, such as `disk0`.
+    pub id: String,
+    /// What stands behind it: a path, or the name of a tap.
+    pub backend: String,
 }
 
 /// What runs the guest.
@@ -101,7 +237,7 @@ pub enum Accelerator {
     Tcg,
 }
 
-/// Where in its life a machine is. `Starting → Running → Ended`; a reset leads from `Running` to `Starting`.
+/// Where in its life a machine is; [`crate::transition`] draws the ways from one to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -109,6 +245,10 @@ pub enum State {
     Starting,
     /// The guest's vCPUs run.
     Running,
+    /// The guest's vCPUs stand still.
+    Paused,
+    /// The guest was asked to switch itself off, and is about to, or to be killed.
+    Stopping,
     /// Over; the process is about to end.
     Ended,
 }
@@ -117,10 +257,16 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
-    /// The vCPUs run, for the first time or after a reset.
+    /// The vCPUs run: for the first time, after a reset, or after a pause.
     Running,
-    /// The guest asked for a reset.
+    /// The vCPUs stand still.
+    Paused,
+    /// Someone wants the guest to switch itself off.
+    Stopping,
+    /// The guest is booted again, by its own wish or someone else's.
     Reset,
+    /// The guest agent began to listen, or stopped.
+    Agent(bool),
     /// The machine is over; nothing comes after this.
     Ended(Ending),
 }
@@ -148,6 +294,62 @@ pub enum EndReason {
     Failed,
 }
 
+// === impl Request ===
+
+impl Request {
+    /// The name on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Stats => "stats",
+            Self::Subscribe => "subscribe",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Stop { .. } => "stop",
+            Self::Kill => "kill",
+            Self::Reset => "reset",
+            Self::Balloon { .. } => "balloon",
+            Self::AddDisk { .. } => "add-disk",
+            Self::RemoveDisk { .. } => "remove-disk",
+            Self::AddNet { .. } => "add-net",
+            Self::RemoveNet { .. } => "remove-net",
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// A refusal of this kind.
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 // === impl EndReason ===
 
 impl EndReason {
@@ -162,35 +364,4 @@ impl EndReason {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_and_answers_look_as_documented() {
-        let call: Call = serde_json::from_str(r#"{"v":1,"id":7,"request":"info"}"#).unwrap();
-        assert_eq!(
-            call,
-            Call {
-                v: 1,
-                id: 7,
-                request: Request::Info
-            }
-        );
-        let answer = Line::Answer {
-            id: 8,
-            reply: Reply::Done,
-        };
-        assert_eq!(
-            serde_json::to_string(&answer).unwrap(),
-            r#"{"id":8,"reply":"done"}"#
-        );
-        let ended = Event::Ended(Ending {
-            reason: EndReason::Poweroff,
-            message: "off".into(),
-        });
-        assert_eq!(
-            serde_json::to_string(&Line::Event { event: ended }).unwrap(),
-            r#"{"event":{"ended":{"reason":"poweroff","message":"off"}}}"#
-        );
-    }
-}
+pub(crate) mod tests;

@@ -5,7 +5,7 @@
 //! [`MAX_PENDING`] bytes wait for it, so that it cannot make rvmm grow.
 
 use crate::frame::{Lines, MAX_LINE};
-use crate::message::{Call, Event, Line, Reply, VERSION};
+use crate::message::{Call, Event, Line, Refusal, RefusalCode, Reply, VERSION};
 
 /// Most bytes that wait for a client that does not read.
 pub const MAX_PENDING: usize = 4 * MAX_LINE;
@@ -33,7 +33,7 @@ impl Session {
             let line = match self.lines.next_line() {
                 Ok(line) => line?,
                 Err(too_long) => {
-                    self.answer(0, Reply::Refused(too_long.to_string()));
+                    self.answer(0, refused(too_long.to_string()));
                     self.broken = true;
                     return None;
                 }
@@ -42,9 +42,9 @@ impl Session {
                 Ok(call) if call.v == VERSION => return Some(call),
                 Ok(call) => {
                     let text = format!("version {} is not spoken here, version {VERSION} is", call.v);
-                    self.answer(call.id, Reply::Refused(text));
+                    self.answer(call.id, refused(text));
                 }
-                Err(error) => self.answer(0, Reply::Refused(format!("not a request: {error}"))),
+                Err(error) => self.answer(0, refused(format!("not a request: {error}"))),
             }
         }
     }
@@ -90,6 +90,10 @@ impl Session {
         self.pending.extend_from_slice(&json);
         self.pending.push(b'\n');
     }
+}
+
+fn refused(message: String) -> Reply {
+    Reply::Refused(Refusal::new(RefusalCode::Request, message))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use linux_loader::cmdline::Cmdline;
+use rvmm_backends::Agent;
 use rvmm_backends::console::{GuestInput, Hub};
 use rvmm_backends::entropy::HostEntropy;
 use rvmm_backends::pages::HostPages;
@@ -29,17 +30,18 @@ use vm_memory::GuestMemoryMmap;
 use crate::MachineError;
 use crate::alarm::{self, Alarm};
 use crate::balloon::BalloonControl;
-use crate::console::{Screen, Typed, UartInput, VirtioInput};
+use crate::console::{AgentPort, Screen, Typed, UartInput, VirtioInput};
 use crate::disks;
 use crate::fdt::{self, Tree, Virtio};
 use crate::firmware::Firmware;
 use crate::flash::Banks;
+use crate::gate::Gate;
 use crate::interrupts::Wiring;
 use crate::layout::{APLIC, FLASH, IMSIC, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, Window};
 use crate::network::{self, Fed};
 use crate::slots::{Backend, Slot};
 use crate::transport::Places;
-use crate::vcpu_loop::{Ending, Exits};
+use crate::vcpu_loop::Exits;
 
 /// A machine whose vCPUs are ready to run.
 pub struct Assembled {
@@ -77,7 +79,8 @@ struct Plugged {
 pub fn assemble(
     spec: &Spec,
     hub: &Hub,
-    ending: &Arc<Ending>,
+    agent: &Agent,
+    gate: &Arc<Gate>,
     create: impl FnOnce(&Config) -> Result<Created, rvmm_hypervisor::HypervisorError>,
 ) -> Result<Assembled, MachineError> {
     let ram = memory::back(spec.memory(), spec.memory_backing()).map_err(MachineError::Memory)?;
@@ -91,12 +94,12 @@ pub fn assemble(
     let Created { vm, mut vcpus, facts } = create(&config).map_err(MachineError::Hypervisor)?;
     let bus = Bus::new();
     let wiring = Wiring::new(&vm, facts.interrupts, spec.cpus(), &bus).map_err(MachineError::Bus)?;
-    let (uart, alarm) = plug_platform(&bus, &wiring, hub, ending)?;
+    let (uart, alarm) = plug_platform(&bus, &wiring, hub, gate)?;
     if let Some(banks) = banks {
         let flash = banks.plug(&vm)?;
         plug(&bus, FLASH.nth(1), Arc::new(Mutex::new(flash)))?;
     }
-    let plugged = plug_virtio(spec, hub, &memory, &bus, &wiring, &vm)?;
+    let plugged = plug_virtio(spec, hub, agent, &memory, &bus, &wiring, &vm)?;
     let tree = device_tree(spec, &facts, &loaded, plugged.slots.len())?;
     // Disks come first.
     let mut disks = plugged.slots;
@@ -115,6 +118,7 @@ pub fn assemble(
         bus: Arc::new(bus),
         firmware,
         unknown: Arc::new(AtomicU64::new(0)),
+        counters: Arc::default(),
     };
     let input: Box<dyn GuestInput + Send> = match spec.console() {
         Console::Serial => Box::new(UartInput(uart)),
@@ -151,7 +155,7 @@ fn plug_platform(
     bus: &Bus,
     wiring: &Wiring,
     hub: &Hub,
-    ending: &Arc<Ending>,
+    gate: &Arc<Gate>,
 ) -> Result<(Arc<Mutex<Uart>>, Alarm), MachineError> {
     let screen = Arc::new(Screen(hub.clone()));
     let uart = Arc::new(Mutex::new(Uart::new(
@@ -165,7 +169,7 @@ fn plug_platform(
     let rtc = Rtc::new(wall_clock).with_alarm(wiring.line(RTC_IRQ), move |wait| alarm::set(&wake, wait));
     let rtc = Arc::new(Mutex::new(rtc));
     plug(bus, RTC, Arc::<Mutex<Rtc>>::clone(&rtc))?;
-    let end = Arc::clone(ending);
+    let end = Arc::clone(gate);
     let act = move |action| {
         end.report(match action {
             SysconAction::Poweroff => Outcome::Poweroff,
@@ -184,6 +188,7 @@ fn plug_platform(
 fn plug_virtio(
     spec: &Spec,
     hub: &Hub,
+    agent: &Agent,
     memory: &GuestMemoryMmap,
     bus: &Bus,
     wiring: &Wiring,
@@ -198,9 +203,14 @@ fn plug_virtio(
         devices.push(network::interface(net, &Link::default())?);
     }
     let typed = Typed::new(hub.clone());
-    let console = VirtioConsole::new(Arc::new(Screen(hub.clone())), Box::new(typed.clone()));
+    let console = VirtioConsole::new(Arc::new(Screen(hub.clone())), Box::new(typed.clone()))
+        .with_port(Box::new(AgentPort(agent.clone())));
     let console_slot = devices.len();
-    devices.push((Box::new(console), None));
+    let words = Backend::new(
+        agent.output_fd().as_raw_fd(),
+        VirtioConsole::PORT_RECEIVE..VirtioConsole::PORT_RECEIVE + 1,
+    );
+    devices.push((Box::new(console), Some(words)));
     devices.push((Box::new(Rng::new(Box::new(HostEntropy))), None));
     let balloon = add_those_asked_for(spec, &mut devices)?;
 

@@ -1,13 +1,14 @@
-//! The guest's ends of the console hub: the UART, or the virtio console.
+//! The guest's ends of the console hub (the UART, or the virtio console) and of the agent's dialogue.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rvmm_backends::agent::{self, Agent};
 use rvmm_backends::console::{GuestInput, Hub};
 use rvmm_devices::ConsoleOutput;
 use rvmm_devices::uart::{InputRoom, Uart};
 use rvmm_devices::virtio::Core;
-use rvmm_devices::virtio::console::{Console, InputSource};
+use rvmm_devices::virtio::console::{Console, InputSource, Port};
 
 /// Most input bytes that wait for a virtio console.
 const MAX_WAITING: usize = 4096;
@@ -65,6 +66,29 @@ impl GuestInput for VirtioInput {
             .unwrap_or_else(PoisonError::into_inner)
             .run_queue(Console::RECEIVE);
         room
+    }
+}
+
+/// The agent's port of the virtio console.
+pub struct AgentPort(pub Agent);
+
+impl InputSource for AgentPort {
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        self.0.read(buffer)
+    }
+}
+
+impl Port for AgentPort {
+    fn name(&self) -> &'static str {
+        agent::NAME
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        self.0.hear(bytes);
+    }
+
+    fn opened(&mut self, open: bool) {
+        self.0.set_open(open);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Machine::start ─► assemble: RAM, VM, files, devices, device tree
-//!        │                ├─► a thread a vCPU          (vcpu_loop)  ── the guest ends ─► on_end(Outcome)
+//!        │                ├─► a thread a vCPU          (vcpu_loop)  ── News: paused, ended
 //!        │                ├─► a thread a disk          (worker)     with an event loop of its own
 //!        │                └─► a subscriber a slot      (slots)      for the caller's event loop
 //!        └ Machine::stop ─► flag, kicks until every thread is gone; RAM and VM go with the last of them
@@ -15,10 +15,12 @@ mod alarm;
 mod assemble;
 mod balloon;
 mod console;
+mod counters;
 mod disks;
 pub mod fdt;
 mod firmware;
 mod flash;
+mod gate;
 mod interrupts;
 pub mod layout;
 mod network;
@@ -29,10 +31,10 @@ mod transport;
 mod vcpu_loop;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use event_manager::MutEventSubscriber;
 use rvmm_backends::console::Hub;
@@ -40,27 +42,26 @@ use rvmm_backends::disk::DiskError;
 use rvmm_backends::net::{PasstError, TapError};
 use rvmm_backends::vars::VarsError;
 use rvmm_backends::vsock::VsockError;
+use rvmm_backends::{Agent, OnNews};
 use rvmm_boot::memory::GuestRam;
 use rvmm_devices::BusError;
 use rvmm_hypervisor::{Config, Created, HypervisorError};
 use rvmm_spec::Spec;
 
 pub use balloon::BalloonControl;
-use vcpu_loop::Ending;
-pub use vcpu_loop::OnEnd;
+use counters::Counters;
+use gate::Gate;
 use worker::Worker;
-
-/// Between two kicks of a vCPU that has not stopped yet.
-const KICK_PAUSE: Duration = Duration::from_millis(1);
 
 /// A device's place in the event loop.
 pub type Subscriber = Box<dyn MutEventSubscriber>;
 
 /// A guest that runs.
 pub struct Machine {
-    ending: Arc<Ending>,
+    gate: Arc<Gate>,
     vcpus: Vec<JoinHandle<()>>,
     disks: Vec<Worker>,
+    counters: Vec<Arc<Counters>>,
     hub: Hub,
     /// Its fences stand for as long as anyone uses it.
     _ram: GuestRam,
@@ -103,6 +104,9 @@ pub enum MachineError {
     /// The clock's alarm.
     #[error("the clock's alarm cannot be had")]
     Alarm(#[source] io::Error),
+    /// The kernel gave no descriptor for the guest agent.
+    #[error("no descriptor for the guest agent")]
+    Agent(#[source] io::Error),
     /// The memory map is not a map.
     #[error("the memory map is wrong")]
     Bus(#[source] BusError),
@@ -132,13 +136,18 @@ pub enum MachineError {
 // === impl Machine ===
 
 impl Machine {
-    /// Boots a machine. `on_end` is called once, from a vCPU's thread, when the guest ends by itself. The
-    /// subscribers are to be added to the caller's event loop at once: the guest's networks answer there.
+    /// Boots a machine. `on_news` is called from the vCPUs' threads; the first word, that it runs, is the caller's to
+    /// say. The subscribers are to be added to the caller's event loop at once: the guest's networks answer there.
     ///
     /// # Errors
     /// What is missing, or what the host refused; nothing is left behind then.
-    pub fn start(spec: &Spec, hub: &Hub, on_end: OnEnd) -> Result<(Self, Vec<Subscriber>), MachineError> {
-        Self::start_on(rvmm_hypervisor::create, spec, hub, on_end)
+    pub fn start(
+        spec: &Spec,
+        hub: &Hub,
+        agent: &Agent,
+        on_news: OnNews,
+    ) -> Result<(Self, Vec<Subscriber>), MachineError> {
+        Self::start_on(rvmm_hypervisor::create, spec, hub, agent, on_news)
     }
 
     /// The device tree that this machine's guest would find.
@@ -147,8 +156,9 @@ impl Machine {
     /// As [`Machine::start`]: everything is looked at as for a boot.
     pub fn device_tree(spec: &Spec) -> Result<Vec<u8>, MachineError> {
         let hub = Hub::new().map_err(MachineError::Hub)?;
-        let ending = Arc::new(Ending::new(Box::new(drop)));
-        let assembled = assemble::assemble(spec, &hub, &ending, rvmm_hypervisor::create)?;
+        let gate = Arc::new(Gate::new(spec.cpus(), Arc::new(drop)));
+        let agent = Agent::new(Box::new(drop)).map_err(MachineError::Agent)?;
+        let assembled = assemble::assemble(spec, &hub, &agent, &gate, rvmm_hypervisor::create)?;
         Ok(assembled.device_tree)
     }
 
@@ -156,14 +166,16 @@ impl Machine {
         create: impl FnOnce(&Config) -> Result<Created, HypervisorError>,
         spec: &Spec,
         hub: &Hub,
-        on_end: OnEnd,
+        agent: &Agent,
+        on_news: OnNews,
     ) -> Result<(Self, Vec<Subscriber>), MachineError> {
-        let ending = Arc::new(Ending::new(on_end));
-        let assembled = assemble::assemble(spec, hub, &ending, create)?;
+        let gate = Arc::new(Gate::new(spec.cpus(), on_news));
+        let assembled = assemble::assemble(spec, hub, agent, &gate, create)?;
         let mut machine = Self {
-            ending,
+            gate,
             vcpus: Vec::new(),
             disks: Vec::new(),
+            counters: Vec::new(),
             hub: hub.clone(),
             _ram: assembled.ram,
             balloon: assembled.balloon,
@@ -180,10 +192,11 @@ impl Machine {
             }
         }
         for (number, mut vcpu) in assembled.vcpus.into_iter().enumerate() {
-            let (mut exits, ending) = (assembled.exits.clone(), Arc::clone(&machine.ending));
+            let (mut exits, gate) = (assembled.exits.for_another(), Arc::clone(&machine.gate));
+            machine.counters.push(Arc::clone(&exits.counters));
             let name = format!("vcpu{number}");
             let thread = std::thread::Builder::new().name(name.clone());
-            let spawned = thread.spawn(move || vcpu_loop::run(&mut *vcpu, &mut exits, &ending));
+            let spawned = thread.spawn(move || vcpu_loop::run(&mut *vcpu, &mut exits, &gate));
             match spawned {
                 Ok(thread) => machine.vcpus.push(thread),
                 Err(error) => {
@@ -206,17 +219,29 @@ impl Machine {
         self.balloon.as_ref()
     }
 
+    /// Makes the vCPUs stand still. [`rvmm_backends::News::Paused`] tells when they do.
+    pub fn pause(&self) {
+        self.gate.pause();
+        self.vcpus.iter().for_each(rvmm_hypervisor::kick);
+    }
+
+    /// Lets paused vCPUs go on, and says so.
+    pub fn resume(&self) {
+        self.gate.resume();
+    }
+
+    /// Adds what the vCPUs' exits came to, under the names that `vmm/control` documents.
+    pub fn add_counters(&self, sums: &mut BTreeMap<String, u64>) {
+        self.counters.iter().for_each(|counters| counters.add_to(sums));
+    }
+
     /// Ends the guest at once and waits until its threads are gone. A request that a disk has begun is ended first; none
     /// touches the guest's memory afterwards.
     pub fn stop(self) {
-        self.ending.ask();
+        self.gate.end();
         self.hub.set_input(None);
         for vcpu in self.vcpus {
-            // A kick may come just before the thread enters the guest, and be lost: hence again.
-            while !vcpu.is_finished() {
-                rvmm_hypervisor::kick(&vcpu);
-                std::thread::sleep(KICK_PAUSE);
-            }
+            rvmm_hypervisor::kick(&vcpu);
             // A vCPU's thread does not panic; if it did, its panic has been reported, and the machine is over anyway.
             vcpu.join().ok();
         }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use rvmm_backends::News;
 use rvmm_hypervisor::fake::{self, Act, FakeVm};
 use rvmm_hypervisor::{Facts, Interrupts, sbi};
 use rvmm_spec::{Boot, Disk, MemorySize, Outcome, Spec, SpecBuilder, Transport};
@@ -19,8 +20,17 @@ struct Run {
     vm: Arc<FakeVm>,
     hub: Hub,
     machine: Machine,
-    outcome: Receiver<Outcome>,
+    news: Receiver<News>,
     _kernel: tempfile::NamedTempFile,
+}
+
+impl Run {
+    fn outcome(&self) -> Outcome {
+        match self.news.recv_timeout(PATIENCE).unwrap() {
+            News::Ended(outcome) => outcome,
+            other => unreachable!("{other:?}"),
+        }
+    }
 }
 
 /// The smallest file that is an Image.
@@ -46,27 +56,28 @@ fn start_with(facts: Facts, scripts: Vec<Vec<Act>>, wish: impl FnOnce(SpecBuilde
         .memory(MemorySize::from_mib(32));
     let spec = wish(spec).build().unwrap();
     let hub = Hub::new().unwrap();
-    let (sender, outcome) = mpsc::channel();
-    let on_end = Box::new(move |outcome| sender.send(outcome).unwrap());
+    let agent = Agent::new(Box::new(|_| {})).unwrap();
+    let (sender, news) = mpsc::channel();
+    let on_news: OnNews = Arc::new(move |said| sender.send(said).unwrap());
     let mut seen = None;
     let create = |_: &Config| {
         let (vm, created) = fake::create(facts, scripts);
         seen = Some(vm);
         Ok(created)
     };
-    let (machine, _) = Machine::start_on(create, &spec, &hub, on_end).unwrap();
+    let (machine, _) = Machine::start_on(create, &spec, &hub, &agent, on_news).unwrap();
     Run {
         vm: seen.unwrap(),
         hub,
         machine,
-        outcome,
+        news,
         _kernel: kernel,
     }
 }
 
 fn outcome_of(script: Vec<Act>) -> Outcome {
     let run = start(fake::facts(), vec![script]);
-    let outcome = run.outcome.recv_timeout(PATIENCE).unwrap();
+    let outcome = run.outcome();
     run.machine.stop();
     outcome
 }
@@ -98,7 +109,7 @@ fn what_the_guest_prints_reaches_the_console() {
         fake::facts(),
         vec![vec![hello(b'h'), hello(b'i'), Act::Sbi(call), Act::Shutdown]],
     );
-    run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.outcome();
     assert_eq!(run.hub.end(), 3);
     run.machine.stop();
 }
@@ -106,7 +117,7 @@ fn what_the_guest_prints_reaches_the_console() {
 #[test]
 fn the_first_vcpu_starts_at_the_kernel_with_the_device_tree() {
     let run = start(fake::facts(), vec![vec![Act::Shutdown], vec![]]);
-    run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.outcome();
     let [entry] = run.vm.entries()[..] else {
         unreachable!("only vCPU 0 is started by us")
     };
@@ -122,7 +133,7 @@ fn every_virtio_slot_answers_and_the_next_one_is_empty() {
         fake::facts(),
         vec![vec![magic(0), magic(1), magic(2), Act::Shutdown]],
     );
-    run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.outcome();
     assert_eq!(
         run.vm.reads(),
         [b"virt".to_vec(), b"virt".to_vec(), vec![0xff; 4]]
@@ -139,7 +150,7 @@ fn a_uart_interrupt_is_a_pulse_with_aia_and_an_external_interrupt_without() {
         fake::facts(),
         vec![vec![enable.clone(), print.clone(), Act::Shutdown]],
     );
-    with_aia.outcome.recv_timeout(PATIENCE).unwrap();
+    with_aia.outcome();
     assert!(with_aia.vm.pulses().contains(&UART_IRQ));
     with_aia.machine.stop();
 
@@ -156,7 +167,7 @@ fn a_uart_interrupt_is_a_pulse_with_aia_and_an_external_interrupt_without() {
         ..fake::facts()
     };
     let without = start(facts, vec![plic]);
-    without.outcome.recv_timeout(PATIENCE).unwrap();
+    without.outcome();
     assert_eq!(without.vm.externals().first(), Some(&(0, true)));
     without.machine.stop();
 }
@@ -185,7 +196,7 @@ fn on_pci_the_guest_finds_console_and_rng_behind_the_bridge() {
         Act::Shutdown,
     ];
     let run = start_with(fake::facts(), vec![script], |wish| wish.transport(Transport::Pci));
-    run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.outcome();
     assert_eq!(
         run.vm.reads(),
         [
@@ -207,10 +218,11 @@ fn doorbells_follow_the_bar_and_every_vector_has_its_event() {
     let run = start_with(fake::facts(), vec![script, vec![]], |wish| {
         wish.transport(Transport::Pci)
     });
-    run.outcome.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(run.vm.doorbells(), [(0x4002_3000, None), (0x4002_3004, None)]);
-    // Two queues of the console and one of the rng, and one each for the configuration.
-    assert_eq!(run.vm.attached(), [64, 65, 66, 128, 129]);
+    run.outcome();
+    let doorbell = |queue: u64| (0x4002_3000 + 4 * queue, None);
+    assert_eq!(run.vm.doorbells(), [0, 1, 2, 3, 4, 5].map(doorbell));
+    // Six queues of the console and one of the rng, and one each for the configuration.
+    assert_eq!(run.vm.attached(), [64, 65, 66, 67, 68, 69, 70, 128, 129]);
     run.machine.stop();
     assert_eq!(
         (run.vm.doorbells(), run.vm.attached()),
@@ -226,7 +238,7 @@ fn a_message_is_routed_when_its_vector_is_unmasked() {
     let table = [(0, 0x2800_0000), (8, 41), (12, 0)].map(|(field, value)| write_long(entry + field, value));
     let script = [place_console(), vec![msix], table.to_vec(), vec![Act::Shutdown]].concat();
     let run = start_with(fake::facts(), vec![script], |wish| wish.transport(Transport::Pci));
-    run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.outcome();
     let message = rvmm_hypervisor::Message {
         address: 0x2800_0000,
         data: 41,
@@ -266,7 +278,7 @@ fn without_aia_a_function_pulls_its_line_at_the_plic_until_the_isr_is_read() {
         ..fake::facts()
     };
     let run = start_with(facts, vec![script], |wish| wish.transport(Transport::Pci));
-    run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.outcome();
     assert_eq!(run.vm.externals(), [(0, true), (0, false)]);
     assert_eq!((run.vm.reads(), run.vm.attached()), (vec![vec![2]], vec![]));
     run.machine.stop();
@@ -277,7 +289,7 @@ fn with_aia_a_driver_without_messages_gets_a_level_at_the_aplic() {
     let isr = Act::Read(PCI_LOW.base + 0x1000, 1);
     let script = [place_console(), break_a_queue(), vec![isr, Act::Shutdown]].concat();
     let run = start_with(fake::facts(), vec![script], |wish| wish.transport(Transport::Pci));
-    run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.outcome();
     assert_eq!(run.vm.levels(), [(33, true), (33, false)]);
     run.machine.stop();
 }
@@ -298,7 +310,7 @@ fn calls_and_exits_that_nobody_knows_do_not_stop_the_guest() {
             Act::Shutdown,
         ]],
     );
-    assert_eq!(run.outcome.recv_timeout(PATIENCE).unwrap(), Outcome::Poweroff);
+    assert_eq!(run.outcome(), Outcome::Poweroff);
     assert_eq!(run.vm.answers(), [None]);
     run.machine.stop();
 }
@@ -307,7 +319,7 @@ fn calls_and_exits_that_nobody_knows_do_not_stop_the_guest() {
 fn the_seed_register_gives_the_host_s_randomness() {
     let script = [vec![Act::Seed; 16], vec![Act::Shutdown]].concat();
     let run = start(fake::facts(), vec![script]);
-    assert_eq!(run.outcome.recv_timeout(PATIENCE).unwrap(), Outcome::Poweroff);
+    assert_eq!(run.outcome(), Outcome::Poweroff);
     let seeds = run.vm.seeds();
     assert!(
         seeds.len() == 16 && seeds.iter().any(|seed| *seed != seeds[0]),
@@ -324,7 +336,7 @@ fn system_suspend_is_not_supported_and_the_guest_goes_on() {
         args: [0, RAM_BASE, 0, 0, 0, 0],
     };
     let run = start(fake::facts(), vec![vec![Act::Sbi(suspend), Act::Shutdown]]);
-    assert_eq!(run.outcome.recv_timeout(PATIENCE).unwrap(), Outcome::Poweroff);
+    assert_eq!(run.outcome(), Outcome::Poweroff);
     assert_eq!(run.vm.answers(), [None]);
     run.machine.stop();
 }
@@ -337,7 +349,7 @@ fn the_clock_s_alarm_is_an_interrupt_of_the_guest() {
         fake::facts(),
         vec![vec![word(0x10, 1), word(0x0c, 0), word(0x08, 1), Act::Shutdown]],
     );
-    run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.outcome();
     assert!(run.vm.pulses().contains(&RTC_IRQ));
     run.machine.stop();
 }
@@ -346,7 +358,59 @@ fn the_clock_s_alarm_is_an_interrupt_of_the_guest() {
 fn a_guest_that_never_ends_is_stopped_with_all_its_vcpus() {
     let run = start(fake::facts(), vec![vec![], vec![], vec![], vec![]]);
     run.machine.stop();
-    assert!(run.outcome.try_recv().is_err());
+    assert!(run.news.try_recv().is_err());
+}
+
+fn counters(run: &Run) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
+    run.machine.add_counters(&mut sums);
+    sums
+}
+
+#[test]
+fn paused_vcpus_stand_still_until_they_are_resumed_or_the_machine_ends() {
+    let run = start(fake::facts(), vec![vec![], vec![], vec![]]);
+    run.machine.pause();
+    assert_eq!(run.news.recv_timeout(PATIENCE).unwrap(), News::Paused);
+    let count = || counters(&run)["exits.interrupted"];
+    let before = count();
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(count(), before);
+    run.machine.resume();
+    assert_eq!(run.news.recv_timeout(PATIENCE).unwrap(), News::Running);
+    run.machine.pause();
+    assert_eq!(run.news.recv_timeout(PATIENCE).unwrap(), News::Paused);
+    run.machine.stop();
+    assert!(run.news.try_recv().is_err());
+}
+
+#[test]
+fn exits_are_counted_by_kind() {
+    let call = sbi::Call {
+        extension: 0x0a00_0000,
+        function: 9,
+        args: [0; 6],
+    };
+    let one = vec![
+        Act::Read(0, 4),
+        Act::Write(0, vec![0]),
+        Act::Sbi(call),
+        Act::Unknown(99),
+    ];
+    let run = start(fake::facts(), vec![one, vec![Act::Read(0, 4)]]);
+    let wanted = [
+        ("exits.mmio-read", 2),
+        ("exits.mmio-write", 1),
+        ("exits.sbi-unknown", 1),
+        ("exits.unknown", 1),
+    ];
+    let counted = || wanted.map(|(name, _)| (name, counters(&run)[name]));
+    let end = std::time::Instant::now() + PATIENCE;
+    while counted() != wanted && std::time::Instant::now() < end {
+        std::thread::yield_now();
+    }
+    assert_eq!(counted(), wanted);
+    run.machine.stop();
 }
 
 #[test]
@@ -361,7 +425,7 @@ fn a_machine_holds_its_disks_until_it_has_stopped() {
     let run = start_with(fake::facts(), vec![vec![magic, Act::Shutdown]], |wish| {
         wish.disk(disk.clone())
     });
-    run.outcome.recv_timeout(PATIENCE).unwrap();
+    run.outcome();
     assert_eq!(
         run.vm.reads(),
         [2u32.to_le_bytes()],

@@ -14,11 +14,14 @@ use std::os::fd::RawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use rvmm_backends::agent;
 use rvmm_spec::limits::MAX_VIRTIO_DEVICES;
 use rvmm_spec::{Payload, Spec, Transport};
 
 mod disk;
 mod net;
+
+use crate::qmp::AGENT;
 
 /// The system calls that QEMU needs none of: those of old, of other users, of other programs, of other's CPU time.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -49,6 +52,8 @@ pub struct Descriptors {
     pub uart: RawFd,
     /// A socket for the virtio console.
     pub console: RawFd,
+    /// A socket for the guest agent's port of the virtio console.
+    pub agent: RawFd,
     /// For each network, the queues of its tap, if it has one.
     pub taps: Vec<Vec<RawFd>>,
 }
@@ -74,8 +79,13 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     disks.for_each(|(index, (disk, &is_device))| arguments.disk(index, disk, is_device));
     let nets = spec.nets().iter().zip(&descriptors.taps).enumerate();
     nets.for_each(|(index, (net, taps))| arguments.net(index, net, taps));
-    arguments.device("virtio-serial", ",max_ports=1");
-    arguments.option("-device", "virtconsole,chardev=console");
+    arguments.device("virtio-serial", ",max_ports=2");
+    arguments.option("-device", "virtconsole,nr=0,chardev=console");
+    let agent = format!(
+        "virtserialport,nr=1,chardev=agent,id={AGENT},name={}",
+        agent::NAME
+    );
+    arguments.option("-device", agent);
     arguments.option("-object", "rng-random,id=rng,filename=/dev/urandom");
     arguments.device("virtio-rng", ",rng=rng");
     if spec.balloon() {
@@ -169,6 +179,7 @@ impl Arguments {
             "-chardev",
             format!("socket,id=console,fd={}", descriptors.console),
         );
+        self.option("-chardev", format!("socket,id=agent,fd={}", descriptors.agent));
     }
 
     /// A virtio device with these options, in the next slot.
@@ -245,6 +256,7 @@ mod tests {
             qmp: 3,
             uart: 4,
             console: 5,
+            agent: 6,
             taps: taps.iter().map(|&tap| vec![tap]).collect(),
         }
     }
@@ -281,8 +293,10 @@ mod tests {
              -chardev socket,id=uart,fd=4\n\
              -serial chardev:uart\n\
              -chardev socket,id=console,fd=5\n\
-             -device virtio-serial-device,max_ports=1,bus=virtio-mmio-bus.7\n\
-             -device virtconsole,chardev=console\n\
+             -chardev socket,id=agent,fd=6\n\
+             -device virtio-serial-device,max_ports=2,bus=virtio-mmio-bus.7\n\
+             -device virtconsole,nr=0,chardev=console\n\
+             -device virtserialport,nr=1,chardev=agent,id=agent,name=org.qemu.guest_agent.0\n\
              -object rng-random,id=rng,filename=/dev/urandom\n\
              -device virtio-rng-device,rng=rng,bus=virtio-mmio-bus.6"
         );
@@ -314,14 +328,16 @@ mod tests {
              -chardev socket,id=uart,fd=4\n\
              -serial chardev:uart\n\
              -chardev socket,id=console,fd=5\n\
+             -chardev socket,id=agent,fd=6\n\
              -blockdev driver=raw,node-name=disk0,read-only=off,discard=unmap,file.driver=file,file.filename=/a,,b.img\n\
              -device virtio-blk-device,drive=disk0,werror=report,rerror=report,serial=s,,1,bus=virtio-mmio-bus.7\n\
              -blockdev driver=raw,node-name=disk1,read-only=on,discard=unmap,file.driver=host_device,file.filename=/dev/loop7\n\
              -device virtio-blk-device,drive=disk1,werror=report,rerror=report,bus=virtio-mmio-bus.6\n\
              -netdev tap,id=net0,fd=9\n\
              -device virtio-net-device,netdev=net0,mac=52:54:00:00:00:07,bus=virtio-mmio-bus.5\n\
-             -device virtio-serial-device,max_ports=1,bus=virtio-mmio-bus.4\n\
-             -device virtconsole,chardev=console\n\
+             -device virtio-serial-device,max_ports=2,bus=virtio-mmio-bus.4\n\
+             -device virtconsole,nr=0,chardev=console\n\
+             -device virtserialport,nr=1,chardev=agent,id=agent,name=org.qemu.guest_agent.0\n\
              -object rng-random,id=rng,filename=/dev/urandom\n\
              -device virtio-rng-device,rng=rng,bus=virtio-mmio-bus.3";
         assert!(text.ends_with(end), "{text}");
@@ -373,7 +389,7 @@ mod tests {
             [
                 "-device virtio-blk-pci-non-transitional,drive=disk0,werror=report,rerror=report,num-queues=1,bus=pcie.0,addr=0x1",
                 "-device virtio-net-pci-non-transitional,netdev=net0,mac=52:54:00:00:00:07,romfile=,bus=pcie.0,addr=0x2",
-                "-device virtio-serial-pci-non-transitional,max_ports=1,bus=pcie.0,addr=0x3",
+                "-device virtio-serial-pci-non-transitional,max_ports=2,bus=pcie.0,addr=0x3",
                 "-device virtio-rng-pci-non-transitional,rng=rng,bus=pcie.0,addr=0x4",
             ]
         );

@@ -1,22 +1,25 @@
 //! The TCG backend: one qemu-system-riscv64 for one boot of the same Spec that KVM runs.
 //!
 //! ```text
-//!   Spec ─► prepare (the same checks as under KVM) ─► command (arguments) ─► process ─► session: a thread a boot
-//!                                                                               │ QMP: started, how it ended
-//!                                                                               │ consoles ⇄ Hub
-//!                                                                               └ on_end(Outcome)
+//!   Spec ─► a thread a boot: prepare (the same checks as under KVM) ─► command (arguments) ─► process ─► session
+//!                                                                        │ QMP: running, paused, how it ended
+//!                                                                        │ consoles ⇄ Hub, agent ⇄ Agent
+//!                                                                        └ on_news(News)
 //! ```
 //!
-//! QEMU lives for one boot. A reset ends it, as a power-off does; who started it decides what follows. It dies with the
-//! thread that watches it, and so with rvmm, however that ends.
+//! Nothing here makes its caller wait: looking at files, starting QEMU and watching it are the thread's. QEMU lives for
+//! one boot. A reset ends it, as a power-off does; who started it decides what follows. It dies with the thread that
+//! watches it, and so with rvmm, however that ends.
 
 pub mod command;
+mod complaint;
 pub mod find;
 mod prepare;
 mod process;
 mod qmp;
 mod session;
 mod tree;
+mod wishes;
 
 #[cfg(test)]
 mod tests;
@@ -25,12 +28,12 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rvmm_backends::console::Hub;
 use rvmm_backends::net::Tap;
+use rvmm_backends::{Agent, News, OnNews};
 use rvmm_boot::BootError;
 use rvmm_spec::{Console, Outcome, Spec};
 
@@ -41,21 +44,24 @@ pub use prepare::PrepareError;
 use prepare::{Prepared, prepare};
 use process::{Sockets, numbers, spawn};
 pub use qmp::QmpError;
-use session::{Focus, Keyboard, Session, Wishes};
+use session::{Focus, Keyboard, Session};
+use wishes::Wishes;
 
 /// How long QEMU may take until the guest's first instruction. It takes a moment; inside an emulated host, many.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How the names of folders begin that hold what a start needs: unpacked kernels, changed device trees, blank variables.
+/// Such a folder is removed when the guest runs, as QEMU has read or opened all of it then.
+pub const SCRATCH: &str = "rvmm-";
+
 /// What QEMU says when it was built without the means to give up system calls.
 const NO_SANDBOX: &str = "seccomp is not compiled";
-
-/// Called once, from another thread, when the guest ends by itself.
-pub type OnEnd = Box<dyn Fn(Outcome) + Send + Sync>;
 
 /// A guest that runs in QEMU. Dropped, it is killed.
 #[derive(Debug)]
 pub struct QemuGuest {
     wishes: Arc<Wishes>,
+    has_balloon: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -93,25 +99,33 @@ pub enum QemuError {
 
 /// What the thread needs to run QEMU.
 struct Order {
-    program: PathBuf,
+    /// The program, if it was chosen already.
+    program: Option<PathBuf>,
     spec: Spec,
-    prepared: Prepared,
+    /// Where files for the time of a start go.
+    folder: PathBuf,
     hub: Hub,
+    agent: Agent,
     wishes: Arc<Wishes>,
+    on_news: OnNews,
 }
 
 // === impl QemuGuest ===
 
 impl QemuGuest {
-    /// Boots the machine, and gives it the hub as its consoles. `work_dir` is a folder that outlives the guest; what may
-    /// be in there from an earlier boot is overwritten. `on_end` is called when the guest ends by itself, after its last
-    /// output reached the hub; from there, [`QemuGuest::kill`] must not be called.
+    /// Begins to boot the machine, and gives it the hub as its consoles. `on_news` is told, from another thread, when it
+    /// runs, and how it ended: after its last output reached the hub, and also if it could not be started.
     ///
     /// # Errors
-    /// What is missing, or what QEMU refused. Nothing is left running then, and `on_end` is never called.
-    pub fn start(spec: &Spec, hub: &Hub, work_dir: &Path, on_end: OnEnd) -> Result<Self, QemuError> {
-        let program = find::program().map_err(QemuError::Find)?;
-        Self::start_program(&program, spec, hub, work_dir, on_end)
+    /// The host gives no thread.
+    pub fn start(
+        spec: &Spec,
+        folder: &Path,
+        hub: &Hub,
+        agent: &Agent,
+        on_news: OnNews,
+    ) -> Result<Self, QemuError> {
+        Self::start_program(None, spec, folder, hub, agent, on_news)
     }
 
     /// The device tree that this machine's guest would find.
@@ -127,55 +141,52 @@ impl QemuGuest {
     }
 
     fn start_program(
-        program: &Path,
+        program: Option<&Path>,
         spec: &Spec,
+        folder: &Path,
         hub: &Hub,
-        work_dir: &Path,
-        on_end: OnEnd,
+        agent: &Agent,
+        on_news: OnNews,
     ) -> Result<Self, QemuError> {
-        let on_end: Arc<dyn Fn(Outcome) + Send + Sync> = on_end.into();
-        let attempt = |sandbox| {
-            let mut prepared = prepare(spec, work_dir).map_err(QemuError::Prepare)?;
-            prepared.findings.sandbox = sandbox;
-            tree::change(program, spec, &mut prepared.findings, work_dir)?;
-            let order = Order {
-                program: program.to_owned(),
-                spec: spec.clone(),
-                prepared,
-                hub: hub.clone(),
-                wishes: Arc::new(Wishes::new().map_err(QemuError::System)?),
-            };
-            Self::attempt(order, Arc::clone(&on_end))
+        let wishes = Arc::new(Wishes::new().map_err(QemuError::System)?);
+        let order = Order {
+            program: program.map(Path::to_owned),
+            spec: spec.clone(),
+            folder: folder.to_owned(),
+            hub: hub.clone(),
+            agent: agent.clone(),
+            wishes: Arc::clone(&wishes),
+            on_news,
         };
-        match attempt(true) {
-            Err(QemuError::Start(why)) if why.contains(NO_SANDBOX) => attempt(false),
-            other => other,
-        }
-    }
-
-    fn attempt(order: Order, on_end: Arc<dyn Fn(Outcome) + Send + Sync>) -> Result<Self, QemuError> {
-        let wishes = Arc::clone(&order.wishes);
-        let (sender, receiver) = mpsc::channel();
-        let watch = move || {
-            if let Some(outcome) = order.run(&sender) {
-                on_end(outcome);
-            }
-        };
-        let thread = thread::Builder::new().name("qemu".to_owned()).spawn(watch);
-        let guest = Self {
+        let thread = thread::Builder::new().name("qemu".to_owned());
+        let thread = thread.spawn(move || order.run()).map_err(QemuError::System)?;
+        Ok(Self {
             wishes,
-            thread: Some(thread.map_err(QemuError::System)?),
-        };
-        match receiver.recv_timeout(PATIENCE) {
-            Ok(Ok(())) => Ok(guest),
-            Ok(Err(error)) => Err(error),
-            Err(RecvTimeoutError::Timeout) => Err(QemuError::Silent),
-            Err(RecvTimeoutError::Disconnected) => Err(QemuError::Start("its thread ended".to_owned())),
-        }
+            has_balloon: spec.balloon(),
+            thread: Some(thread),
+        })
     }
 
-    /// Ends the guest at once, as if its power were cut, and waits until QEMU is gone. `on_end` is not called any more,
-    /// unless the guest ended before.
+    /// Makes the vCPUs stand still; [`News::Paused`] tells when they do. The guest's clock stands with them.
+    pub fn pause(&self) {
+        self.wishes.pause(true);
+    }
+
+    /// Lets paused vCPUs go on; [`News::Running`] tells when they do.
+    pub fn resume(&self) {
+        self.wishes.pause(false);
+    }
+
+    /// Asks the guest to keep so many bytes of its memory and give back the rest; false where it has no balloon.
+    pub fn balloon(&self, bytes: u64) -> bool {
+        if self.has_balloon {
+            self.wishes.balloon(bytes);
+        }
+        self.has_balloon
+    }
+
+    /// Ends the guest at once, as if its power were cut, and waits until QEMU is gone. Its end is no news
+    /// then, unless the guest ended before.
     pub fn kill(mut self) {
         self.end();
     }
@@ -198,31 +209,49 @@ impl Drop for QemuGuest {
 // === impl Order ===
 
 impl Order {
-    fn run(self, started: &Sender<Result<(), QemuError>>) -> Option<Outcome> {
-        match self.session() {
-            Ok(session) => session.run(started),
-            Err(error) => {
-                // A starter that gave up needs no answer.
-                started.send(Err(error)).ok();
-                None
+    fn run(self) {
+        let ended = match self.live() {
+            Ok(outcome) => outcome,
+            Err(_) if self.wishes.is_killed() => None,
+            Err(error) => Some(Outcome::Failed(complaint::in_full(&error))),
+        };
+        if let Some(outcome) = ended {
+            (self.on_news)(News::Ended(outcome));
+        }
+    }
+
+    /// Runs QEMU to its end. No outcome if it was killed by our wish.
+    fn live(&self) -> Result<Option<Outcome>, QemuError> {
+        let program = self.program.clone();
+        let program = program.map_or_else(find::program, Ok).map_err(QemuError::Find)?;
+        match self.session(&program, true)?.run(&self.on_news) {
+            Err(QemuError::Start(why)) if why.contains(NO_SANDBOX) => {
+                self.session(&program, false)?.run(&self.on_news)
             }
+            other => other,
         }
     }
 
     /// Starts the process, on the thread that will watch it.
-    fn session(self) -> Result<Session, QemuError> {
+    fn session(&self, program: &Path, sandbox: bool) -> Result<Session, QemuError> {
+        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&self.folder);
+        let scratch = scratch.map_err(QemuError::System)?;
+        let mut prepared: Prepared = prepare(&self.spec, scratch.path()).map_err(QemuError::Prepare)?;
+        prepared.findings.sandbox = sandbox;
+        tree::change(program, &self.spec, &mut prepared.findings, scratch.path())?;
         let (ours, theirs) = Sockets::pairs().map_err(QemuError::System)?;
-        let [qmp, uart, console] = numbers(&theirs);
+        let [qmp, uart, console, agent] = numbers(&theirs);
         let queues = |taps: &Vec<Tap>| taps.iter().map(AsRawFd::as_raw_fd).collect();
-        let taps: Vec<Vec<_>> = self.prepared.taps.iter().map(queues).collect();
-        let inherited = [&[qmp, uart, console][..], &taps.concat()].concat();
+        let taps: Vec<Vec<_>> = prepared.taps.iter().map(queues).collect();
+        let inherited = [vec![qmp, uart, console, agent], taps.concat()].concat();
         let descriptors = Descriptors {
             qmp,
             uart,
             console,
+            agent,
             taps,
         };
-        let findings: &Findings = &self.prepared.findings;
+        let findings: &Findings = &prepared.findings;
         let arguments = arguments(&self.spec, findings, &descriptors);
         let (focus, socket) = match self.spec.console() {
             Console::Serial => (Focus::Uart, &ours.uart),
@@ -232,14 +261,15 @@ impl Order {
             socket: socket.try_clone().map_err(QemuError::System)?,
             wishes: Arc::clone(&self.wishes),
         };
-        let child = spawn(
-            &self.program,
-            &arguments,
-            inherited,
-            self.spec.memory_backing().thp,
-        )
-        .map_err(|error| QemuError::Spawn(self.program.display().to_string(), error))?;
-        let session = Session::new(child, ours, focus, self.hub.clone(), self.wishes);
+        let thp = self.spec.memory_backing().thp;
+        let child = spawn(program, &arguments, inherited, thp)
+            .map_err(|error| QemuError::Spawn(program.display().to_string(), error))?;
+        let ends = session::Ends {
+            hub: self.hub.clone(),
+            agent: self.agent.clone(),
+            wishes: Arc::clone(&self.wishes),
+        };
+        let session = Session::new(child, ours, focus, ends, scratch);
         self.hub.set_input(Some(Box::new(keyboard)));
         Ok(session)
         // Here QEMU's ends of sockets and taps are closed on our side: we see when QEMU closes them.

@@ -23,6 +23,7 @@ pub(crate) struct Sockets {
     pub qmp: UnixStream,
     pub uart: UnixStream,
     pub console: UnixStream,
+    pub agent: UnixStream,
 }
 
 // === impl Sockets ===
@@ -36,16 +37,18 @@ impl Sockets {
             set_socket_send_buffer_size(&ours, INPUT_IN_FLIGHT)?;
             io::Result::Ok((ours, theirs))
         };
-        let (qmp, uart, console) = (pair()?, pair()?, pair()?);
+        let (qmp, uart, console, agent) = (pair()?, pair()?, pair()?, pair()?);
         let ours = Self {
             qmp: qmp.0,
             uart: uart.0,
             console: console.0,
+            agent: agent.0,
         };
         let theirs = Self {
             qmp: qmp.1,
             uart: uart.1,
             console: console.1,
+            agent: agent.1,
         };
         Ok((ours, theirs))
     }
@@ -122,6 +125,6 @@ fn unblock_signals() -> io::Result<()> {
 }
 
 /// The numbers of QEMU's ends.
-pub(crate) fn numbers(sockets: &Sockets) -> [RawFd; 3] {
-    [&sockets.qmp, &sockets.uart, &sockets.console].map(AsRawFd::as_raw_fd)
+pub(crate) fn numbers(sockets: &Sockets) -> [RawFd; 4] {
+    [&sockets.qmp, &sockets.uart, &sockets.console, &sockets.agent].map(AsRawFd::as_raw_fd)
 }

@@ -1,9 +1,11 @@
-//! What QEMU says on its QMP socket, and the two commands that we give.
+//! What QEMU says on its QMP socket, and the commands that we give.
 //!
 //! ```text
 //!   ← {"QMP": {"version": …}}        → {"execute": "qmp_capabilities"}
 //!   ← {"return": {}}                 → {"execute": "cont"}
 //!   ← {"return": {}}                 the guest runs
+//!   ← {"event": "STOP"}              → {"execute": "stop"}
+//!   ← {"event": "VSERPORT_CHANGE", "data": {"open": true, "id": "agent"}}         an agent listens
 //!   ← {"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}     and QEMU ends
 //! ```
 
@@ -16,6 +18,17 @@ pub const CAPABILITIES: &[u8] = b"{\"execute\": \"qmp_capabilities\"}\n";
 /// Lets the guest run.
 pub const CONTINUE: &[u8] = b"{\"execute\": \"cont\"}\n";
 
+/// Makes the vCPUs and the guest's clock stand still.
+pub const STOP: &[u8] = b"{\"execute\": \"stop\"}\n";
+
+/// Leaves the guest so many bytes of its memory.
+pub fn balloon(bytes: u64) -> String {
+    format!("{{\"execute\": \"balloon\", \"arguments\": {{\"value\": {bytes}}}}}\n")
+}
+
+/// The name of the guest agent's port.
+pub const AGENT: &str = "agent";
+
 /// Something that QEMU said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
@@ -27,6 +40,12 @@ pub enum Said {
     Refused(String),
     /// The machine is over.
     Shutdown(Reason),
+    /// The vCPUs stand still.
+    Stopped,
+    /// The vCPUs go on.
+    Resumed,
+    /// The guest's end of the agent's port was opened, or closed.
+    Agent(bool),
     /// Anything that does not matter here.
     Other,
 }
@@ -96,6 +115,12 @@ struct Refusal {
 }
 
 #[derive(Deserialize)]
+struct PortChange {
+    open: bool,
+    id: String,
+}
+
+#[derive(Deserialize)]
 struct Shutdown {
     reason: Reason,
 }
@@ -130,6 +155,16 @@ fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
         Some("SHUTDOWN") => {
             let shutdown: Shutdown = serde_json::from_value(message.data.unwrap_or_default())?;
             Said::Shutdown(shutdown.reason)
+        }
+        Some("STOP") => Said::Stopped,
+        Some("RESUME") => Said::Resumed,
+        Some("VSERPORT_CHANGE") => {
+            let change: PortChange = serde_json::from_value(message.data.unwrap_or_default())?;
+            if change.id == AGENT {
+                Said::Agent(change.open)
+            } else {
+                Said::Other
+            }
         }
         None if message.done.is_some() => Said::Done,
         _ => Said::Other,
@@ -179,7 +214,7 @@ mod tests {
             [
                 Said::Greeting((10, 0, 13)),
                 Said::Done,
-                Said::Other,
+                Said::Resumed,
                 Said::Done,
                 Said::Shutdown(Reason::GuestReset)
             ]

@@ -1,47 +1,44 @@
 //! One QEMU from start to end, on one thread of ours.
 //!
 //! ```text
-//!   spawn ─► greeting ─► capabilities ─► cont ─► started ─► SHUTDOWN ─► all sockets closed ─► wait ─► on_end
+//!   spawn ─► greeting ─► capabilities ─► cont ─► Running ─► SHUTDOWN ─► all sockets closed ─► wait ─► Ended
+//!      │                                           ├ stop ─► STOP: Paused ─► cont ─► RESUME: Running
 //!      └────────┴────────────┴────────────┴─► ended before it started: the reason out of its error output
 //! ```
 //!
-//! The thread also brings what the guest prints to the hub. It reads until QEMU has closed everything, so `on_end` comes
-//! after the last byte of output.
+//! The thread also brings what the guest prints to the hub, and carries the guest agent's words. It reads until QEMU has
+//! closed everything, so the end is told after the last byte of output.
 
 use std::collections::VecDeque;
-use std::error::Error;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, ExitStatus};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::time::Instant;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rvmm_backends::console::{GuestInput, Hub};
+use rvmm_backends::{Agent, News, OnNews};
 use rvmm_spec::Outcome;
+use tempfile::TempDir;
 
-use crate::QemuError;
+use crate::complaint::complaint;
 use crate::find::OLDEST;
 use crate::process::Sockets;
 use crate::qmp::{self, Listener, Reason, Said};
+use crate::wishes::Wishes;
+use crate::{PATIENCE, QemuError};
 
 /// Bytes of QEMU's error output that are kept.
 const MAX_ERRORS: usize = 4 << 10;
 
+/// Bytes that the guest's agent is told at a time.
+const MAX_WORDS: usize = 1 << 10;
+
 /// Bytes read at a time.
 const PIECE: usize = 16 << 10;
-
-/// What others may ask of the thread.
-#[derive(Debug)]
-pub(crate) struct Wishes {
-    wake: OwnedFd,
-    killed: AtomicBool,
-    /// Input waits until the socket takes more.
-    starved: AtomicBool,
-}
 
 /// The hub's way into the guest.
 pub(crate) struct Keyboard {
@@ -56,13 +53,27 @@ pub(crate) enum Focus {
     Console,
 }
 
+/// Whom a session serves.
+pub(crate) struct Ends {
+    /// Where the guest's output goes.
+    pub hub: Hub,
+    /// Who speaks with the guest's agent.
+    pub agent: Agent,
+    /// What is wanted of the session.
+    pub wishes: Arc<Wishes>,
+}
+
 /// The thread's state.
 pub(crate) struct Session {
     child: Child,
-    /// Where the guest's output goes.
-    hub: Hub,
+    ends: Ends,
     focus: Focus,
-    wishes: Arc<Wishes>,
+    /// What QEMU reads while it starts.
+    scratch: Option<TempDir>,
+    /// By when the guest must run.
+    deadline: Instant,
+    /// What QEMU was told last: to stand still or not.
+    paused: bool,
     sockets: Sockets,
     errors: ChildStderr,
     /// What QEMU has not closed yet.
@@ -79,7 +90,11 @@ enum Source {
     Qmp,
     Uart,
     Console,
+    /// The guest's agent.
+    Agent,
     Errors,
+    /// There are words for the agent.
+    Words,
     /// Someone wishes something.
     Wake,
     /// The console in focus takes input again.
@@ -95,33 +110,6 @@ enum Progress {
     Started,
 }
 
-// === impl Wishes ===
-
-impl Wishes {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {
-            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            killed: AtomicBool::new(false),
-            starved: AtomicBool::new(false),
-        })
-    }
-
-    /// QEMU is to be killed.
-    pub(crate) fn kill(&self) {
-        self.killed.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    pub(crate) fn is_killed(&self) -> bool {
-        self.killed.load(Ordering::SeqCst)
-    }
-
-    fn wake(&self) {
-        // Fails only when the counter is about to overflow, and then the thread is awake anyway.
-        rustix::io::write(&self.wake, &1u64.to_ne_bytes()).ok();
-    }
-}
-
 // === impl Keyboard ===
 
 impl GuestInput for Keyboard {
@@ -131,8 +119,7 @@ impl GuestInput for Keyboard {
             // Closed: the input waits in the hub for the next boot.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => 0,
             Err(_) => {
-                self.wishes.starved.store(true, Ordering::SeqCst);
-                self.wishes.wake();
+                self.wishes.starve();
                 0
             }
         }
@@ -146,18 +133,26 @@ impl Session {
         mut child: Child,
         sockets: Sockets,
         focus: Focus,
-        hub: Hub,
-        wishes: Arc<Wishes>,
+        ends: Ends,
+        scratch: TempDir,
     ) -> Self {
         let errors = child.stderr.take().expect("asked for when spawned");
         Self {
             child,
-            hub,
+            ends,
             focus,
-            wishes,
+            scratch: Some(scratch),
+            deadline: Instant::now() + PATIENCE,
+            paused: false,
             sockets,
             errors,
-            open: vec![Source::Qmp, Source::Uart, Source::Console, Source::Errors],
+            open: vec![
+                Source::Qmp,
+                Source::Uart,
+                Source::Console,
+                Source::Agent,
+                Source::Errors,
+            ],
             listener: Listener::default(),
             progress: Progress::Spawned,
             reason: None,
@@ -165,52 +160,42 @@ impl Session {
         }
     }
 
-    /// Runs QEMU to its end. `started` gets the one word that the starter waits for; after a good one, the outcome is
-    /// given back, or none if QEMU was killed by our wish.
-    pub(crate) fn run(mut self, started: &Sender<Result<(), QemuError>>) -> Option<Outcome> {
-        let lived = self.live(started);
+    /// Runs QEMU to its end. The outcome is given back, or none if QEMU was killed by our wish.
+    pub(crate) fn run(mut self, on_news: &OnNews) -> Result<Option<Outcome>, QemuError> {
+        let lived = self.live(on_news);
         if lived.is_err() {
             self.kill();
         }
         let status = self.end();
-        let error = match (lived, self.progress) {
-            (Ok(()), Progress::Started) => None,
-            (Ok(()), _) => Some(QemuError::Start(self.last_word(status))),
-            (Err(error), _) => Some(error),
-        };
-        match error {
-            Some(error) if self.progress != Progress::Started => {
-                // A starter that has given up needs no answer.
-                started.send(Err(error)).ok();
-                None
-            }
-            _ if self.wishes.is_killed() => None,
-            Some(error) => Some(Outcome::Failed(in_full(&error))),
-            None => Some(self.outcome(status)),
+        if self.ends.wishes.is_killed() {
+            return Ok(None);
         }
+        lived?;
+        if self.progress != Progress::Started {
+            return Err(QemuError::Start(self.last_word(status)));
+        }
+        Ok(Some(self.outcome(status)))
     }
 
     /// Serves QEMU until it has closed everything.
-    fn live(&mut self, started: &Sender<Result<(), QemuError>>) -> Result<(), QemuError> {
+    fn live(&mut self, on_news: &OnNews) -> Result<(), QemuError> {
         rustix::io::ioctl_fionbio(&self.errors, true).map_err(system)?;
         while !self.open.is_empty() {
-            let before = self.progress;
             for source in self.wait().map_err(system)? {
-                self.serve(source)?;
+                self.serve(source, on_news)?;
             }
-            if before != self.progress && self.progress == Progress::Started {
-                // A starter that has given up has also wished for the end.
-                started.send(Ok(())).ok();
+            if self.progress != Progress::Started && Instant::now() >= self.deadline {
+                return Err(QemuError::Silent);
             }
         }
         Ok(())
     }
 
-    /// What is ready, when something is.
+    /// What is ready, when something is, or when the start takes too long.
     fn wait(&self) -> rustix::io::Result<Vec<Source>> {
         let mut sources = self.open.clone();
-        sources.push(Source::Wake);
-        if self.wishes.starved.load(Ordering::SeqCst) {
+        sources.extend([Source::Words, Source::Wake]);
+        if self.ends.wishes.is_starved() {
             sources.push(Source::Room);
         }
         let flags = |source| {
@@ -224,7 +209,11 @@ impl Session {
             .iter()
             .map(|&source| PollFd::from_borrowed_fd(self.fd(source), flags(source)));
         let mut polled: Vec<_> = polled.collect();
-        match poll(&mut polled, None) {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let timeout = (self.progress != Progress::Started)
+            .then(|| Timespec::try_from(left).ok())
+            .flatten();
+        match poll(&mut polled, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
             Err(errno) => return Err(errno),
@@ -241,17 +230,19 @@ impl Session {
             Source::Qmp => self.sockets.qmp.as_fd(),
             Source::Uart => self.sockets.uart.as_fd(),
             Source::Console => self.sockets.console.as_fd(),
+            Source::Agent => self.sockets.agent.as_fd(),
             Source::Errors => self.errors.as_fd(),
-            Source::Wake => self.wishes.wake.as_fd(),
+            Source::Words => self.ends.agent.output_fd(),
+            Source::Wake => self.ends.wishes.as_fd(),
             Source::Room if self.focus == Focus::Uart => self.sockets.uart.as_fd(),
             Source::Room => self.sockets.console.as_fd(),
         }
     }
 
-    fn serve(&mut self, source: Source) -> Result<(), QemuError> {
+    fn serve(&mut self, source: Source, on_news: &OnNews) -> Result<(), QemuError> {
         if source == Source::Room {
-            self.wishes.starved.store(false, Ordering::SeqCst);
-            self.hub.input_room();
+            self.ends.wishes.fed();
+            self.ends.hub.input_room();
             return Ok(());
         }
         let mut piece = [0; PIECE];
@@ -265,20 +256,26 @@ impl Session {
         }
         let bytes = piece.get(..count).unwrap_or_default();
         match source {
-            Source::Qmp => self.hear(bytes)?,
-            Source::Uart | Source::Console => self.hub.write(bytes),
+            Source::Qmp => self.hear(bytes, on_news)?,
+            Source::Uart | Source::Console => self.ends.hub.write(bytes),
+            Source::Agent => self.ends.agent.hear(bytes),
             Source::Errors => {
                 self.tail.extend(bytes);
                 self.tail.drain(..self.tail.len().saturating_sub(MAX_ERRORS));
             }
-            Source::Wake if self.wishes.is_killed() => self.kill(),
-            Source::Wake | Source::Room => {}
+            Source::Words => self.tell_agent(),
+            Source::Wake if self.ends.wishes.is_killed() => self.kill(),
+            Source::Wake => {
+                self.stand_or_go()?;
+                self.blow_up()?;
+            }
+            Source::Room => {}
         }
         Ok(())
     }
 
     /// Obeys QMP.
-    fn hear(&mut self, bytes: &[u8]) -> Result<(), QemuError> {
+    fn hear(&mut self, bytes: &[u8], on_news: &OnNews) -> Result<(), QemuError> {
         for said in self.listener.hear(bytes).map_err(QemuError::Qmp)? {
             match (self.progress, said) {
                 (Progress::Spawned, Said::Greeting((major, minor, micro))) => {
@@ -288,19 +285,62 @@ impl Session {
                     self.say(qmp::CAPABILITIES, Progress::Greeted)?;
                 }
                 (Progress::Greeted, Said::Done) => self.say(qmp::CONTINUE, Progress::Listening)?,
-                (Progress::Listening, Said::Done) => self.progress = Progress::Started,
+                (Progress::Listening, Said::Done) => {
+                    self.progress = Progress::Started;
+                    // QEMU has read it, or holds it open.
+                    self.scratch = None;
+                    on_news(News::Running);
+                    self.stand_or_go()?;
+                }
+                // The guest goes on without what was wished of it.
+                (Progress::Started, Said::Refused(_)) => {}
                 (_, Said::Refused(why)) => return Err(QemuError::Start(why)),
                 (_, Said::Shutdown(reason)) => self.reason = Some(reason),
+                (Progress::Started, Said::Stopped) if self.paused => on_news(News::Paused),
+                (Progress::Started, Said::Resumed) if !self.paused => on_news(News::Running),
+                (_, Said::Agent(open)) => self.ends.agent.set_open(open),
                 _ => {}
             }
         }
         Ok(())
     }
 
+    /// Has the vCPUs do what is wished, once they run at all.
+    fn stand_or_go(&mut self) -> Result<(), QemuError> {
+        let wish = self.ends.wishes.is_paused();
+        if self.progress != Progress::Started || wish == self.paused {
+            return Ok(());
+        }
+        self.paused = wish;
+        let command = if wish { qmp::STOP } else { qmp::CONTINUE };
+        self.say(command, Progress::Started)
+    }
+
+    /// Tells the balloon what is wished, once the guest runs.
+    fn blow_up(&mut self) -> Result<(), QemuError> {
+        if self.progress != Progress::Started {
+            return Ok(());
+        }
+        match self.ends.wishes.take_balloon() {
+            Some(bytes) => self.say(qmp::balloon(bytes).as_bytes(), Progress::Started),
+            None => Ok(()),
+        }
+    }
+
     fn say(&mut self, command: &[u8], next: Progress) -> Result<(), QemuError> {
         self.progress = next;
-        // Two short lines in all, which a socket takes at once.
+        // A short line, after QEMU has answered the one before, which a socket takes at once.
         (&self.sockets.qmp).write_all(command).map_err(QemuError::System)
+    }
+
+    /// Brings the guest's agent what it is to be told: a line or two, for which the socket has room. What it does not
+    /// take is lost, as on any wire whose other end does not read.
+    fn tell_agent(&self) {
+        let mut words = [0; MAX_WORDS];
+        let count = self.ends.agent.read(&mut words);
+        (&self.sockets.agent)
+            .write_all(words.get(..count).unwrap_or_default())
+            .ok();
     }
 
     fn kill(&mut self) {
@@ -310,7 +350,7 @@ impl Session {
 
     /// Waits for the process itself.
     fn end(&mut self) -> Option<ExitStatus> {
-        self.hub.set_input(None);
+        self.ends.hub.set_input(None);
         self.child.wait().ok()
     }
 
@@ -344,49 +384,4 @@ impl Drop for Session {
 
 fn system(errno: Errno) -> QemuError {
     QemuError::System(errno.into())
-}
-
-/// An error with what led to it.
-fn in_full(error: &QemuError) -> String {
-    let mut text = error.to_string();
-    let mut inner = error.source();
-    while let Some(error) = inner {
-        text = format!("{text}: {error}");
-        inner = error.source();
-    }
-    text
-}
-
-/// The line of QEMU's error output that says why, without the program's name before it.
-fn complaint(errors: &str) -> Option<String> {
-    let mut lines = errors.lines().map(str::trim).filter(|line| !line.is_empty());
-    let line = lines.find(|line| !line.contains("warning:"))?;
-    let (before, after) = line.split_once(": ").unwrap_or(("", line));
-    let text = if before.contains("qemu-system") {
-        after
-    } else {
-        line
-    };
-    Some(text.chars().filter(|c| !c.is_control()).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_complaint_is_the_first_line_that_is_not_a_warning() {
-        let errors = "qemu-system-riscv64: warning: disabling zfa\n\
-             qemu-system-riscv64: -device x: Failed to get \"write\" lock\nIs another process using the image?\n";
-        assert_eq!(
-            complaint(errors).unwrap(),
-            "-device x: Failed to get \"write\" lock"
-        );
-        assert_eq!(complaint("\n\n"), None);
-    }
-
-    #[test]
-    fn escape_sequences_do_not_get_through() {
-        assert_eq!(complaint("bad\x1b[2J file").unwrap(), "bad[2J file");
-    }
 }

@@ -1,16 +1,18 @@
-//! The command line: first as it was typed ([`Args`]), then resolved once into what is run ([`Order`]).
+//! The command line: first as it was typed ([`Args`]), then resolved once into the machine that is run ([`Spec`]).
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Spec, Transport, Vsock, wire};
 
 use crate::boot_args::BootArgs;
+
+use crate::ctl::Ctl;
 
 mod disk;
 mod net;
@@ -28,6 +30,7 @@ A disk with an EFI system: rvmm --firmware uboot --disk disk.img";
 /// in QEMU-TCG elsewhere.
 #[derive(Debug, Parser)]
 #[command(name = "rvmm", version, after_help = AFTER_HELP)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
     /// Kernel to boot: a riscv64 Image, plain or gzip'd, EFI zboot or ELF
     #[arg(long, value_name = "FILE", required_unless_present_any = ["spec", "firmware"])]
@@ -85,6 +88,13 @@ pub struct Args {
     /// Write the device tree that the guest would find, to a file or, with '-', to standard output, and boot nothing
     #[arg(long, value_name = "FILE")]
     dump_dtb: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ctl(Ctl),
 }
 
 /// What is to be run.
@@ -92,8 +102,6 @@ pub struct Args {
 pub struct Order {
     /// The machine.
     pub spec: Spec,
-    /// Where its sockets and its ending go, if anywhere.
-    pub run_dir: Option<RunDir>,
     /// Where the device tree goes instead of a boot.
     pub dump_dtb: Option<PathBuf>,
 }
@@ -142,16 +150,21 @@ impl Args {
     /// What cannot be, in one line.
     pub fn resolve(self) -> anyhow::Result<Order> {
         let dump_dtb = self.dump_dtb.clone();
-        let run_dir = self.run_dir.clone().map(RunDir::new);
         let spec = match &self.spec {
             Some(path) => read_document(path)?,
             None => self.build()?,
         };
-        Ok(Order {
-            spec,
-            run_dir,
-            dump_dtb,
-        })
+        Ok(Order { spec, dump_dtb })
+    }
+
+    /// The run directory, if there is to be one.
+    pub fn run_dir(&self) -> Option<RunDir> {
+        self.run_dir.clone().map(RunDir::new)
+    }
+
+    /// What a running machine is asked, if that is what is wanted.
+    pub fn take_ctl(&mut self) -> Option<Ctl> {
+        self.command.take().map(|Command::Ctl(ctl)| ctl)
     }
 
     fn build(self) -> anyhow::Result<Spec> {
@@ -230,36 +243,36 @@ mod tests {
     use super::*;
     use rvmm_spec::MemorySize;
 
-    fn resolve(line: &str) -> anyhow::Result<Order> {
-        Args::try_parse_from(line.split_whitespace())?.resolve()
+    fn resolve(line: &str) -> anyhow::Result<Spec> {
+        let order = Args::try_parse_from(line.split_whitespace())?.resolve()?;
+        Ok(order.spec)
     }
 
     #[test]
     fn a_kernel_alone_boots_with_the_documented_defaults() {
-        let order = resolve("rvmm --kernel Image").unwrap();
-        assert_eq!(order.spec.boot().cmdline, "console=ttyS0");
-        assert_eq!(order.spec.memory(), MemorySize::from_mib(256));
-        assert!(order.run_dir.is_none());
+        let spec = resolve("rvmm --kernel Image").unwrap();
+        assert_eq!(spec.boot().cmdline, "console=ttyS0");
+        assert_eq!(spec.memory(), MemorySize::from_mib(256));
     }
 
     #[test]
     fn a_disk_without_initrd_is_the_root() {
-        let order = resolve("rvmm --kernel Image --disk a.img,readonly,serial=s1").unwrap();
-        assert_eq!(order.spec.boot().cmdline, "console=ttyS0 root=/dev/vda rw");
-        let disk = &order.spec.disks()[0];
+        let spec = resolve("rvmm --kernel Image --disk a.img,readonly,serial=s1").unwrap();
+        assert_eq!(spec.boot().cmdline, "console=ttyS0 root=/dev/vda rw");
+        let disk = &spec.disks()[0];
         assert_eq!((disk.read_only, disk.serial.as_deref()), (true, Some("s1")));
     }
 
     #[test]
     fn a_net_keeps_the_address_that_was_given() {
-        let order = resolve("rvmm --kernel Image --net tap=t0,mac=52:54:00:00:00:07").unwrap();
-        assert_eq!(order.spec.nets()[0].mac.to_string(), "52:54:00:00:00:07");
+        let spec = resolve("rvmm --kernel Image --net tap=t0,mac=52:54:00:00:00:07").unwrap();
+        assert_eq!(spec.nets()[0].mac.to_string(), "52:54:00:00:00:07");
     }
 
     #[test]
     fn an_interface_is_what_was_asked_for() {
         let order = resolve("rvmm --kernel Image --net tap=t0,queues=2,mtu=9000 --net passt=/p").unwrap();
-        let [tap, passt] = order.spec.nets() else {
+        let [tap, passt] = order.nets() else {
             unreachable!("two were asked for")
         };
         assert_eq!((tap.queues, tap.mtu), (2, Some(9000)));
@@ -268,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_balloon_is_there_when_asked_for() {
-        let balloon = |line| resolve(line).unwrap().spec.balloon();
+        let balloon = |line| resolve(line).unwrap().balloon();
         assert!(!balloon("rvmm --kernel Image"));
         assert!(balloon("rvmm --kernel Image --balloon on"));
     }

@@ -3,6 +3,7 @@
 mod accelerator;
 mod args;
 mod boot_args;
+mod ctl;
 mod guest;
 mod supervise;
 mod tell;
@@ -15,7 +16,7 @@ use args::{Args, Order};
 use clap::Parser;
 use rvmm_control::EndReason;
 use rvmm_hypervisor::probe;
-use supervise::{Finish, Supervisor};
+use supervise::{Finish, Place, Supervisor};
 
 /// The exit status for a command line that is not valid.
 const USAGE: u8 = 2;
@@ -28,16 +29,23 @@ fn main() -> ExitCode {
         std::io::stdout().write_all(tell::cpu_help().as_bytes()).ok();
         return ExitCode::SUCCESS;
     }
-    let args = match Args::try_parse_from(arguments) {
+    let mut args = match Args::try_parse_from(arguments) {
         Ok(args) => args,
         Err(error) => return refuse(&error),
     };
-    let finish = match args.resolve().and_then(start) {
-        Ok(Some(supervisor)) => supervisor.run(),
-        Ok(None) => return ExitCode::SUCCESS,
-        Err(error) => Finish::failed(format!("{error:#}")),
+    if let Some(ctl) = args.take_ctl() {
+        return ctl.run().map_or_else(
+            |error| {
+                say(&format!("{error:#}"));
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
+    let Some(finish) = live(args) else {
+        return ExitCode::SUCCESS;
     };
-    rvmm_backends::console::raw::restore_all();
+    let _ = rvmm_backends::console::raw::restore_all();
     match finish.ending.reason {
         EndReason::Failed => say(&finish.ending.message),
         EndReason::Reset | EndReason::Killed => tracing::info!("{}", finish.ending.message),
@@ -46,14 +54,32 @@ fn main() -> ExitCode {
     ExitCode::from(finish.status)
 }
 
+/// Claims the run directory before anything else, so that whatever goes wrong from then on is written down there.
+/// `None` where only something was to be told.
+fn live(args: Args) -> Option<Finish> {
+    let failed = |error: anyhow::Error| Finish::failed(format!("{error:#}"));
+    let place = match args.run_dir().map(Place::claim).transpose() {
+        Ok(place) => place,
+        Err(error) => return Some(failed(error)),
+    };
+    match args.resolve().and_then(|order| start(order, place.as_ref())) {
+        Ok(supervisor) => supervisor.map(Supervisor::run),
+        Err(error) => {
+            let finish = failed(error);
+            place.iter().for_each(|place| place.close(&finish.ending));
+            Some(finish)
+        }
+    }
+}
+
 /// Makes ready to run the machine; `None` where only something was to be told.
-fn start(order: Order) -> anyhow::Result<Option<Supervisor>> {
+fn start(order: Order, place: Option<&Place>) -> anyhow::Result<Option<Supervisor<'_>>> {
     let decision = accelerator::decide(order.spec.accelerator(), probe)?;
     if let Some(to) = &order.dump_dtb {
         return tell::device_tree(&order.spec, decision.accelerator, to).map(|()| None);
     }
     rvmm_hypervisor::install_kick()?;
-    Supervisor::new(order.spec, decision, order.run_dir).map(Some)
+    Supervisor::new(order.spec, decision, place).map(Some)
 }
 
 /// Help and version go where they are read; a mistake is one line.

@@ -132,6 +132,11 @@ impl Hub {
         }
     }
 
+    /// Has the event loop look again for input, of terminals too that were another job's.
+    pub fn look_for_input(&self) {
+        signal(&self.shared.room);
+    }
+
     /// How many bytes [`Hub::offer`] takes now.
     pub(super) fn input_space(&self) -> usize {
         MAX_INPUT.saturating_sub(self.input().queue.len())

@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 
 use super::hub::Hub;
+use super::raw;
 use super::terminal::{Changed, Terminal};
 use super::viewer::{ReadEnd, Viewer, Way, Written};
 use crate::socket::{self, ListenError};
@@ -31,6 +32,10 @@ pub const MAX_VIEWERS: usize = 16;
 /// How long output is gathered before it is brought to the viewers again.
 const PACE: Duration = Duration::from_millis(4);
 
+/// How often a terminal that is another job's is looked at again: a shell that brings a running job to the front tells
+/// nobody.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// What one viewer too many reads.
 const FULL: &[u8] = b"[rvm: this console has too many viewers]\r\n";
 
@@ -39,12 +44,15 @@ const WAKE: u32 = 0;
 const REST: u32 = 1;
 const ROOM: u32 = 2;
 const LISTENER: u32 = 3;
-const VIEWERS: u32 = 4;
+const LOOK: u32 = 4;
+const VIEWERS: u32 = 5;
 
 /// All viewers of one machine. A subscriber of the event loop.
 pub struct Server {
     hub: Hub,
     timer: OwnedFd,
+    /// Rings while this process's terminal is another job's.
+    look: OwnedFd,
     listener: Option<UnixListener>,
     /// A viewer's place gives its events their numbers. The first place is the terminal's.
     places: Vec<Option<Viewer>>,
@@ -72,6 +80,7 @@ impl Server {
         Ok(Self {
             hub,
             timer: rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?,
+            look: rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?,
             listener: None,
             places: std::iter::repeat_with(|| None).take(1 + MAX_VIEWERS).collect(),
             turn: 0,
@@ -152,11 +161,7 @@ impl Server {
         }
         self.clear_ended();
         self.hub.flush_log();
-        let once = Itimerspec {
-            it_interval: Timespec::default(),
-            it_value: Timespec::try_from(PACE).expect("milliseconds fit"),
-        };
-        if rustix::time::timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once).is_err() {
+        if !set_once(&self.timer, PACE) {
             self.hub.rest();
         }
     }
@@ -220,6 +225,9 @@ impl Server {
         {
             (terminal.on_leave)();
         }
+        if end == ReadEnd::Elsewhere {
+            set_once(&self.look, LOOK_AGAIN);
+        }
         self.clear_ended();
         end == ReadEnd::Full(true)
     }
@@ -268,12 +276,22 @@ impl Server {
     }
 }
 
+/// Has a timer ring once, after this; false where the kernel refuses.
+fn set_once(timer: &OwnedFd, after: Duration) -> bool {
+    let once = Itimerspec {
+        it_interval: Timespec::default(),
+        it_value: Timespec::try_from(after).expect("milliseconds fit"),
+    };
+    rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &once).is_ok()
+}
+
 impl MutEventSubscriber for Server {
     fn init(&mut self, ops: &mut EventOps<'_>) {
         let own = [
             (WAKE, self.hub.wake_event().as_raw_fd()),
             (REST, self.timer.as_raw_fd()),
             (ROOM, self.hub.room_event().as_raw_fd()),
+            (LOOK, self.look.as_raw_fd()),
         ];
         let listener = self
             .listener
@@ -295,6 +313,11 @@ impl MutEventSubscriber for Server {
             REST => self.rested(ops),
             ROOM => self.resume(ops),
             LISTENER => self.accept(ops),
+            LOOK => {
+                rustix::io::read(&self.look, &mut [0; 8]).ok();
+                raw::apply_again();
+                self.read(0, ops);
+            }
             viewer => self.viewer_event(viewer - VIEWERS, events, ops),
         }
     }

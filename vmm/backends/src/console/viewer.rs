@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::cursor::Cursor;
 use super::hub::{Hub, MAX_INPUT};
+use super::raw::is_ours;
 use super::terminal::LEAVE;
 
 /// Bytes written to a viewer at a time.
@@ -62,6 +63,8 @@ pub(super) enum ReadEnd {
     Full(bool),
     /// [`LEAVE`] was typed.
     Left,
+    /// The terminal is another job's for now.
+    Elsewhere,
 }
 
 // === impl Way ===
@@ -191,6 +194,10 @@ impl Viewer {
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if input.watch(ops, EventSet::IN) => return ReadEnd::Waits,
+                Err(Errno::IO) if self.interactive && !is_ours(input.fd()) => {
+                    input.unwatch(ops);
+                    return ReadEnd::Elsewhere;
+                }
                 Ok(0) | Err(_) => self.end_input(ops),
             }
         }

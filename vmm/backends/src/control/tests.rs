@@ -2,36 +2,58 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use event_manager::{EventManager, SubscriberOps};
-use rvmm_control::{Accelerator, Client, EndReason, Ending, State};
+use rvmm_control::{Accelerator, Client, ClientError, EndReason, Ending, Event, Info, State};
 
 use super::*;
 
+/// Answers at once, but keeps a `pause` until the next `resume`.
+#[derive(Default)]
 struct Fake {
     killed: Arc<AtomicBool>,
+    pausing: Vec<Answer>,
+}
+
+fn info() -> Info {
+    Info {
+        name: "vm".to_owned(),
+        uid: None,
+        pid: 1,
+        version: "0".to_owned(),
+        accelerator: Accelerator::Tcg,
+        accelerator_reason: "a test".to_owned(),
+        state: State::Running,
+        cpus: 1,
+        memory_bytes: 1,
+        resets: 0,
+        uptime_seconds: 0,
+        agent: false,
+        devices: Vec::new(),
+    }
 }
 
 impl Machine for Fake {
-    fn info(&self) -> Info {
-        Info {
-            name: "vm".to_owned(),
-            uid: None,
-            pid: 1,
-            version: "0".to_owned(),
-            accelerator: Accelerator::Tcg,
-            accelerator_reason: "a test".to_owned(),
-            state: State::Running,
-            cpus: 1,
-            memory_bytes: 1,
-            resets: 0,
+    fn call(&mut self, request: Request, answer: Answer) {
+        match request {
+            Request::Info => answer.send(Reply::Info(Box::new(info()))),
+            Request::Kill => {
+                self.killed.store(true, Ordering::SeqCst);
+                answer.send(Reply::Done);
+            }
+            Request::Pause => self.pausing.push(answer),
+            Request::Resume => {
+                self.pausing
+                    .drain(..)
+                    .for_each(|pausing| pausing.send(Reply::Done));
+                answer.send(Reply::Done);
+            }
+            Request::Reset => drop(answer),
+            _ => answer.send(Reply::Done),
         }
-    }
-
-    fn kill(&mut self) {
-        self.killed.store(true, Ordering::SeqCst);
     }
 }
 
@@ -42,6 +64,7 @@ fn serve<T: Send + 'static>(client: impl FnOnce(&Path, Notifier) -> T + Send + '
     let killed = Arc::new(AtomicBool::new(false));
     let machine = Fake {
         killed: Arc::clone(&killed),
+        pausing: Vec::new(),
     };
     let server = Server::listen(&path, machine).unwrap();
     let notifier = server.notifier();
@@ -109,6 +132,66 @@ fn places_are_bounded_and_come_free_again() {
 }
 
 #[test]
+fn a_request_that_takes_time_holds_up_neither_its_client_nor_others() {
+    let (done, _) = serve(|path, _| {
+        let mut slow = UnixStream::connect(path).unwrap();
+        slow.write_all(
+            b"{\"v\":1,\"id\":5,\"request\":\"pause\"}\n{\"v\":1,\"id\":6,\"request\":\"info\"}\n",
+        )
+        .unwrap();
+        slow.shutdown(Shutdown::Write).unwrap();
+        let mut first = [0; 8];
+        slow.read_exact(&mut first).unwrap();
+        let mut other = Client::connect(path).unwrap();
+        other.info().unwrap();
+        other.perform(Request::Resume).unwrap();
+        let mut rest = String::new();
+        slow.read_to_string(&mut rest).unwrap();
+        (first, rest)
+    });
+    assert_eq!(&done.0, b"{\"id\":6,");
+    assert!(done.1.ends_with("{\"id\":5,\"reply\":\"done\"}\n"), "{}", done.1);
+}
+
+#[test]
+fn unanswered_requests_of_one_client_are_bounded() {
+    let (text, _) = serve(|path, _| {
+        let mut stream = UnixStream::connect(path).unwrap();
+        let call = b"{\"v\":1,\"id\":5,\"request\":\"pause\"}\n";
+        stream.write_all(&call.repeat(MAX_CALLS + 1)).unwrap();
+        let mut text = [0; 32];
+        stream.read_exact(&mut text).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    assert_eq!(text, "{\"id\":5,\"reply\":{\"refused\":{\"cod");
+}
+
+#[test]
+fn a_request_that_nobody_answers_is_refused() {
+    let (refused, _) = serve(|path, _| Client::connect(path).unwrap().perform(Request::Reset));
+    assert!(matches!(refused, Err(ClientError::Refused(refusal)) if refusal.code == RefusalCode::Failed));
+}
+
+#[test]
+fn an_answer_does_not_reach_whoever_has_the_askers_place_now() {
+    let (text, _) = serve(|path, _| {
+        let mut gone = UnixStream::connect(path).unwrap();
+        gone.write_all(b"{\"v\":1,\"id\":5,\"request\":\"pause\"}\nno request\n")
+            .unwrap();
+        gone.read_exact(&mut [0; 8]).unwrap();
+        drop(gone);
+        let mut next = UnixStream::connect(path).unwrap();
+        next.write_all(b"{\"v\":1,\"id\":6,\"request\":\"resume\"}\n")
+            .unwrap();
+        next.shutdown(Shutdown::Write).unwrap();
+        let mut text = String::new();
+        next.read_to_string(&mut text).unwrap();
+        text
+    });
+    assert_eq!(text, "{\"id\":6,\"reply\":\"done\"}\n");
+}
+
+#[test]
 fn a_line_without_end_closes_the_connection() {
     let (text, _) = serve(|path, _| {
         let mut stream = UnixStream::connect(path).unwrap();
@@ -127,10 +210,7 @@ fn a_line_without_end_closes_the_connection() {
 fn drain_sends_the_last_event() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("control.sock");
-    let machine = Fake {
-        killed: Arc::default(),
-    };
-    let server = Arc::new(Mutex::new(Server::listen(&path, machine).unwrap()));
+    let server = Arc::new(Mutex::new(Server::listen(&path, Fake::default()).unwrap()));
     let mut events = EventManager::new().unwrap();
     events.add_subscriber(Arc::clone(&server));
     let subscribing = thread::spawn(move || Client::connect(&path).unwrap().subscribe().unwrap());

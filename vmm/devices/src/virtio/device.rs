@@ -43,6 +43,11 @@ pub trait VirtioDevice: Send {
         memory: &GuestMemoryMmap,
     ) -> Result<Stop, QueueError>;
 
+    /// Another queue that got work by what was just done on one; it is run soon. Asked once after each `process`.
+    fn follow_up(&mut self) -> Option<usize> {
+        None
+    }
+
     /// The driver has reset the device: forget all that came from it.
     fn reset(&mut self) {}
 }

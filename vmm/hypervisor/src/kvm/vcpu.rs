@@ -1,12 +1,16 @@
 //! One vCPU: `KVM_RUN`, and what comes back from it.
 
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::{self, ThreadId};
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::registers;
 use super::vm::KvmVm;
+use crate::kick::set_word;
 use crate::{Entry, ExitHandler, HypervisorError, Next, Vcpu, sbi};
 
 /// Exits that kvm-ioctls has no name for (Linux, include/uapi/linux/kvm.h).
@@ -18,7 +22,12 @@ const CSR_SEED: u64 = 0x015;
 const SEED_ES16: u64 = 0b10 << 30;
 
 pub(super) struct KvmVcpu {
-    fd: VcpuFd,
+    /// Holds the mapping of `kvm_run`, into which the kick's handler writes.
+    fd: ManuallyDrop<VcpuFd>,
+    /// The thread whose kicks reach this vCPU: the one that ran it last.
+    runner: Option<ThreadId>,
+    /// Another thread ran it before, and may still be kicked.
+    moved: bool,
     /// The VM's memory must outlive the vCPU that runs in it.
     _vm: Arc<KvmVm>,
 }
@@ -27,7 +36,33 @@ pub(super) struct KvmVcpu {
 
 impl KvmVcpu {
     pub(super) fn new(fd: VcpuFd, vm: Arc<KvmVm>) -> Self {
-        Self { fd, _vm: vm }
+        Self {
+            fd: ManuallyDrop::new(fd),
+            runner: None,
+            moved: false,
+            _vm: vm,
+        }
+    }
+
+    /// Makes kicks of this thread reach the vCPU.
+    #[expect(unsafe_code, reason = "the kick's handler writes into kvm_run")]
+    fn arm(&mut self) {
+        let this = thread::current().id();
+        if self.runner != Some(this) {
+            self.moved |= self.runner.replace(this).is_some();
+            let word = &raw mut self.fd.get_kvm_run().immediate_exit;
+            // SAFETY: `kvm_run` stays mapped until `drop`, which takes the word back on this thread, or else leaves
+            // the mapping there for good. Beside the handler only `disarm` uses it, and that as an atomic.
+            unsafe { set_word(word) };
+        }
+    }
+
+    /// The kick has done its work.
+    #[expect(unsafe_code, reason = "the kick's handler writes into kvm_run")]
+    fn disarm(&mut self) {
+        let word = &raw mut self.fd.get_kvm_run().immediate_exit;
+        // SAFETY: the byte is in a live mapping, and is only used as an atomic.
+        unsafe { AtomicU8::from_ptr(word) }.store(0, Ordering::Relaxed);
     }
 
     #[expect(unsafe_code, reason = "kvm_run holds a union")]
@@ -64,6 +99,7 @@ impl Vcpu for KvmVcpu {
     }
 
     fn run(&mut self, exits: &mut dyn ExitHandler) -> Result<Next, HypervisorError> {
+        self.arm();
         match self.fd.run() {
             Ok(VcpuExit::MmioRead(address, data)) => exits.mmio_read(address, data),
             Ok(VcpuExit::MmioWrite(address, data)) => exits.mmio_write(address, data),
@@ -74,7 +110,10 @@ impl Vcpu for KvmVcpu {
             }
             Ok(VcpuExit::SystemEvent(kvm_bindings::KVM_SYSTEM_EVENT_RESET, _)) => return Ok(Next::Reset),
             Ok(VcpuExit::SystemEvent(kind, _)) => exits.unknown(kind),
-            Ok(VcpuExit::Intr) => return Ok(Next::Interrupted),
+            Ok(VcpuExit::Intr) => {
+                self.disarm();
+                return Ok(Next::Interrupted);
+            }
             Ok(VcpuExit::FailEntry(reason, _)) => return Err(HypervisorError::Entry(reason)),
             Ok(VcpuExit::Unsupported(reason)) => exits.unknown(reason),
             Ok(VcpuExit::InternalError) => {
@@ -84,10 +123,29 @@ impl Vcpu for KvmVcpu {
             }
             Ok(_) => exits.unknown(0),
             Err(errno) if matches!(errno.errno(), libc::EINTR | libc::EAGAIN) => {
+                self.disarm();
                 return Ok(Next::Interrupted);
             }
             Err(errno) => return Err(HypervisorError::GuestFault(errno.into())),
         }
         Ok(Next::Continue)
+    }
+}
+
+impl Drop for KvmVcpu {
+    #[expect(unsafe_code, reason = "the kick's handler writes into kvm_run")]
+    fn drop(&mut self) {
+        if self.runner == Some(thread::current().id()) {
+            // SAFETY: null is no word.
+            unsafe { set_word(std::ptr::null_mut()) };
+        } else {
+            self.moved |= self.runner.is_some();
+        }
+        if self.moved {
+            // Another thread's handler may still write there.
+            return;
+        }
+        // SAFETY: this is the end of the vCPU, and nothing uses the descriptor or its mapping any more.
+        unsafe { ManuallyDrop::drop(&mut self.fd) };
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Instant;
 
 use event_manager::{EventManager, SubscriberOps};
@@ -21,8 +21,9 @@ const LONG: Duration = Duration::from_secs(60);
 
 /// A guest, and what is known of it.
 struct Life {
-    guest: Option<Result<QemuGuest, QemuError>>,
-    outcomes: Receiver<Outcome>,
+    guest: Option<QemuGuest>,
+    news: Receiver<News>,
+    agent: Agent,
     folder: tempfile::TempDir,
     hub: Hub,
 }
@@ -39,12 +40,21 @@ impl Life {
         let spec = wish(Spec::builder(boot)).build().unwrap();
         let hub = Hub::new().unwrap();
         hub.log_to(&folder.path().join("log")).unwrap();
-        let (sender, outcomes) = mpsc::channel();
-        let on_end = Box::new(move |outcome| sender.send(outcome).unwrap());
-        let guest = QemuGuest::start_program(Path::new(program), &spec, &hub, folder.path(), on_end);
+        let (sender, news) = mpsc::channel();
+        let on_news: OnNews = Arc::new(move |said| sender.send(said).unwrap());
+        let agent = Agent::new(Box::new(|_| {})).unwrap();
+        let guest = QemuGuest::start_program(
+            Some(Path::new(program)),
+            &spec,
+            folder.path(),
+            &hub,
+            &agent,
+            on_news,
+        );
         Self {
-            guest: Some(guest),
-            outcomes,
+            guest: Some(guest.unwrap()),
+            news,
+            agent,
             folder,
             hub,
         }
@@ -55,12 +65,29 @@ impl Life {
         Self::start(FAKE, &image(0), |wish| wish, act)
     }
 
-    fn outcome(&self) -> Outcome {
-        self.outcomes.recv_timeout(LONG).unwrap()
+    fn next(&self) -> News {
+        self.news.recv_timeout(LONG).unwrap()
     }
 
-    fn error(mut self) -> String {
-        self.guest.take().unwrap().unwrap_err().to_string()
+    /// How it ended, after it ran.
+    fn outcome(&self) -> Outcome {
+        assert_eq!(self.next(), News::Running);
+        self.end()
+    }
+
+    fn end(&self) -> Outcome {
+        match self.next() {
+            News::Ended(outcome) => outcome,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    /// Why it never ran.
+    fn error(&self) -> String {
+        match self.end() {
+            Outcome::Failed(why) => why,
+            other => unreachable!("{other:?}"),
+        }
     }
 
     /// All that was printed, once the guest is gone.
@@ -124,7 +151,6 @@ fn a_qemu_that_dies_or_is_ended_by_others_is_a_failure() {
 #[test]
 fn a_failed_start_is_one_clear_line_and_no_outcome() {
     let life = Life::play("before:echo 'qemu-system-riscv64: no such thing' >&2; exit 1");
-    assert!(life.outcomes.recv_timeout(LONG).is_err());
     assert_eq!(life.error(), "QEMU could not start the machine: no such thing");
 }
 
@@ -142,6 +168,38 @@ fn a_qemu_that_cannot_give_up_system_calls_runs_without() {
 }
 
 #[test]
+fn a_guest_is_paused_and_resumed_and_can_be_killed_meanwhile() {
+    let mut life = Life::play("pausable");
+    assert_eq!(life.next(), News::Running);
+    let guest = life.guest.take().unwrap();
+    guest.pause();
+    assert_eq!(life.next(), News::Paused);
+    guest.resume();
+    assert_eq!(life.next(), News::Running);
+    guest.pause();
+    assert_eq!(life.next(), News::Paused);
+    guest.kill();
+    assert!(life.news.recv().is_err());
+}
+
+#[test]
+fn an_agent_is_told_to_switch_the_guest_off() {
+    let act = "port_open true; read -r sync <&$agent; printf '\\xff{\"return\": 1}\\n' >&$agent; \
+               read -r order <&$agent; [[ $order == *guest-shutdown* ]] && shutdown guest-shutdown";
+    let life = Life::play(act);
+    life.agent.ask_poweroff();
+    assert_eq!(life.outcome(), Outcome::Poweroff);
+    assert!(life.agent.was_told());
+}
+
+#[test]
+fn a_start_that_hangs_holds_up_nobody_and_can_be_ended() {
+    let mut life = Life::play("before:exec sleep 1000");
+    life.guest.take().unwrap().kill();
+    assert!(life.news.recv().is_err());
+}
+
+#[test]
 fn a_killed_guest_is_gone_and_has_no_outcome() {
     let mut life = Life::play("echo $$ > $folder/pid; echo -n up >&$uart; exec sleep 1000");
     let (pid, end) = (life.folder.path().join("pid"), Instant::now() + LONG);
@@ -151,9 +209,10 @@ fn a_killed_guest_is_gone_and_has_no_outcome() {
     }
     let process = Path::new("/proc").join(fs::read_to_string(pid).unwrap().trim());
     assert!(process.exists());
-    life.guest.take().unwrap().unwrap().kill();
+    life.guest.take().unwrap().kill();
     assert!(!process.exists());
-    assert!(life.outcomes.recv().is_err());
+    assert_eq!(life.next(), News::Running);
+    assert!(life.news.recv().is_err());
 }
 
 #[test]
@@ -169,8 +228,7 @@ fn a_qemu_dies_with_the_thread_that_watches_it() {
 fn what_is_typed_reaches_the_console_in_focus_also_when_it_is_slow() {
     let act = "read -rN 3 x <&$console; sleep 0.2; read -rN 40000 y <&$console; echo -n $x${#y} >&$uart; exec sleep 1000";
     let life = Life::start(FAKE, &image(0), |wish| wish.console(Console::Virtio), act);
-    let refusal = life.guest.as_ref().and_then(|guest| guest.as_ref().err());
-    assert!(refusal.is_none(), "{}", refusal.unwrap());
+    assert_eq!(life.next(), News::Running);
     let socket = life.folder.path().join("console.sock");
     let mut server = Server::new(life.hub.clone()).unwrap();
     server.listen(&socket).unwrap();
@@ -184,7 +242,7 @@ fn what_is_typed_reaches_the_console_in_focus_also_when_it_is_slow() {
         viewer.read_exact(&mut answer).map(|()| answer)
     });
     while !typist.is_finished() {
-        assert_eq!(life.outcomes.try_recv().ok(), None, "the guest is to stay");
+        assert_eq!(life.news.try_recv().ok(), None, "the guest is to stay");
         events.run_with_timeout(10).unwrap();
     }
     assert_eq!(&typist.join().unwrap().unwrap(), b"abc40000");
@@ -193,7 +251,11 @@ fn what_is_typed_reaches_the_console_in_focus_also_when_it_is_slow() {
 #[test]
 fn a_program_that_is_not_there_is_named() {
     let life = Life::start("/nonexistent/qemu", &image(0), |wish| wish, "");
-    assert_eq!(life.error(), "QEMU ('/nonexistent/qemu') cannot be started");
+    let error = life.error();
+    assert!(
+        error.starts_with("QEMU ('/nonexistent/qemu') cannot be started: "),
+        "{error}"
+    );
 }
 
 /// The real one, on the PATH or named by `RVMM_QEMU`; `make test` has it there.
@@ -236,7 +298,7 @@ fn a_real_qemu_takes_all_our_arguments_and_locks_its_disks() {
     let running = real(&stay, |wish| {
         wish.disk(disk(false)).console(Console::Virtio).cpus(2)
     });
-    assert!(running.guest.as_ref().unwrap().is_ok(), "{:?}", running.guest);
+    assert_eq!(running.next(), News::Running);
     let second = real(&stay, |wish| wish.disk(disk(true)).cpus(2));
     let path = image_file.path().display();
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::virtio::driver::{DATA, EVENT_IDX, HOLE, NEEDS_RESET, Rig, Ring, WRITE, peek, poke};
+use crate::virtio::driver::{DATA, EVENT_IDX, HOLE, NEEDS_RESET, Rig, Ring, VERSION_1, WRITE, peek, poke};
 
 /// Both ends of the console's wire.
 #[derive(Clone, Default)]
@@ -155,6 +155,151 @@ fn buffers_outside_ram_stop_the_device() {
         assert_eq!(rig.status() & NEEDS_RESET, NEEDS_RESET);
         assert!(terminal.shown().is_empty());
     }
+}
+
+/// A port's far end, and what it saw.
+#[derive(Clone, Default)]
+struct Agent {
+    ends: Terminal,
+    opened: Arc<Mutex<Vec<bool>>>,
+}
+
+impl InputSource for Agent {
+    fn read(&mut self, buffer: &mut [u8]) -> usize {
+        self.ends.read(buffer)
+    }
+}
+
+impl Port for Agent {
+    fn name(&self) -> &'static str {
+        "org.test.0"
+    }
+
+    fn hear(&mut self, bytes: &[u8]) {
+        self.ends.write(bytes);
+    }
+
+    fn opened(&mut self, open: bool) {
+        self.opened.lock().unwrap().push(open);
+    }
+}
+
+fn rig_of_two(agent: &Agent) -> Rig {
+    let terminal = Terminal::default();
+    let console = Console::new(Arc::new(terminal.clone()), Box::new(terminal));
+    Rig::up(console.with_port(Box::new(agent.clone())))
+}
+
+/// Sends a control message: port, event, value.
+fn tell(rig: &mut Rig, ring: &mut Ring<'_>, (port, event, value): (u32, u16, u16)) {
+    let mut bytes = port.to_le_bytes().to_vec();
+    bytes.extend(event.to_le_bytes());
+    bytes.extend(value.to_le_bytes());
+    poke(&rig.memory, DATA, &bytes);
+    ring.add(&[(DATA, 8, 0)]);
+    rig.run(spec::CONTROL_TRANSMIT);
+}
+
+/// Gives the device a buffer for a control message, and returns what it put there.
+fn told(rig: &mut Rig, ring: &mut Ring<'_>) -> Vec<u8> {
+    ring.add(&[(DATA + 0x100, 64, WRITE)]);
+    rig.run(spec::CONTROL_RECEIVE);
+    let (_, len) = ring.take_used().unwrap_or_default();
+    peek(&rig.memory, DATA + 0x100, len as usize)
+}
+
+#[test]
+fn a_driver_learns_of_the_second_port_its_name_and_that_it_is_open() {
+    let agent = Agent::default();
+    let mut rig = rig_of_two(&agent);
+    let memory = rig.memory.clone();
+    let (mut out, mut back) = (
+        Ring::new(&memory, spec::CONTROL_TRANSMIT),
+        Ring::new(&memory, spec::CONTROL_RECEIVE),
+    );
+    assert_eq!(rig.read(0x104), 2);
+    tell(&mut rig, &mut out, (0, spec::event::DEVICE_READY, 1));
+    assert_eq!(told(&mut rig, &mut back), [0, 0, 0, 0, 1, 0, 1, 0]);
+    assert_eq!(told(&mut rig, &mut back), [1, 0, 0, 0, 1, 0, 1, 0]);
+    tell(&mut rig, &mut out, (0, spec::event::PORT_READY, 1));
+    assert_eq!(told(&mut rig, &mut back), [0, 0, 0, 0, 4, 0, 1, 0]);
+    assert_eq!(told(&mut rig, &mut back), [0, 0, 0, 0, 6, 0, 1, 0]);
+    tell(&mut rig, &mut out, (1, spec::event::PORT_READY, 1));
+    assert_eq!(told(&mut rig, &mut back), b"\x01\0\0\0\x07\0\x01\0org.test.0");
+    assert_eq!(told(&mut rig, &mut back), [1, 0, 0, 0, 6, 0, 1, 0]);
+    // What the device has to say is asked for by itself.
+    assert!(rig.kicks.lock().unwrap().contains(&spec::CONTROL_RECEIVE));
+}
+
+#[test]
+fn the_second_port_carries_bytes_both_ways_and_tells_when_it_is_opened_and_closed() {
+    let agent = Agent::default();
+    let mut rig = rig_of_two(&agent);
+    let memory = rig.memory.clone();
+    let mut control = Ring::new(&memory, spec::CONTROL_TRANSMIT);
+    tell(&mut rig, &mut control, (1, spec::event::PORT_OPEN, 1));
+    poke(&memory, DATA, b"hello");
+    Ring::new(&memory, spec::PORT_TRANSMIT).add(&[(DATA, 5, 0)]);
+    rig.run(spec::PORT_TRANSMIT);
+    assert_eq!(agent.ends.shown(), b"hello");
+    agent.ends.type_in(b"ask");
+    let mut ring = Ring::new(&memory, spec::PORT_RECEIVE);
+    ring.add(&[(DATA, 64, WRITE)]);
+    rig.run(Console::PORT_RECEIVE);
+    assert_eq!(ring.take_used(), Some((0, 3)));
+    tell(&mut rig, &mut control, (1, spec::event::PORT_OPEN, 1));
+    tell(&mut rig, &mut control, (1, spec::event::PORT_OPEN, 0));
+    tell(&mut rig, &mut control, (1, spec::event::PORT_OPEN, 1));
+    rig.reset();
+    assert_eq!(*agent.opened.lock().unwrap(), [true, false, true, false]);
+}
+
+#[test]
+fn control_messages_that_make_no_sense_are_passed_over_and_do_not_pile_up() {
+    let agent = Agent::default();
+    let mut rig = rig_of_two(&agent);
+    let memory = rig.memory.clone();
+    let mut out = Ring::new(&memory, spec::CONTROL_TRANSMIT);
+    for message in [
+        (u32::MAX, 3, 1),
+        (2, 6, 1),
+        (1, u16::MAX, 1),
+        (0, 6, 1),
+        (0, 0, 0),
+        (1, 1, 1),
+    ] {
+        tell(&mut rig, &mut out, message);
+        out.take_used();
+    }
+    out.add(&[(DATA, 3, 0)]);
+    out.add(&[(DATA, 8, WRITE)]);
+    rig.run(spec::CONTROL_TRANSMIT);
+    for _ in 0..100 {
+        tell(&mut rig, &mut out, (1, spec::event::PORT_READY, 1));
+        out.take_used();
+    }
+    assert!(agent.opened.lock().unwrap().is_empty());
+    let mut back = Ring::new(&memory, spec::CONTROL_RECEIVE);
+    let told: Vec<_> = (0..100)
+        .map_while(|_| Some(told(&mut rig, &mut back)).filter(|said| !said.is_empty()))
+        .collect();
+    assert_eq!(told.len(), 16);
+    assert_eq!(rig.status() & NEEDS_RESET, 0);
+}
+
+#[test]
+fn a_driver_that_knows_one_port_has_a_console_all_the_same() {
+    let terminal = Terminal::default();
+    let console = Console::new(Arc::new(terminal.clone()), Box::new(terminal.clone()));
+    let mut rig = Rig::new(console.with_port(Box::new(Agent::default())));
+    rig.bring_up(VERSION_1);
+    let memory = rig.memory.clone();
+    poke(&memory, DATA, b"hi");
+    Ring::new(&memory, Console::TRANSMIT).add(&[(DATA, 2, 0)]);
+    rig.run(Console::TRANSMIT);
+    let mut control = Ring::new(&memory, spec::CONTROL_TRANSMIT);
+    tell(&mut rig, &mut control, (0, spec::event::DEVICE_READY, 1));
+    assert_eq!((terminal.shown(), control.take_used()), (b"hi".to_vec(), None));
 }
 
 #[test]

@@ -236,6 +236,9 @@ impl Core {
             Ok(Stop::Empty | Stop::BackendIdle) => {}
             Err(_) => self.give_up(),
         }
+        if let Some(other) = self.device.follow_up() {
+            (self.kick)(other);
+        }
     }
 
     fn work(&mut self, index: usize) -> Result<Stop, QueueError> {

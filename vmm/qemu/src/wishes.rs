@@ -1,0 +1,88 @@
+//! What others may ask of the thread that watches QEMU, from any thread and without waiting.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// Wishes, and what wakes the thread to look at them.
+#[derive(Debug)]
+pub(crate) struct Wishes {
+    wake: OwnedFd,
+    killed: AtomicBool,
+    paused: AtomicBool,
+    /// What the balloon is to leave the guest, once; zero if nothing is wanted.
+    balloon: AtomicU64,
+    /// Input waits until the socket takes more.
+    starved: AtomicBool,
+}
+
+// === impl Wishes ===
+
+impl Wishes {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            killed: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            balloon: AtomicU64::new(0),
+            starved: AtomicBool::new(false),
+        })
+    }
+
+    /// QEMU is to be killed.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
+    }
+
+    /// The vCPUs are to stand still, or to go on.
+    pub(crate) fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
+    }
+
+    /// The guest is to be left so many bytes.
+    pub(crate) fn balloon(&self, bytes: u64) {
+        self.balloon.store(bytes, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn take_balloon(&self) -> Option<u64> {
+        Some(self.balloon.swap(0, Ordering::SeqCst)).filter(|bytes| *bytes > 0)
+    }
+
+    /// The console takes no more input for now; whether it does is to be watched.
+    pub(crate) fn starve(&self) {
+        self.starved.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn fed(&self) {
+        self.starved.store(false, Ordering::SeqCst);
+    }
+
+    fn wake(&self) {
+        // Fails only when the counter is about to overflow, and then the thread is awake anyway.
+        rustix::io::write(&self.wake, &1u64.to_ne_bytes()).ok();
+    }
+}
+
+impl AsFd for Wishes {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}

@@ -1,0 +1,262 @@
+//! `rvmm ctl`: asks a running machine, over its control socket.
+//!
+//! A word a request; with `-o json` the answer as it came, an event a line. Status 0 when it was done, 1 with one line
+//! when it was refused or nobody answered.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use rvmm_control::{Client, EndReason, Ending, Event, How, Info, Request, RunDir, Stats, Stopped};
+use rvmm_spec::MemorySize;
+use serde::Serialize;
+
+/// Ask a running machine, by its run directory or its control socket
+#[derive(Debug, Args)]
+pub struct Ctl {
+    /// The machine's run directory
+    #[arg(long, value_name = "DIR", required_unless_present = "socket")]
+    run_dir: Option<PathBuf>,
+    /// The machine's control socket
+    #[arg(long, value_name = "PATH", conflicts_with = "run_dir")]
+    socket: Option<PathBuf>,
+    /// How answers are written
+    #[arg(short, long, value_enum, default_value_t, global = true)]
+    output: Format,
+    #[command(subcommand)]
+    word: Word,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Who and how the machine is
+    Info,
+    /// What was counted since rvmm started
+    Stats,
+    /// A line for each thing that happens, until the machine is over
+    Events,
+    /// Stop the vCPUs where they are
+    Pause,
+    /// Let paused vCPUs go on
+    Resume,
+    /// Ask the guest to switch itself off, and cut its power if it does not in time
+    Stop {
+        /// How long the guest may take, such as 30s or 5m
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
+        deadline: Duration,
+    },
+    /// Cut the machine's power
+    Kill,
+    /// Boot the guest again
+    Reset,
+    /// Leave the guest this much of its memory
+    Balloon {
+        /// Such as 256M
+        size: MemorySize,
+    },
+    /// Plug a disk in
+    AddDisk {
+        /// A raw image or block device
+        path: String,
+        /// The guest may only read
+        #[arg(long)]
+        readonly: bool,
+        /// What the guest reads as the disk's serial
+        #[arg(long)]
+        serial: Option<String>,
+    },
+    /// Pull a disk out
+    RemoveDisk {
+        /// As `info` names it
+        id: String,
+    },
+    /// Plug a network interface in
+    AddNet {
+        /// A tap that exists
+        tap: String,
+        /// Its hardware address
+        #[arg(long)]
+        mac: Option<String>,
+    },
+    /// Pull a network interface out
+    RemoveNet {
+        /// As `info` names it
+        id: String,
+    },
+}
+
+// === impl Ctl ===
+
+impl Ctl {
+    /// Asks, and writes what came of it.
+    ///
+    /// # Errors
+    /// Nobody answers, or the machine refuses.
+    pub fn run(self) -> anyhow::Result<()> {
+        let in_dir = || self.run_dir.map(|dir| RunDir::new(dir).control_socket());
+        let socket = self.socket.or_else(in_dir).context("--run-dir is needed")?;
+        let mut client = Client::connect(&socket).with_context(|| format!("'{}'", socket.display()))?;
+        let json = self.output == Format::Json;
+        let request = match self.word {
+            Word::Info => return show(&client.info()?, json, info_text),
+            Word::Stats => return show(&client.stats()?, json, stats_text),
+            Word::Events => {
+                for event in client.subscribe()? {
+                    show(&event?, json, event_text)?;
+                }
+                return Ok(());
+            }
+            Word::Stop { deadline } => {
+                let seconds = u32::try_from(deadline.as_secs()).unwrap_or(u32::MAX);
+                return show(&client.stop(seconds)?, json, stopped_text);
+            }
+            Word::Pause => Request::Pause,
+            Word::Resume => Request::Resume,
+            Word::Kill => Request::Kill,
+            Word::Reset => Request::Reset,
+            Word::Balloon { size } => Request::Balloon { bytes: size.bytes() },
+            Word::AddDisk {
+                path,
+                readonly,
+                serial,
+            } => Request::AddDisk {
+                path,
+                read_only: readonly,
+                serial,
+            },
+            Word::RemoveDisk { id } => Request::RemoveDisk { id },
+            Word::AddNet { tap, mac } => Request::AddNet { tap, mac },
+            Word::RemoveNet { id } => Request::RemoveNet { id },
+        };
+        client.perform(request)?;
+        show(&"done", json, |_| String::new())
+    }
+}
+
+/// Writes an answer: as it came, or as text if there is any.
+fn show<T: Serialize>(answer: &T, json: bool, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    let mut text = if json {
+        serde_json::to_string(answer)?
+    } else {
+        text(answer)
+    };
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    // A reader that went away has seen enough.
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn info_text(info: &Info) -> String {
+    let agent = if info.agent { "listens" } else { "none" };
+    let mut lines = vec![
+        format!("name         {}", info.name),
+        format!("state        {}", info.state.name()),
+        format!(
+            "accelerator  {} ({})",
+            name_of(&info.accelerator),
+            info.accelerator_reason
+        ),
+        format!("uptime       {} s", info.uptime_seconds),
+        format!("vCPUs        {}", info.cpus),
+        format!("memory       {} MiB", info.memory_bytes >> 20),
+        format!("resets       {}", info.resets),
+        format!("guest agent  {agent}"),
+        format!("process      {}", info.pid),
+        format!("version      {}", info.version),
+    ];
+    let devices = info.devices.iter();
+    lines.extend(devices.map(|device| format!("{:<12} {}", device.id, device.backend)));
+    lines.join("\n")
+}
+
+fn stats_text(stats: &Stats) -> String {
+    let lines = stats.counters.iter();
+    let lines: Vec<_> = lines.map(|(name, count)| format!("{name:<22} {count}")).collect();
+    lines.join("\n")
+}
+
+fn stopped_text(stopped: &Stopped) -> String {
+    match (stopped.how, stopped.by) {
+        (How::Asked, Some(_)) => "asked: the guest agent switched the guest off".to_owned(),
+        (How::Asked, None) => "asked: the guest switched itself off before it was reached".to_owned(),
+        (How::Killed, Some(_)) => {
+            "killed: the guest agent was asked, and the guest was not off in time".to_owned()
+        }
+        (How::Killed, None) => "killed: no guest agent could be asked".to_owned(),
+    }
+}
+
+fn event_text(event: &Event) -> String {
+    match event {
+        Event::Running => "running".to_owned(),
+        Event::Paused => "paused".to_owned(),
+        Event::Stopping => "stopping".to_owned(),
+        Event::Reset => "reset".to_owned(),
+        Event::Agent(true) => "agent listens".to_owned(),
+        Event::Agent(false) => "agent gone".to_owned(),
+        Event::Ended(Ending { reason, message }) => format!("ended ({}): {message}", reason_name(*reason)),
+    }
+}
+
+fn reason_name(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Poweroff => "poweroff",
+        EndReason::Reset => "reset",
+        EndReason::Killed => "killed",
+        EndReason::Failed => "failed",
+    }
+}
+
+fn name_of(accelerator: &rvmm_control::Accelerator) -> &'static str {
+    match accelerator {
+        rvmm_control::Accelerator::Kvm => "kvm",
+        rvmm_control::Accelerator::Tcg => "tcg",
+    }
+}
+
+/// Seconds, or with a unit: `30`, `30s`, `5m`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let (digits, factor) = match text.strip_suffix('m') {
+        Some(digits) => (digits, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let seconds = digits
+        .parse::<u32>()
+        .ok()
+        .and_then(|count| count.checked_mul(factor));
+    let seconds = seconds.ok_or_else(|| format!("'{text}' is not a time, such as 30s or 5m"))?;
+    Ok(Duration::from_secs(seconds.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_is_seconds_or_has_a_unit() {
+        let seconds = |text| parse_time(text).map(|time| time.as_secs());
+        assert_eq!(
+            [seconds("0"), seconds("30s"), seconds("5m")],
+            [Ok(0), Ok(30), Ok(300)]
+        );
+        for wrong in ["", "s", "-1s", "1h", "99999999999", "71582789m"] {
+            assert!(
+                parse_time(wrong).unwrap_err().contains("is not a time"),
+                "{wrong}"
+            );
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The life of a machine, from its first boot to its end, on the thread that also serves its sockets.
+//!
+//! ```text
+//!              ┌─────────── throttle, when it resets in a loop ◄──┐
+//!              ▼                                                  │ on_reset: restart, or a client's reset
+//!   claim ─► starting ─► running ◄─► paused                       │
+//!     place      │          ├─ reset ────────────────────────────-┤
+//!                │          ├─ stop ─► stopping: the agent is asked, the deadline kills
+//!                │          │             │                       └ on_reset: exit ─► Finish (3)
+//!                └──────────┴─────────────┴─ poweroff ─► Finish (0), failed ─► Finish (1)
+//!                                            killed: control socket, Ctrl-], signal ─► Finish
+//! ```
+//!
+//! Whatever happens elsewhere (a vCPU's thread, QEMU, a signal, a client) arrives here as a [`Happening`] in one
+//! queue, so that concurrent wishes have an order; which of them is taken in which state stands in
+//! `rvmm_control::transition`. Nothing here waits but for the next happening: a start that takes long holds up neither
+//! signals nor clients. Console and control socket live longer than a boot: a viewer sees a reset as it sees a reboot of
+//! a real machine.
+
+mod finish;
+mod inbox;
+mod place;
+mod serve;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use event_manager::{EventManager, SubscriberOps};
+use rvmm_backends::console::{Hub, Server as ConsoleServer, Terminal};
+use rvmm_backends::control::{Answer, Notifier, Server as ControlServer};
+use rvmm_backends::signals::{Signals, Told};
+use rvmm_backends::{Agent, News, OnNews};
+use rvmm_control::{EndReason, Event, How, Request, State};
+use rvmm_spec::{OnReset, Outcome, Spec};
+
+use crate::accelerator::Decision;
+use crate::guest::{Guest, Subscriber};
+use crate::throttle::Throttle;
+pub use finish::Finish;
+use inbox::{Door, Happening, Inbox};
+pub use place::Place;
+use serve::Stop;
+
+/// How long viewers may take to fetch the last output when the machine is over.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// A machine's life.
+pub struct Supervisor<'a> {
+    spec: Spec,
+    accelerator: Decision,
+    place: Option<&'a Place>,
+    hub: Hub,
+    agent: Agent,
+    console: Arc<Mutex<ConsoleServer>>,
+    control: Option<Arc<Mutex<ControlServer<Door>>>>,
+    notifier: Option<Notifier>,
+    events: EventManager<Subscriber>,
+    inbox: Inbox,
+    queue: Receiver<Happening>,
+    state: State,
+    guest: Option<Guest>,
+    since: Instant,
+    /// When this boot began, and which one it is.
+    started: Instant,
+    boots: u64,
+    resets: u64,
+    throttle: Throttle,
+    /// When the guest is to be booted again.
+    again: Option<Instant>,
+    stop: Option<Stop>,
+    /// The state that the vCPUs were asked for, and who asked.
+    changing: Option<(State, Answer)>,
+    /// Requests that wait for that.
+    line: VecDeque<(Request, Answer)>,
+    /// What earlier boots counted.
+    counted: BTreeMap<String, u64>,
+}
+
+// === impl Supervisor ===
+
+impl<'a> Supervisor<'a> {
+    /// Opens the sockets in its place, or, without one, this terminal. To be called before any thread is started.
+    ///
+    /// # Errors
+    /// A socket cannot be made, or a file not written.
+    pub fn new(spec: Spec, accelerator: Decision, place: Option<&'a Place>) -> anyhow::Result<Self> {
+        let (inbox, queue) = Inbox::new()?;
+        let hub = Hub::new()?;
+        let mut events = event_loop(&inbox, &hub)?;
+        let mut console = ConsoleServer::new(hub.clone())?;
+        let mut control = None;
+        if let Some(place) = place {
+            place.describe(&spec)?;
+            hub.log_to(&place.run().console_log())
+                .context("the console log cannot be written")?;
+            console.listen(&place.run().console_socket())?;
+            let server = ControlServer::listen(&place.run().control_socket(), Door(inbox.clone()))?;
+            let server = Arc::new(Mutex::new(server));
+            events.add_subscriber(Box::new(Arc::clone(&server)));
+            control = Some(server);
+        }
+        if place.is_none() || io::stdin().is_terminal() {
+            let on_leave = inbox.clone();
+            console.attach(
+                Terminal::open()?,
+                Box::new(move || on_leave.put(Happening::Kill("Ctrl-]"))),
+            );
+        }
+        let notifier = control.as_ref().map(|server| lock(server).notifier());
+        let console = Arc::new(Mutex::new(console));
+        events.add_subscriber(Box::new(Arc::clone(&console)));
+        let on_open = inbox.clone();
+        let agent = Agent::new(Box::new(move |open| on_open.put(Happening::Agent(open))))?;
+        let now = Instant::now();
+        Ok(Self {
+            spec,
+            accelerator,
+            place,
+            hub,
+            agent,
+            console,
+            control,
+            notifier,
+            events,
+            inbox,
+            queue,
+            state: State::Starting,
+            guest: None,
+            since: now,
+            started: now,
+            boots: 0,
+            resets: 0,
+            throttle: Throttle::default(),
+            again: None,
+            stop: None,
+            changing: None,
+            line: VecDeque::new(),
+            counted: BTreeMap::new(),
+        })
+    }
+
+    /// Runs the machine to its end, writes the ending down and shows all output.
+    pub fn run(mut self) -> Finish {
+        let finish = self
+            .live()
+            .unwrap_or_else(|error| Finish::failed(format!("{error:#}")));
+        let was_told = self.agent.was_told();
+        self.end_guest();
+        self.state = State::Ended;
+        let patience = Instant::now() + LAST_OUTPUT;
+        lock(&self.console).drain(patience);
+        self.place.iter().for_each(|place| place.close(&finish.ending));
+        if let Some(stop) = self.stop.take() {
+            let by_guest = finish.ending.reason == EndReason::Poweroff;
+            stop.answer(if by_guest { How::Asked } else { How::Killed }, was_told);
+        }
+        self.changing = None;
+        self.line.clear();
+        self.notify(Event::Ended(finish.ending.clone()));
+        if let Some(control) = &self.control {
+            lock(control).drain(patience);
+        }
+        finish
+    }
+
+    fn live(&mut self) -> anyhow::Result<Finish> {
+        self.boot()?;
+        loop {
+            let finish = match self.next()? {
+                Some(happening) => self.take(happening)?,
+                None => self.on_deadline()?,
+            };
+            if let Some(finish) = finish {
+                return Ok(finish);
+            }
+        }
+    }
+
+    fn take(&mut self, happening: Happening) -> anyhow::Result<Option<Finish>> {
+        match happening {
+            Happening::Kill(who) => Ok(Some(Finish::killed(who))),
+            Happening::Call(request, answer) => self.call(request, answer),
+            Happening::Agent(open) => {
+                self.notify(Event::Agent(open));
+                Ok(None)
+            }
+            // Of a boot that is over.
+            Happening::News(boot, _) if boot != self.boots => Ok(None),
+            Happening::News(_, News::Running) => {
+                self.notify(Event::Running);
+                self.changed(State::Running)
+            }
+            Happening::News(_, News::Paused) => {
+                self.notify(Event::Paused);
+                self.changed(State::Paused)
+            }
+            Happening::News(_, News::Ended(outcome)) => self.ended(outcome),
+        }
+    }
+
+    /// The guest ended by itself.
+    fn ended(&mut self, outcome: Outcome) -> anyhow::Result<Option<Finish>> {
+        let again = outcome == Outcome::Reset && self.spec.on_reset() == OnReset::Restart;
+        if self.stop.is_some() && outcome == Outcome::Reset {
+            // It went down as it was asked to, by the wrong door.
+            return Ok(Some(Finish::by_guest(Outcome::Poweroff)));
+        }
+        if !again {
+            return Ok(Some(Finish::by_guest(outcome)));
+        }
+        let pause = self.throttle.after(self.started.elapsed());
+        self.begin_again()?;
+        if pause.is_zero() {
+            self.boot()?;
+        } else {
+            self.say_that_it_is_slowed_down(pause);
+            self.again = Some(Instant::now() + pause);
+        }
+        Ok(None)
+    }
+
+    /// A client pressed the reset button.
+    fn reset(&mut self) -> anyhow::Result<()> {
+        self.begin_again()?;
+        self.boot()
+    }
+
+    /// Takes the guest down for the next boot.
+    fn begin_again(&mut self) -> anyhow::Result<()> {
+        self.end_guest();
+        self.resets += 1;
+        self.state = State::Starting;
+        self.notify(Event::Reset);
+        // What they wanted was of the boot that is over: each is held against the state that is now.
+        self.changing = None;
+        for (request, answer) in std::mem::take(&mut self.line) {
+            self.call(request, answer)?;
+        }
+        Ok(())
+    }
+
+    fn boot(&mut self) -> anyhow::Result<()> {
+        self.boots += 1;
+        self.started = Instant::now();
+        let (inbox, boot) = (self.inbox.clone(), self.boots);
+        let notable = self.accelerator.notable && boot == 1;
+        let reason = notable.then(|| self.accelerator.reason.clone());
+        let on_news: OnNews = Arc::new(move |news| {
+            // Here, so that it stands before any output of the guest.
+            if news == News::Running {
+                reason.iter().for_each(|reason| say_what_runs(reason));
+            }
+            inbox.put(Happening::News(boot, news));
+        });
+        let folder = self
+            .place
+            .map_or_else(std::env::temp_dir, |place| place.run().path().to_owned());
+        let guest = Guest::start(
+            self.accelerator.accelerator,
+            &self.spec,
+            &folder,
+            &self.hub,
+            &self.agent,
+            &mut self.events,
+            &on_news,
+        )?;
+        self.guest = Some(guest);
+        Ok(())
+    }
+
+    fn end_guest(&mut self) {
+        if let Some(guest) = self.guest.take() {
+            guest.add_counters(&mut self.counted);
+            guest.stop(&mut self.events);
+        }
+        self.agent.reset();
+    }
+
+    /// The time has come to boot again, or to end what was to stop.
+    fn on_deadline(&mut self) -> anyhow::Result<Option<Finish>> {
+        let now = Instant::now();
+        if let Some(stop) = self.stop.as_ref().filter(|stop| stop.deadline <= now) {
+            return Ok(Some(stop.overdue(self.agent.was_told())));
+        }
+        if self.again.is_some_and(|again| again <= now) {
+            self.again = None;
+            self.boot()?;
+        }
+        Ok(None)
+    }
+
+    fn say_that_it_is_slowed_down(&self, pause: Duration) {
+        let text = format!(
+            "the guest was reset {} times in quick succession; it starts again in {} s",
+            self.throttle.quick(),
+            pause.as_secs()
+        );
+        tracing::warn!("{text}");
+        self.hub.write(format!("\r\n[rvmm: {text}]\r\n").as_bytes());
+    }
+
+    /// Serves events until something happens, or until the next deadline.
+    fn next(&mut self) -> anyhow::Result<Option<Happening>> {
+        loop {
+            if let Ok(happening) = self.queue.try_recv() {
+                return Ok(Some(happening));
+            }
+            let stop = self.stop.as_ref().map(|stop| stop.deadline);
+            let deadline = self.again.into_iter().chain(stop).min();
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(None);
+            }
+            let millis = left.map_or(-1, |left| {
+                i32::try_from(left.as_millis()).unwrap_or(i32::MAX).max(1)
+            });
+            self.events
+                .run_with_timeout(millis)
+                .map_err(io::Error::other)
+                .context("the event loop failed")?;
+        }
+    }
+
+    fn notify(&self, event: Event) {
+        if let Some(notifier) = &self.notifier {
+            notifier.notify(event);
+        }
+    }
+}
+
+/// An event loop that hears the process's signals and the inbox. To be made before any other thread is.
+fn event_loop(inbox: &Inbox, hub: &Hub) -> anyhow::Result<EventManager<Subscriber>> {
+    let mut events = EventManager::<Subscriber>::new()
+        .map_err(io::Error::other)
+        .context("no event loop")?;
+    let (inbox, waker, hub) = (inbox.clone(), inbox.waker(), hub.clone());
+    let signals = Signals::take(Box::new(move |told| match told {
+        Told::End(name) => inbox.put(Happening::Kill(name)),
+        // The terminal may be ours again.
+        Told::Continued => hub.look_for_input(),
+    }))?;
+    events.add_subscriber(Box::new(signals));
+    events.add_subscriber(Box::new(waker));
+    Ok(events)
+}
+
+/// One line for the user, once it is sure that the guest starts.
+fn say_what_runs(reason: &str) {
+    // A raw terminal does not return the carriage by itself.
+    let end = if io::stderr().is_terminal() { "\r\n" } else { "\n" };
+    let text = format!("rvmm: {reason}; running in QEMU-TCG, which is slower{end}");
+    // Nobody may be there to hear it.
+    io::stderr().write_all(text.as_bytes()).ok();
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

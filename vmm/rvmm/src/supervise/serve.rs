@@ -1,0 +1,213 @@
+//! What the control socket's clients want, one after the other.
+//!
+//! `info`, `stats`, `subscribe`, `stop` and `kill` are taken at once. A pause or its end takes a moment, in which the
+//! other requests stand in line, so that each is held against the state that those before it led to.
+
+use std::time::{Duration, Instant};
+
+use rvmm_backends::control::Answer;
+use rvmm_control::transition::check;
+use rvmm_control::{
+    AskedBy, Device, Event, How, Info, Refusal, RefusalCode, Reply, Request, State, Stats, Stopped,
+};
+use rvmm_spec::Network;
+
+use super::{Finish, Supervisor};
+
+/// The machine is to switch itself off by then.
+#[derive(Debug)]
+pub(super) struct Stop {
+    pub(super) deadline: Instant,
+    seconds: u32,
+    /// Those who want to know what came of it: at most as many as the control socket lets wait.
+    answers: Vec<Answer>,
+}
+
+// === impl Stop ===
+
+impl Stop {
+    /// The deadline is over.
+    pub(super) fn overdue(&self, was_told: bool) -> Finish {
+        Finish::overdue(self.seconds, was_told)
+    }
+
+    /// Tells everyone what came of it.
+    pub(super) fn answer(self, how: How, was_told: bool) {
+        let stopped = Stopped {
+            how,
+            by: was_told.then_some(AskedBy::Agent),
+        };
+        for answer in self.answers {
+            answer.send(Reply::Stopped(stopped.clone()));
+        }
+    }
+}
+
+impl Supervisor<'_> {
+    /// Takes a request, or puts it in line.
+    pub(super) fn call(&mut self, request: Request, answer: Answer) -> anyhow::Result<Option<Finish>> {
+        let at_once = matches!(
+            request,
+            Request::Info | Request::Stats | Request::Subscribe | Request::Stop { .. } | Request::Kill
+        );
+        if !at_once && self.changing.is_some() {
+            self.line.push_back((request, answer));
+            return Ok(None);
+        }
+        if let Err(refusal) = check(&request, self.state) {
+            answer.refuse(refusal);
+            return Ok(None);
+        }
+        match request {
+            Request::Info => answer.send(Reply::Info(Box::new(self.info()))),
+            Request::Stats => answer.send(Reply::Stats(self.stats())),
+            Request::Subscribe => answer.send(Reply::Done),
+            Request::Pause | Request::Resume => self.change(&request, answer),
+            Request::Stop { deadline_seconds } => return Ok(self.begin_stop(deadline_seconds, answer)),
+            Request::Kill => {
+                answer.send(Reply::Done);
+                return Ok(Some(Finish::killed("the control socket")));
+            }
+            Request::Reset => {
+                self.reset()?;
+                answer.send(Reply::Done);
+            }
+            Request::Balloon { bytes } => self.balloon(bytes, answer),
+            Request::AddDisk { .. }
+            | Request::RemoveDisk { .. }
+            | Request::AddNet { .. }
+            | Request::RemoveNet { .. } => answer.refuse(Refusal::new(
+                RefusalCode::Unsupported,
+                format!("this machine cannot do '{}'", request.name()),
+            )),
+        }
+        Ok(None)
+    }
+
+    fn balloon(&self, bytes: u64, answer: Answer) {
+        let memory = self.spec.memory();
+        if !(1..=memory.bytes()).contains(&bytes) {
+            let text = format!("a guest of {memory} cannot be left {bytes} bytes");
+            answer.refuse(Refusal::new(RefusalCode::Failed, text));
+        } else if self
+            .guest
+            .as_ref()
+            .is_some_and(|guest| guest.balloon(memory, bytes))
+        {
+            answer.send(Reply::Done);
+        } else {
+            let text = "this machine has no balloon; start it with --balloon";
+            answer.refuse(Refusal::new(RefusalCode::Unsupported, text));
+        }
+    }
+
+    fn change(&mut self, request: &Request, answer: Answer) {
+        let Some(guest) = &self.guest else {
+            answer.refuse(Refusal::new(RefusalCode::Failed, "there is no guest"));
+            return;
+        };
+        let wanted = if *request == Request::Pause {
+            State::Paused
+        } else {
+            State::Running
+        };
+        self.changing = Some((wanted, answer));
+        if wanted == State::Paused {
+            guest.pause();
+        } else {
+            guest.resume();
+        }
+    }
+
+    /// The vCPUs stand still or go on. Whoever waited for it is told, and those in line have their turn.
+    pub(super) fn changed(&mut self, state: State) -> anyhow::Result<Option<Finish>> {
+        if self.state != State::Stopping {
+            self.state = state;
+        }
+        match self.changing.take() {
+            Some((wanted, answer)) if wanted == state => answer.send(Reply::Done),
+            other => self.changing = other,
+        }
+        while self.changing.is_none()
+            && let Some((request, answer)) = self.line.pop_front()
+        {
+            if let Some(finish) = self.call(request, answer)? {
+                return Ok(Some(finish));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Begins to stop, or joins what goes on, which may become shorter by it.
+    fn begin_stop(&mut self, seconds: u32, answer: Answer) -> Option<Finish> {
+        let deadline = Instant::now() + Duration::from_secs(seconds.into());
+        match &mut self.stop {
+            Some(stop) => {
+                stop.answers.push(answer);
+                if deadline < stop.deadline {
+                    (stop.deadline, stop.seconds) = (deadline, seconds);
+                }
+                return None;
+            }
+            None => {
+                self.stop = Some(Stop {
+                    deadline,
+                    seconds,
+                    answers: vec![answer],
+                });
+            }
+        }
+        if self.state == State::Starting {
+            // Nobody is there who could be asked, and nothing is lost.
+            return Some(Finish::killed("the control socket, before the guest ran"));
+        }
+        // What stands still hears nothing.
+        if self.state == State::Paused || self.changing.is_some() {
+            self.guest.iter().for_each(super::Guest::resume);
+        }
+        self.state = State::Stopping;
+        self.notify(Event::Stopping);
+        self.agent.ask_poweroff();
+        None
+    }
+
+    pub(super) fn info(&self) -> Info {
+        let disks = (0..)
+            .zip(self.spec.disks())
+            .map(|(index, disk): (u32, _)| Device {
+                id: format!("disk{index}"),
+                backend: disk.path.display().to_string(),
+            });
+        let nets = (0..).zip(self.spec.nets()).map(|(index, net): (u32, _)| Device {
+            id: format!("net{index}"),
+            backend: match &net.network {
+                Network::Tap(tap) => tap.as_str().to_owned(),
+                Network::Passt(socket) => socket.display().to_string(),
+            },
+        });
+        Info {
+            name: self.spec.name().to_owned(),
+            uid: self.spec.uid().map(str::to_owned),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            accelerator: self.accelerator.accelerator,
+            accelerator_reason: self.accelerator.reason.clone(),
+            state: self.state,
+            cpus: self.spec.cpus(),
+            memory_bytes: self.spec.memory().bytes(),
+            resets: self.resets,
+            uptime_seconds: self.since.elapsed().as_secs(),
+            agent: self.agent.is_open(),
+            devices: disks.chain(nets).collect(),
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let mut counters = self.counted.clone();
+        if let Some(guest) = &self.guest {
+            guest.add_counters(&mut counters);
+        }
+        counters.insert("console.output-bytes".to_owned(), self.hub.end());
+        Stats { counters }
+    }
+}
