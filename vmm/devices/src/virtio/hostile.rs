@@ -137,8 +137,12 @@ fn total(buffers: &[VolatileSlice<'_>]) -> u64 {
 }
 
 fn devices() -> [Box<dyn VirtioDevice>; 6] {
+    let two_queues = BlockOptions {
+        queues: 2,
+        ..BlockOptions::default()
+    };
     [
-        Box::new(Block::new(Box::new(World), &BlockOptions::default())),
+        Box::new(Block::new(Box::new(World), &two_queues)),
         Box::new(Net::new(
             vec![Box::new(World), Box::new(World)],
             NetOptions::default(),
