@@ -12,10 +12,10 @@ use crate::setup::ForBuilding;
 use crate::step;
 
 /// Packages with programs for this machine.
-const HERE: [&str; 3] = ["rvmm", "rvm-handler", "rvm"];
+const HERE: [&str; 4] = ["rvmm", "rvm-handler", "rvm", "rvm-trespasser"];
 
 /// Programs for riscv64: package, profile and names. rvmm is built as it is shipped and measured.
-const RISCV64: [(&str, &str, &[&str]); 4] = [
+const RISCV64: [(&str, &str, &[&str]); 5] = [
     ("rvmm", "dist", &["rvmm"]),
     ("rvm-handler", "release", &["rvm-handler"]),
     (
@@ -24,6 +24,7 @@ const RISCV64: [(&str, &str, &[&str]); 4] = [
         &["rvm-guest-init", "rvm-guest-probe"],
     ),
     ("rvm-outer-agent", "release", &["rvm-lab-agent"]),
+    ("rvm-trespasser", "release", &["rvm-trespasser"]),
 ];
 
 /// Where programs lie when they are built.

@@ -20,6 +20,7 @@ mod kick;
 #[cfg(all(target_arch = "riscv64", target_os = "linux"))]
 mod kvm;
 mod probe;
+pub mod requests;
 pub mod sbi;
 
 use std::sync::Arc;

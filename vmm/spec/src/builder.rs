@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use crate::limits::{
-    MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_MTU, MAX_NAME, MAX_NET_QUEUES, MAX_OVERLAYS,
-    MAX_SERIAL, MAX_SOCKET_PATH, MAX_VSOCK_PATH, MEMORY_GRANULE, MIN_DISK_BANDWIDTH, MIN_MEMORY, MIN_MTU,
+    MAX_ALLOWED_PATHS, MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_MTU, MAX_NAME, MAX_NET_QUEUES,
+    MAX_OVERLAYS, MAX_SERIAL, MAX_SOCKET_PATH, MAX_VSOCK_PATH, MEMORY_GRANULE, MIN_DISK_BANDWIDTH,
+    MIN_MEMORY, MIN_MTU,
 };
 use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, NetWish, Network, TapName};
-use crate::{AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Spec, Transport, Vsock};
+use crate::{
+    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Sandbox, Spec, Transport, Vsock,
+};
 
 /// RAM when none is asked for.
 pub const DEFAULT_MEMORY: MemorySize = MemorySize::from_mib(256);
@@ -31,6 +34,7 @@ pub struct SpecBuilder {
     vsock: Option<Vsock>,
     accelerator: AcceleratorChoice,
     on_reset: OnReset,
+    sandbox: Sandbox,
 }
 
 /// The machine that was asked for cannot exist. Each text names the field, the value and what is possible.
@@ -51,6 +55,9 @@ pub enum SpecError {
     /// RAM that is no whole number of huge pages.
     #[error("{0} of memory is not possible in huge pages of {1}: it must be a multiple")]
     HugePages(MemorySize, HugePages),
+    /// More paths than a machine can have use for.
+    #[error("the sandbox cannot leave {0} paths open: at most {MAX_ALLOWED_PATHS}")]
+    AllowedPaths(usize),
     /// The kernel would cut it off.
     #[error("the kernel command line has {0} bytes; at most {MAX_CMDLINE} are possible")]
     CmdlineLength(usize),
@@ -125,6 +132,7 @@ impl SpecBuilder {
             vsock: None,
             accelerator: AcceleratorChoice::default(),
             on_reset: OnReset::default(),
+            sandbox: Sandbox::default(),
         }
     }
 
@@ -235,6 +243,13 @@ impl SpecBuilder {
         self
     }
 
+    /// The walls around rvmm.
+    #[must_use]
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
+        self
+    }
+
     /// Checks everything and gives the machine.
     ///
     /// # Errors
@@ -254,6 +269,7 @@ impl SpecBuilder {
         self.memory_backing.check(self.memory)?;
         self.boot.check()?;
         self.disks.iter().try_for_each(|disk| disk.check(cpus))?;
+        self.sandbox.check()?;
         let identity = self.uid.as_deref().unwrap_or(&self.name);
         self.nets.iter().try_for_each(NetWish::check)?;
         let nets = self.nets.into_iter().enumerate();
@@ -274,6 +290,7 @@ impl SpecBuilder {
             vsock: self.vsock,
             accelerator: self.accelerator,
             on_reset: self.on_reset,
+            sandbox: self.sandbox,
         };
         match spec.virtio_devices() {
             devices if devices > spec.transport.max_devices() => {

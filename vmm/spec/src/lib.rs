@@ -17,6 +17,7 @@ pub mod disk;
 pub mod limits;
 pub mod memory;
 pub mod network;
+pub mod sandbox;
 pub mod size;
 pub mod transport;
 pub mod vsock;
@@ -28,6 +29,7 @@ pub use cpu::{CpuModel, ParseCpuError, Switch};
 pub use disk::{CacheMode, Disk, DiskFormat};
 pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, NetWish, Network, ParseNetError, TapName};
+pub use sandbox::{HostFile, Sandbox, SandboxMode};
 pub use size::{MemorySize, ParseSizeError};
 pub use transport::Transport;
 pub use vsock::Vsock;
@@ -50,6 +52,7 @@ pub struct Spec {
     pub(crate) vsock: Option<Vsock>,
     pub(crate) accelerator: AcceleratorChoice,
     pub(crate) on_reset: OnReset,
+    pub(crate) sandbox: Sandbox,
 }
 
 /// Which device carries the guest's console. The UART exists in either case, for early output and firmware.
@@ -177,6 +180,11 @@ impl Spec {
     /// Which backend may run this.
     pub fn accelerator(&self) -> AcceleratorChoice {
         self.accelerator
+    }
+
+    /// The walls around rvmm.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
     }
 
     /// What a guest's reset does.

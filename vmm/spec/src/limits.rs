@@ -65,3 +65,6 @@ pub const MAX_SOCKET_PATH: usize = 107;
 
 /// Longest path of a vsock's Unix socket in bytes: `_` and a port's ten digits follow.
 pub const MAX_VSOCK_PATH: usize = MAX_SOCKET_PATH - 11;
+
+/// Most paths that stay open in the sandbox besides the machine's own.
+pub const MAX_ALLOWED_PATHS: usize = 64;

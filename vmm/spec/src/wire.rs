@@ -6,6 +6,7 @@
 mod boot;
 mod memory;
 mod network;
+mod sandbox;
 mod vsock;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use crate::{
 };
 use memory::MemoryDocument;
 use network::NetDocument;
+use sandbox::SandboxDocument;
 use vsock::VsockDocument;
 
 /// The version that is written, and the only one that is read.
@@ -55,6 +57,8 @@ pub struct Document {
     accelerator: AcceleratorDocument,
     #[serde(default)]
     on_reset: OnResetDocument,
+    #[serde(default, skip_serializing_if = "SandboxDocument::is_default")]
+    sandbox: SandboxDocument,
 }
 
 mod disk;
@@ -139,7 +143,8 @@ impl Document {
             .console(self.console.into())
             .balloon(self.balloon)
             .accelerator(self.accelerator.into())
-            .on_reset(self.on_reset.into());
+            .on_reset(self.on_reset.into())
+            .sandbox(self.sandbox.into());
         if let Some(cpu) = self.cpu {
             builder = builder.cpu(cpu.parse().map_err(WireError::Cpu)?);
         }
@@ -178,6 +183,7 @@ impl From<&Spec> for Document {
             vsock: spec.vsock.as_ref().map(VsockDocument::from),
             accelerator: spec.accelerator.into(),
             on_reset: spec.on_reset.into(),
+            sandbox: (&spec.sandbox).into(),
         }
     }
 }
@@ -185,7 +191,7 @@ impl From<&Spec> for Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Disk, HugePages, MemoryBacking, NetWish, Network, Thp, Vsock};
+    use crate::{Disk, HugePages, MemoryBacking, NetWish, Network, Sandbox, SandboxMode, Thp, Vsock};
     use proptest::prelude::*;
 
     const MINIMAL: &str = r#"{"version":"rvmm/v1","name":"vm","cpus":1,"memoryBytes":268435456,"boot":{"kernel":"/Image","cmdline":""}}"#;
@@ -228,6 +234,7 @@ mod tests {
                 .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
             if disks == 1 { wish = wish.cpu("host,zbb=off,v=on".parse().unwrap()); }
+            wish = wish.sandbox(Sandbox { mode: if mib % 2 == 0 { SandboxMode::Off } else { SandboxMode::Log }, allowed: vec!["/images".into()] });
             for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }
             for n in 0..nets {
                 let network = if n == 0 { Network::Passt("/p".into()) } else { Network::Tap(format!("tap{n}").parse().unwrap()) };

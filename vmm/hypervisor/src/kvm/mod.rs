@@ -19,6 +19,19 @@ use vm::KvmVm;
 
 const DEVICE: &str = "/dev/kvm";
 
+/// The sizes that the numbers in `requests.rs` hold.
+const _: () = {
+    assert!(size_of::<kvm_bindings::kvm_ioeventfd>() == 64);
+    assert!(size_of::<kvm_bindings::kvm_irqfd>() == 32);
+    assert!(size_of::<kvm_bindings::kvm_msi>() == 32);
+    assert!(size_of::<kvm_bindings::kvm_irq_level>() == 8);
+    assert!(size_of::<kvm_bindings::kvm_userspace_memory_region>() == 32);
+    assert!(size_of::<kvm_bindings::kvm_enable_cap>() == 104);
+    assert!(size_of::<kvm_bindings::kvm_one_reg>() == 16);
+    assert!(size_of::<kvm_bindings::kvm_create_device>() == 12);
+    assert!(size_of::<kvm_bindings::kvm_device_attr>() == 24);
+};
+
 /// Looks whether `/dev/kvm` can create a VM.
 pub(crate) fn probe() -> Result<(), Unavailable> {
     let kvm = Kvm::new().map_err(|errno| {
