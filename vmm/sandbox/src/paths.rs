@@ -107,9 +107,13 @@ fn rules(plan: &Plan<'_>) -> Vec<Rule> {
         rules.push((HUGE_PAGES.into(), read));
     }
     rules.extend(plan.run_dir.map(|path| (path.to_owned(), keep)));
+    // Variables that are not there yet are made from a template, beside their place.
+    let vars = plan.spec.boot().written_file().filter(|path| !path.exists());
+    rules.extend(vars.map(|path| (folder(path), keep)));
     // A reset listens at the vsock's path anew.
-    let vsock = plan.spec.vsock().and_then(|vsock| vsock.socket().parent());
-    rules.extend(vsock.map(|path| (path.to_owned(), AccessFs::MakeSock | AccessFs::RemoveFile)));
+    let sockets = AccessFs::MakeSock | AccessFs::RemoveFile;
+    let vsock = plan.spec.vsock();
+    rules.extend(vsock.map(|vsock| (folder(vsock.socket()), sockets)));
     let allowed = plan.spec.sandbox().allowed.iter();
     rules.extend(allowed.map(|path| (path.clone(), write)));
     if let Some(emulator) = &plan.emulator {
@@ -144,6 +148,12 @@ fn emulator_rules(emulator: &Emulator<'_>) -> Vec<Rule> {
     let beside = emulator.work_dir.parent();
     rules.extend(beside.map(|path| (path.to_owned(), AccessFs::RemoveDir.into())));
     rules
+}
+
+/// The folder that a path lies in.
+fn folder(path: &Path) -> PathBuf {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new(".")).to_owned()
 }
 
 fn is_script(program: &Path) -> bool {
