@@ -22,12 +22,14 @@ use crate::cpio::{Archive, Device};
 use crate::cross;
 use crate::kernel::Kernel;
 
-/// What the guest can drive: its disks, network cards and their file system.
-const MODULES: [&str; 7] = [
+/// What the guest can drive: its disks with their file system, network cards, its balloon, sockets to the host.
+const MODULES: [&str; 9] = [
     "virtio_mmio",
     "virtio_blk",
     "virtio_net",
     "virtio_rng",
+    "virtio_balloon",
+    "vmw_vsock_virtio_transport",
     "af_packet",
     "crc32c_generic",
     "ext4",

@@ -20,7 +20,7 @@ fn firmware_line(host: &dyn Host) -> &'static str {
 }
 
 /// The tiny guest of this host, with these words on its command line.
-fn guest(host: &dyn Host, words: &str) -> SpecBuilder {
+pub(crate) fn guest(host: &dyn Host, words: &str) -> SpecBuilder {
     let assets = host.assets();
     let cmdline = format!("console=ttyS0 {words}");
     let boot = Boot {
@@ -41,7 +41,7 @@ fn put(host: &dyn Host, wish: SpecBuilder) {
         .expect("the host takes a file");
 }
 
-fn spawn(host: &dyn Host, wish: SpecBuilder) -> Session {
+pub(crate) fn spawn(host: &dyn Host, wish: SpecBuilder) -> Session {
     put(host, wish);
     host.spawn(&["rvmm", "--spec", "vm.json"]).expect("rvmm starts")
 }
@@ -52,14 +52,14 @@ fn run(host: &dyn Host, wish: SpecBuilder) -> Output {
 }
 
 /// Types a command into the guest's shell and returns what came up to and with `answer`.
-fn ask(vm: &mut Session, command: &str, answer: &str) -> String {
+pub(crate) fn ask(vm: &mut Session, command: &str, answer: &str) -> String {
     vm.send(format!("{command}\n")).expect("the guest takes input");
     let said = vm.expect(answer, PATIENCE).expect("the guest answers");
     vm.expect("guest# ", PATIENCE).expect("the shell is ready again");
     said
 }
 
-fn switch_off(vm: &mut Session) {
+pub(crate) fn switch_off(vm: &mut Session) {
     vm.send("poweroff -f\n").expect("the guest takes input");
     assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
 }

@@ -2,5 +2,6 @@
 
 pub mod boot;
 pub mod brief;
+pub mod devices;
 pub mod firmware;
 pub mod guest;

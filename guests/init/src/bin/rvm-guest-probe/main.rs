@@ -3,9 +3,17 @@
 //! `probe vdso` reads the clock as glibc's `clock_gettime` does: by calling into the vDSO, which executes `rdtime`. A
 //! machine monitor that leaves `scounteren.TM` clear kills every such program with SIGILL, and a busybox
 //! guest never shows it. It says `vdso ok`, or what went wrong with status 1.
+//!
+//! | `probe …` | where | what |
+//! | --- | --- | --- |
+//! | `ask-host PORT TEXT` | guest | says a text to a port of the host (`AF_VSOCK`), prints the answer |
+//! | `answer-host PORT` | guest | answers the first who comes, in capitals, prints what he said |
+//! | `ask-path PATH TEXT`, `answer-path PATH` | host | the same over a Unix socket; `/` in the text ends a line |
+
+mod sockets;
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::process::ExitCode;
 
@@ -17,16 +25,32 @@ const VDSO_MAX: usize = 8192;
 const CLOCK_GETTIME: &[u8] = b"__vdso_clock_gettime\0";
 
 fn main() -> ExitCode {
-    let answer = match std::env::args().nth(1).as_deref() {
-        Some("vdso") => vdso(),
-        _ => Err("usage: probe vdso".to_owned()),
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let answer = match words[..] {
+        ["vdso"] => vdso(),
+        ["ask-host", port, text] => said(number(port).and_then(|port| sockets::ask_host(port, text))),
+        ["answer-host", port] => said(number(port).and_then(sockets::answer_host)),
+        ["ask-path", path, text] => said(sockets::ask_path(path, text)),
+        ["answer-path", path] => said(sockets::answer_path(path)),
+        _ => Err("usage: probe vdso | ask-host | answer-host | ask-path | answer-path".to_owned()),
     };
     let (said, status) = match answer {
         Ok(said) => (said, ExitCode::SUCCESS),
         Err(problem) => (problem, ExitCode::FAILURE),
     };
-    let _ = writeln!(std::io::stdout(), "{said}");
+    let _ = writeln!(io::stdout(), "{said}");
     status
+}
+
+fn number(text: &str) -> io::Result<u32> {
+    text.parse().map_err(io::Error::other)
+}
+
+fn said(heard: io::Result<String>) -> Result<String, String> {
+    heard
+        .map(|text| format!("heard: {text}"))
+        .map_err(|error| error.to_string())
 }
 
 /// Reads the clock twice through the vDSO and the counter beneath it once.
