@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, wait};
 use rustix::system::{RebootCommand, reboot};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rvm_guest_init::agent::{self, Shutdown};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
@@ -35,6 +36,7 @@ enum End {
 pub fn live(options: &Options) -> ! {
     // Ctrl-Alt-Del comes to us as a signal instead of resetting the machine at once.
     let _ = reboot(RebootCommand::CadOff);
+    serve_agent();
     let mut shell = Shell::new(options, alarm_clock());
     shell.start_if_due();
     match Signals::new([SIGCHLD, SIGTERM, SIGINT, SIGUSR1, SIGUSR2]) {
@@ -68,6 +70,21 @@ fn alarm_clock() -> Sender<Duration> {
         say::problem("cannot start a thread", error);
     }
     set
+}
+
+/// A thread that answers the host, and ends the machine by the same signals as busybox's commands do.
+fn serve_agent() {
+    let end = |shutdown| {
+        let signal = match shutdown {
+            Shutdown::PowerOff => Signal::USR2,
+            Shutdown::Reset => Signal::TERM,
+        };
+        // Always allowed to ourselves.
+        let _ = kill_process(Pid::INIT, signal);
+    };
+    if let Err(error) = std::thread::Builder::new().spawn(move || agent::serve(end)) {
+        say::problem("cannot start the guest agent", error);
+    }
 }
 
 fn look_after(shell: &mut Shell<'_>) {

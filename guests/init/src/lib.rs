@@ -1,0 +1,3 @@
+//! What the programs of this crate share: the guest agent.
+
+pub mod agent;
