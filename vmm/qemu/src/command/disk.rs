@@ -16,8 +16,10 @@ impl Arguments {
         let mut drive = format!("disk{index}");
         if limits.is_some() {
             drive = format!("limited{index}");
-            let node =
-                format!("driver=throttle,node-name={drive},throttle-group=limits{index},file=disk{index}");
+            let read_only = if disk.read_only { "on" } else { "off" };
+            let node = format!(
+                "driver=throttle,node-name={drive},read-only={read_only},discard=unmap,throttle-group=limits{index},file=disk{index}"
+            );
             self.option("-blockdev", node);
         }
         let mut device = OsString::from(format!(",drive={drive},werror=report,rerror=report"));
@@ -102,7 +104,7 @@ mod tests {
             "-object throttle-group,id=limits0,x-iops-total=100,x-bps-total=1048576\n\
              -blockdev driver=qcow2,node-name=disk0,read-only=on,discard=unmap,cache.direct=on,cache.no-flush=on,\
              file.driver=file,file.cache.direct=on,file.cache.no-flush=on,file.filename=/d\n\
-             -blockdev driver=throttle,node-name=limited0,throttle-group=limits0,file=disk0\n\
+             -blockdev driver=throttle,node-name=limited0,read-only=on,discard=unmap,throttle-group=limits0,file=disk0\n\
              -device virtio-blk-device,drive=limited0,werror=report,rerror=report,num-queues=4,serial=s,\
              bus=virtio-mmio-bus.7"
         );
