@@ -57,7 +57,7 @@ cases! {
     "C-zeroes-many", Blk, "zeroes of 256 segments", Refused Refused => || many_segments(ZEROES);
     "C-write-read-only", ReadOnly, "a write to a disk that can only be read", Refused Refused => || on(read_only(), |d| d.simple(OUT, 8, SECTOR));
     "C-zeroes-read-only", ReadOnly, "zeroes for a disk that can only be read", Refused Refused => || on(read_only(), |d| {segment(d, 0, (8, 8, 0)); d.request(ZEROES, 0, &[(d.buffer(DATA), 16, 0)])});
-    "C-discard-read-only", ReadOnly, "a discard on a disk that can only be read", Refused Answered => || on(read_only(), |d| {segment(d, 0, (8, 8, 0)); d.request(DISCARD, 0, &[(d.buffer(DATA), 16, 0)])});
+    "C-discard-read-only", ReadOnly, "a discard on a disk that can only be read", Refused Any => || on(read_only(), |d| {segment(d, 0, (8, 8, 0)); d.request(DISCARD, 0, &[(d.buffer(DATA), 16, 0)])});
     "C-flush-read-only", ReadOnly, "a flush of a disk that can only be read", Any Answered => || on(read_only(), |d| d.request(FLUSH, 0, &[]));
     "C-write-through", Blk, "a write by a driver that does not know flushes", Answered Answered => || on(raw_blk().up_with(F_VERSION_1), |d| d.simple(OUT, 16, SECTOR));
     "C-write-while-changing", Blk, "a write whose data changes meanwhile", Any Any => || on(blk(), |d| changing_write(d));
