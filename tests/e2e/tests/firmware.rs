@@ -12,7 +12,7 @@ fn lab(profile: Profile, names: &[&str]) -> Lab {
 }
 
 #[test]
-fn u_boot_boots_an_efi_disk_under_kvm() {
+fn full_u_boot_boots_an_efi_disk_under_kvm() {
     let places = Places::lab();
     firmware::boots_an_efi_disk(&lab(Profile::AIA, &["uboot.bin"]), &places, places.uboot());
 }
