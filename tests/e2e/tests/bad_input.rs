@@ -93,7 +93,11 @@ fn refuses_what_cannot_be(host: &dyn Host) {
             "unexpected argument '--frobnicate' found; see rvmm --help",
         ),
         ("--cpus 2", "--kernel"),
-        ("--kernel KERNEL extra", "unexpected argument 'extra'"),
+        (
+            "--kernel KERNEL --cpu host,zzz=on",
+            "ISA extension 'zzz' is not known",
+        ),
+        ("--kernel KERNEL extra", "'extra' cannot be used with '--kernel"),
         ("--spec text", "--spec 'text'"),
     ] {
         let said = refusal(host, options);

@@ -10,7 +10,6 @@ use rvmm_backends::vars::{self, VarsError, VarsFile};
 use rvmm_boot::firmware::{self, FLASH_BANK};
 use rvmm_boot::kernel::{Form, Kernel};
 use rvmm_boot::{BootError, KERNEL_OFFSET, RAM_BASE, memory};
-use rvmm_hypervisor::{HypervisorError, isa};
 use rvmm_spec::{Net, Network, Payload, Spec};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -53,9 +52,6 @@ pub enum PrepareError {
     /// A place for them that goes with the machine.
     #[error("no file for the firmware's variables")]
     Scratch(#[source] io::Error),
-    /// An extension that is not in the table.
-    #[error(transparent)]
-    Extension(HypervisorError),
     /// QEMU puts it elsewhere.
     #[error("kernel '{}' wants to be higher in memory than QEMU puts it: use --accel kvm", .0.display())]
     Offset(PathBuf),
@@ -80,9 +76,6 @@ pub enum PrepareError {
 pub fn prepare(spec: &Spec, work_dir: &Path) -> Result<Prepared, PrepareError> {
     if spec.vsock().is_some() {
         return Err(PrepareError::Lacks("vsock"));
-    }
-    for switch in spec.cpu().switches() {
-        isa::find(&switch.extension).map_err(PrepareError::Extension)?;
     }
     let findings = Findings {
         kernel: boot(spec, work_dir)?,

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use args::{Args, Order};
 use clap::Parser;
 use rvmm_control::EndReason;
-use rvmm_hypervisor::probe;
+use rvmm_hypervisor::{isa, probe};
 use supervise::{Finish, Place, Supervisor};
 
 /// The exit status for a command line that is not valid.
@@ -74,6 +74,10 @@ fn live(args: Args) -> Option<Finish> {
 
 /// Makes ready to run the machine; `None` where only something was to be told.
 fn start(order: Order, place: Option<&Place>) -> anyhow::Result<Option<Supervisor<'_>>> {
+    // QEMU knows more extensions by name than our table has; a machine is the same under both.
+    for switch in order.spec.cpu().switches() {
+        isa::find(&switch.extension)?;
+    }
     let decision = accelerator::decide(order.spec.accelerator(), probe)?;
     if let Some(to) = &order.dump_dtb {
         return tell::device_tree(&order.spec, decision.accelerator, to).map(|()| None);
