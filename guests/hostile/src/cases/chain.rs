@@ -65,7 +65,7 @@ cases! {
     "A-indirect-not-agreed", Blk, "an indirect table although that was not agreed upon", Any Answered => || on(raw_blk().up_with(!(F_INDIRECT | F_EVENTS)), |d| indirect_at(d, d.buffer(0x5000), 3));
     "A-data-over-table", Blk, "data read over the queue's own table", Any Answered => || on(blk(), |d| d.request(IN, 8, &[(d.table(0), 512, WRITE)]));
     "A-data-over-avail", Blk, "data read over the available ring", Any Answered => || on(blk(), |d| d.request(IN, 8, &[(d.avail(0), 512, WRITE)]));
-    "A-data-over-used", Blk, "data read over the used ring", Any Answered => || on(blk(), |d| d.request(IN, 8, &[(d.used(0), 512, WRITE)]));
+    "A-data-over-used", Blk, "data read over the used ring", Any Answered => || on(blk(), |d| d.request(IN, 8, &[(d.used(0) + 4, 512, WRITE)]));
     "A-data-over-status", Blk, "data read over the place of the status", Any Answered => || on(blk(), |d| d.header(IN, 8).chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(DATA), 512, WRITE), (d.buffer(DATA + 100), 1, WRITE)]));
     "A-same-buffer-read-and-written", Blk, "one buffer that is both what is read and what is written", Any Answered => || on(blk(), |d| d.header(GET_ID, 0).chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(HEADER), 16, WRITE), (d.buffer(HEADER), 1, WRITE)]));
     "A-changed-length-in-flight", Blk, "a descriptor whose length changes all the time while the disk works", Any Any => || on(blk(), |d| changing(d, |d, turn| store32(d.table(0) + 16 + 8, if turn & 1 == 0 { 512 } else { 0xffff_ffff })));

@@ -26,7 +26,7 @@ cases! {
     "C-header-in-sixteen", Blk, "a header in sixteen pieces, which is allowed", Answered Answered => || header_of(16, 1);
     "C-header-with-data", Blk, "header and data in one buffer, which is allowed", Answered Answered => || on(blk(), |d| header_and_data(d));
     "C-status-with-data", Blk, "data and status in one buffer, which is allowed", Answered Answered => || on(blk(), |d| status_behind_data(d));
-    "C-status-two-bytes", Blk, "a status of two bytes", Any Refused => || on(blk(), |d| {d.header(FLUSH, 0); store8(d.buffer(STATUS + 1), 0xee); d.chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(STATUS), 2, WRITE)])});
+    "C-status-two-bytes", Blk, "a status of two bytes", Any Any => || on(blk(), |d| {d.header(FLUSH, 0); store8(d.buffer(STATUS + 1), 0xee); d.chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(STATUS), 2, WRITE)])});
     "C-status-missing", Blk, "a request without a status", NeedsReset NeedsReset => || on(blk(), |d| d.header(FLUSH, 0).chain(0, &[(d.buffer(HEADER), 16, 0)]));
     "C-status-readable", Blk, "a status that may only be read", NeedsReset NeedsReset => || on(blk(), |d| d.header(FLUSH, 0).chain(0, &[(d.buffer(HEADER), 16, 0), (d.buffer(STATUS), 1, 0)]));
     "C-type-unknown", Blk, "a request of a type that there is not", Refused Refused => || on(blk(), |d| d.simple(0xff, 0, SECTOR));
