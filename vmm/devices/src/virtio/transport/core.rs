@@ -129,7 +129,8 @@ impl Core {
         if new & VIRTIO_CONFIG_S_ACKNOWLEDGE != 0 {
             self.status |= VIRTIO_CONFIG_S_ACKNOWLEDGE;
         }
-        if new & VIRTIO_CONFIG_S_DRIVER != 0 && self.status & VIRTIO_CONFIG_S_ACKNOWLEDGE != 0 {
+        // U-Boot 2025.01 resets a device it has acknowledged and goes on with DRIVER: nothing here needs the bit.
+        if new & VIRTIO_CONFIG_S_DRIVER != 0 {
             self.status |= VIRTIO_CONFIG_S_DRIVER;
         }
         if new & VIRTIO_CONFIG_S_FEATURES_OK != 0

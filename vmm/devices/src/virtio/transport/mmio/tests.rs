@@ -187,12 +187,27 @@ fn steps_that_are_skipped_are_not_taken() {
     rig.accept(VERSION_1);
     rig.advance(FEATURES_OK | DRIVER_OK);
     assert_eq!(rig.status(), 0);
-    rig.advance(DRIVER);
-    assert_eq!(rig.status(), 0);
     rig.advance(ACKNOWLEDGE | DRIVER);
     rig.advance(DRIVER_OK);
     assert_eq!(rig.status(), ACKNOWLEDGE | DRIVER);
     assert_eq!(calls.try_iter().count(), 0);
+}
+
+#[test]
+fn a_driver_that_does_not_acknowledge_again_after_its_reset_is_served() {
+    let (mut rig, calls) = probe();
+    rig.advance(ACKNOWLEDGE);
+    rig.write(VIRTIO_MMIO_STATUS, 0);
+    rig.advance(DRIVER);
+    rig.accept(VERSION_1);
+    rig.advance(FEATURES_OK);
+    rig.start_queues();
+    rig.advance(DRIVER_OK);
+    assert_eq!(rig.status(), DRIVER | FEATURES_OK | DRIVER_OK);
+    assert_eq!(
+        calls.try_iter().collect::<Vec<_>>(),
+        [Call::Reset, Call::Activate(VERSION_1)]
+    );
 }
 
 #[test]
