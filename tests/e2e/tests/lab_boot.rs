@@ -33,8 +33,8 @@ fn a_guest_boots_with_two_vcpus_on_a_host_without_aia() {
 }
 
 #[test]
-fn a_hart_comes_back_and_the_alarm_rings_on_a_host_without_aia() {
-    boot::a_hart_comes_back_and_the_alarm_rings(&lab(Profile::PLAIN));
+fn a_hart_comes_back_on_a_host_without_aia() {
+    boot::a_hart_comes_back(&lab(Profile::PLAIN));
 }
 
 #[test]
