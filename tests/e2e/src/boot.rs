@@ -235,7 +235,7 @@ pub fn the_guest_gets_entropy(host: &dyn Host) {
     switch_off(&mut vm);
 }
 
-/// A hart that is switched off and on takes interrupts again, and the clock's alarm wakes who waits for it.
+/// A hart that is switched off and on takes interrupts again.
 pub fn a_hart_comes_back(host: &dyn Host) {
     let mut vm = spawn(host, guest(host, "quiet").cpus(2));
     vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
