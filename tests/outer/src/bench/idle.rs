@@ -1,4 +1,4 @@
-//! Guests that have booted and now idle: what one costs in memory and in exits, and what twenty cost together.
+//! A guest that has booted and now idles: what it costs in memory and in exits.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,17 +12,12 @@ use crate::lab::{Lab, Setup};
 use crate::profile::Profile;
 use crate::session::Session;
 
-/// RAM of the guest that is looked at alone.
+/// RAM of the guest.
 const MEMORY_MIB: u32 = 128;
-
-/// RAM of each guest of many: the lab has to hold them all.
-const MEMORY_OF_MANY_MIB: u32 = 64;
-
-const MANY: usize = 20;
 
 const SYSTEMS: [System; 2] = [System::Rvmm, System::QemuKvm];
 
-/// Booting many guests on two emulated processors takes minutes.
+/// How long a boot may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// KVM's counts, over all VMs that live; user space is entered for the second.
@@ -33,14 +28,13 @@ const EXITS_TO_USER: [&str; 3] = [
     "/sys/kernel/debug/kvm/signal_exits",
 ];
 
-/// Starts each system, alone and then many of it.
+/// Starts each system in a lab of its own.
 pub fn measure(rvmm: &Path) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for system in SYSTEMS {
         // A lab for each: what one leaves in the page cache must not help the other.
         let lab = Setup::new(Profile::PEER).program(rvmm).start()?;
         figures.extend(one(&lab, system).with_context(|| format!("one {}", system.name()))?);
-        figures.push(many(&lab, system).with_context(|| format!("{MANY} of {}", system.name()))?);
     }
     Ok(figures)
 }
@@ -62,19 +56,6 @@ fn one(lab: &Lab, system: System) -> Result<[Figure; 3]> {
     ])
 }
 
-/// Boots many at once and adds up what they cost besides their RAM.
-fn many(lab: &Lab, system: System) -> Result<Figure> {
-    let begun: Vec<Begun> = (0..MANY)
-        .map(|_| Begun::start(lab, system, MEMORY_OF_MANY_MIB))
-        .collect::<Result<_>>()?;
-    let guests: Vec<Idle> = begun.into_iter().map(Begun::booted).collect::<Result<_>>()?;
-    let bytes = guests
-        .iter()
-        .map(|guest| guest.besides_ram(lab, MEMORY_OF_MANY_MIB))
-        .sum::<Result<u64>>()?;
-    Ok(Figure::bytes("rss-besides-guest-ram-20-vms", system, bytes))
-}
-
 fn count(lab: &Lab, file: &str) -> Result<u64> {
     let text = lab.run(&["cat", file])?.ok()?;
     text.trim()
@@ -82,40 +63,23 @@ fn count(lab: &Lab, file: &str) -> Result<u64> {
         .with_context(|| format!("{file} says {text:?}"))
 }
 
-/// A guest that has been started.
-struct Begun(Session);
-
 /// A guest at its init. It ends with its session.
 struct Idle {
     pid: String,
     _session: Session,
 }
 
-impl Begun {
+impl Idle {
     fn start(lab: &Lab, system: System, memory_mib: u32) -> Result<Self> {
         let command = system.command(1, memory_mib, &format!("{CMDLINE} rvm.run=idle"));
-        Ok(Self(lab.spawn(&[
-            "sh",
-            "-c",
-            &format!("echo pid $$; exec {command}"),
-        ])?))
-    }
-
-    fn booted(self) -> Result<Idle> {
-        let mut session = self.0;
+        let mut session = lab.spawn(&["sh", "-c", &format!("echo pid $$; exec {command}")])?;
         session.expect("pid ", PATIENCE)?;
         let pid = session.expect("\n", PATIENCE)?.trim().to_owned();
         session.expect(MARKER, PATIENCE)?;
-        Ok(Idle {
+        Ok(Self {
             pid,
             _session: session,
         })
-    }
-}
-
-impl Idle {
-    fn start(lab: &Lab, system: System, memory_mib: u32) -> Result<Self> {
-        Begun::start(lab, system, memory_mib)?.booted()
     }
 
     fn besides_ram(&self, lab: &Lab, memory_mib: u32) -> Result<u64> {

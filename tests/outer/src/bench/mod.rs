@@ -1,7 +1,7 @@
 //! The bench: rvmm beside QEMU-KVM in one lab, and the bare boot as the floor.
 //!
 //! [`timing`] runs the boots under the instruction-counting clock, [`bare`] the machine without a hypervisor, [`idle`]
-//! looks at guests that idle, one and many, [`report`] shows and keeps what was found, and
+//! looks at guests that idle, [`report`] shows and keeps what was found, and
 //! [`chart`] draws it.
 
 pub mod bare;
@@ -74,7 +74,7 @@ pub fn run(cache: &Cache, mut progress: impl FnMut(&str) -> Result<()>) -> Resul
     let mut figures = bare::measure(cache)?;
     progress("boots under KVM, the clock counting instructions (about 3 min)")?;
     figures.extend(timing::measure(&rvmm)?);
-    progress("idle guests, one and many: memory besides the guest's, exits (about 2 min)")?;
+    progress("idle guests: memory besides the guest's, exits (about 40 s)")?;
     figures.extend(idle::measure(&rvmm)?);
     figures.extend(sizes(cache, &rvmm)?);
     Ok(figures)
