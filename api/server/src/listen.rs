@@ -70,9 +70,16 @@ pub enum ListenError {
 /// A Unix socket that only its owner can open, bound and not served yet.
 #[derive(Debug)]
 pub struct UnixDoor {
-    path: PathBuf,
     listener: UnixListener,
-    lock: File,
+    name: SocketName,
+}
+
+/// The socket's name in its folder, which goes away with its server, also when that is ended in the middle of something.
+#[derive(Debug)]
+struct SocketName {
+    path: PathBuf,
+    /// Held until the name is gone, so that nobody else can have put another socket there.
+    _lock: File,
 }
 
 // === impl UnixDoor ===
@@ -84,12 +91,8 @@ impl UnixDoor {
     /// # Errors
     /// Any but those of TLS.
     pub fn bind(path: &Path) -> Result<Self, ListenError> {
-        let (listener, lock) = bind_private(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            listener,
-            lock,
-        })
+        let (listener, name) = bind_private(path)?;
+        Ok(Self { listener, name })
     }
 
     /// Serves until `shutdown` is done, then takes the socket away.
@@ -101,11 +104,19 @@ impl UnixDoor {
         service: MachinesService,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ListenError> {
-        let served = serve(UnixListenerStream::new(self.listener), service, shutdown).await;
-        // Nobody else can have put another socket here, since the lock is still ours.
-        let _ = fs::remove_file(&self.path);
-        drop(self.lock);
+        let Self { listener, name } = self;
+        let served = serve(UnixListenerStream::new(listener), service, shutdown).await;
+        drop(name);
         served
+    }
+}
+
+// === impl SocketName ===
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        // A name that is left is replaced by the next server.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -148,7 +159,7 @@ where
 }
 
 /// Binds the socket; the lock beside it says for as long as it is held that its server lives.
-fn bind_private(path: &Path) -> Result<(UnixListener, File), ListenError> {
+fn bind_private(path: &Path) -> Result<(UnixListener, SocketName), ListenError> {
     let failed = |source| ListenError::Socket {
         path: path.to_owned(),
         source,
@@ -171,8 +182,12 @@ fn bind_private(path: &Path) -> Result<(UnixListener, File), ListenError> {
         Err(error) => return Err(failed(error)),
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
+    let name = SocketName {
+        path: path.to_owned(),
+        _lock: lock,
+    };
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok((listener, lock))
+    Ok((listener, name))
 }
 
 fn lock(path: &Path) -> io::Result<File> {

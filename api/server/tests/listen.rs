@@ -72,6 +72,16 @@ async fn the_socket_is_its_owners_alone_and_goes_with_the_server() {
 }
 
 #[tokio::test]
+async fn the_socket_goes_with_a_server_that_is_cut_off() {
+    let folder = private_folder();
+    let socket = folder.path().join("rvm.sock");
+    let (_stop, server) = serve(&socket).await;
+    server.abort();
+    assert!(server.await.unwrap_err().is_cancelled());
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
 async fn a_stream_that_is_open_for_ever_does_not_keep_the_server() {
     let folder = private_folder();
     let socket = folder.path().join("rvm.sock");
