@@ -87,6 +87,17 @@ impl Toolbox {
     }
 }
 
+/// QEMU's tool for disk images, of the same release; it is only needed where one is checked.
+pub fn qemu_img(cache: &Cache) -> Result<PathBuf> {
+    let debian = Debian::of(cache);
+    let unpacked = debian.extract_root("qemu-img-root", &machine_arch()?, &["qemu-utils"])?;
+    let key = format!("qemu-img 1\n{}", unpacked.display());
+    let root = cache.slow_entry("qemu-img", &key, Duration::from_secs(1), |dir| {
+        Foreign::of(&unpacked)?.write_script(&dir.join("bin/qemu-img"), "usr/bin/qemu-img", "", "")
+    })?;
+    Ok(root.join("bin/qemu-img"))
+}
+
 fn place_firmware(dir: &Path, unpacked: &Path, images: &[Image]) -> Result<()> {
     fs::create_dir(dir.join("firmware"))?;
     for image in images {

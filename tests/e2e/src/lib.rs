@@ -3,5 +3,6 @@
 pub mod boot;
 pub mod brief;
 pub mod devices;
+pub mod disks;
 pub mod firmware;
 pub mod guest;

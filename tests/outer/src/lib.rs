@@ -15,6 +15,7 @@ pub mod host;
 pub mod image;
 pub mod lab;
 pub mod profile;
+pub mod qcow2;
 pub mod qmp;
 pub mod session;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use rvm_guests::command::output;
-use rvm_guests::{Cache, DemoGuest, Toolbox, bench, cross, demo, efi, kube, tiny};
+use rvm_guests::{Cache, DemoGuest, Toolbox, bench, cross, demo, efi, kube, tiny, toolbox};
 
 use crate::{packages, programs, step};
 
@@ -67,6 +67,7 @@ pub fn for_testing() -> Result<ForTesting> {
     let cache = &building.cache;
     let tools = programs::folder(cache)?;
     let toolbox = Toolbox::open(cache)?;
+    toolbox::qemu_img(cache)?;
     tiny::build(cache)?;
     bench::build(cache)?;
     demo::build(cache)?;

@@ -9,13 +9,19 @@
 //! | `ask-host PORT TEXT` | guest | says a text to a port of the host (`AF_VSOCK`), prints the answer |
 //! | `answer-host PORT` | guest | answers the first who comes, in capitals, prints what he said |
 //! | `ask-path PATH TEXT`, `answer-path PATH` | host | the same over a Unix socket; `/` in the text ends a line |
+//! | `zero FILE OFFSET LENGTH` | guest | has the kernel write zeroes, by whatever way the disk under FILE knows |
+//! | `unmap FILE OFFSET LENGTH` | guest | gives back the space there |
+//! | `read FILE BLOCK COUNT`, `write …` | guest | moves so many blocks, says how long that took; `read-direct` and `write-direct` past the cache |
 
+mod disks;
 mod sockets;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::process::ExitCode;
+
+use disks::Way;
 
 /// The entry of the auxiliary vector that says where the vDSO lies.
 const AT_SYSINFO_EHDR: u64 = 33;
@@ -33,7 +39,13 @@ fn main() -> ExitCode {
         ["answer-host", port] => said(number(port).and_then(sockets::answer_host)),
         ["ask-path", path, text] => said(sockets::ask_path(path, text)),
         ["answer-path", path] => said(sockets::answer_path(path)),
-        _ => Err("usage: probe vdso | ask-host | answer-host | ask-path | answer-path".to_owned()),
+        ["zero", path, offset, length] => disks::zero(path, offset, length),
+        ["unmap", path, offset, length] => disks::unmap(path, offset, length),
+        ["read", path, block, count] => disks::read(path, block, count, Way::Cached),
+        ["read-direct", path, block, count] => disks::read(path, block, count, Way::Direct),
+        ["write", path, block, count] => disks::write(path, block, count, Way::Cached),
+        ["write-direct", path, block, count] => disks::write(path, block, count, Way::Direct),
+        _ => Err("usage: probe vdso | ask-host | answer-host | ask-path | answer-path | zero | unmap | read | write".to_owned()),
     };
     let (said, status) = match answer {
         Ok(said) => (said, ExitCode::SUCCESS),
