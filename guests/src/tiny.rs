@@ -1,6 +1,6 @@
 //! The guest that tests boot: busybox, the virtio modules and our probe, in an initramfs of a few megabytes.
 //!
-//! It prints `GUEST-UP uptime=SECONDS` when its modules are in, and then does what `rvm.run=` on its command line says:
+//! It prints `GUEST-UP uptime=SECONDS` when its modules are in, starts a guest agent, and then does what `rvm.run=` on its command line says:
 //!
 //! | word | what |
 //! | --- | --- |
@@ -47,6 +47,7 @@ for module in $(cat /modules/order); do
 done
 read -r uptime _ </proc/uptime
 echo "GUEST-UP uptime=$uptime"
+probe agent &
 for word in $(cat /proc/cmdline); do
     case $word in
     rvm.run=poweroff) poweroff -f ;;
@@ -66,7 +67,7 @@ pub fn build(cache: &Cache) -> Result<PathBuf> {
     let busybox = Busybox::debian(cache)?;
     let probe = cross::program(cache, "rvm-guest-init", "rvm-guest-probe")?;
     let key = format!(
-        "tiny 2\n{}\n{}\n{MODULES:?}\n{INIT}",
+        "tiny 4\n{}\n{}\n{MODULES:?}\n{INIT}",
         kernel.version,
         sha256_of(&probe)?
     );

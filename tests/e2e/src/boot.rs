@@ -184,6 +184,85 @@ pub fn a_reset_boots_again(host: &dyn Host) {
     assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(128 + 15));
 }
 
+/// Says something to the machine of [`boots_for_its_control_socket`], and returns the answer.
+fn ctl(host: &dyn Host, words: &[&str]) -> String {
+    let argv = [&["rvmm", "ctl", "--run-dir", "vm"], words].concat();
+    let said = host.run(&argv).expect("rvmm ctl runs");
+    said.ok().expect("the machine does it")
+}
+
+/// A machine with a run directory and a shell, on a terminal.
+fn boots_for_its_control_socket(host: &dyn Host) -> Session {
+    put(host, guest(host, "quiet"));
+    let argv = ["rvmm", "--spec", "vm.json", "--run-dir", "vm"];
+    let mut vm = host.spawn_on_terminal(&argv).expect("rvmm starts");
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    vm
+}
+
+/// One machine: paused, resumed, reset, and asked to switch itself off, which its agent does.
+pub fn obeys_its_control_socket(host: &dyn Host) {
+    let mut vm = boots_for_its_control_socket(host);
+    assert!(ctl(host, &["-o", "json", "info"]).contains(r#""state":"running""#));
+    assert_eq!(ctl(host, &["pause"]), "");
+    assert!(ctl(host, &["-o", "json", "info"]).contains(r#""state":"paused""#));
+    vm.send("echo still=$((40 + 2))\n").expect("input waits");
+    assert_eq!(ctl(host, &["resume"]), "");
+    vm.expect("still=42", PATIENCE).expect("the guest goes on");
+    vm.expect("guest# ", PATIENCE).expect("the shell is ready again");
+    let counted = ctl(host, &["stats"]);
+    assert!(counted.contains("console.output-bytes"), "{counted}");
+    assert_eq!(counted.contains("exits.mmio-write"), host.has_kvm(), "{counted}");
+    assert_eq!(ctl(host, &["reset"]), "");
+    vm.expect("guest# ", PATIENCE).expect("the guest boots again");
+    let stopped = ctl(host, &["stop", "--deadline", "4m", "-o", "json"]);
+    assert_eq!(stopped, "{\"how\":\"asked\",\"by\":\"agent\"}\n");
+    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
+}
+
+/// What one process holds: descriptors, threads, children, mappings and their size in KiB.
+fn held(host: &dyn Host) -> Vec<u64> {
+    let script = "p=$(cat vm/pid); ls /proc/$p/fd | wc -l; ls /proc/$p/task | wc -l; \
+                  cat /proc/$p/task/*/children | wc -w; wc -l </proc/$p/maps; \
+                  sed -n 's/^VmSize:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$p/status";
+    let counted = host.run(&["sh", "-c", script]).expect("a shell runs");
+    let counted = counted.ok().expect("the machine lives");
+    let numbers = counted
+        .split_whitespace()
+        .map(|number| number.parse().expect("a number"));
+    numbers.collect()
+}
+
+/// Resets the machine this often, each time early in its boot, and then boots it to its shell: rvmm holds what it
+/// held before.
+pub fn resets_leak_nothing(host: &dyn Host, times: u32) {
+    let mut vm = boots_for_its_control_socket(host);
+    let reset = |count: u32| {
+        let script = format!(
+            "for i in $(seq {count}); do until rvmm ctl --run-dir vm reset 2>/dev/null; do sleep 0.1; done; done"
+        );
+        let done = host
+            .run_within(&["sh", "-c", &script], 10 * PATIENCE)
+            .expect("a shell runs");
+        done.ok().expect("the machine is reset");
+    };
+    // What is made once and kept is made by now.
+    reset(3);
+    vm.expect("GUEST-UP", PATIENCE).expect("the guest boots again");
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    let before = held(host);
+    reset(times);
+    vm.expect("GUEST-UP", PATIENCE).expect("the guest boots again");
+    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    let after = held(host);
+    assert_eq!(after[..3], before[..3], "descriptors, threads, children");
+    assert!(after[3] <= before[3] + 4, "mappings: {before:?}, {after:?}");
+    assert!(after[4] <= before[4] + 1024, "KiB: {before:?}, {after:?}");
+    assert!(ctl(host, &["-o", "json", "info"]).contains(&format!("\"resets\":{}", times + 3)));
+    assert_eq!(ctl(host, &["kill"]), "");
+    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
+}
+
 /// A guest that does nothing but reset is slowed down, and that is said.
 pub fn a_reset_loop_is_slowed_down_and_reported(host: &dyn Host) {
     let mut vm = spawn(host, guest(host, "quiet rvm.run=reboot"));

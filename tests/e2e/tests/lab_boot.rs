@@ -174,3 +174,13 @@ fn the_guest_gets_entropy() {
 fn full_a_guest_boots_twenty_times_in_a_row() {
     boot::boots_again_and_again(&lab(Profile::AIA), 20);
 }
+
+#[test]
+fn a_machine_obeys_its_control_socket() {
+    boot::obeys_its_control_socket(&lab(Profile::AIA));
+}
+
+#[test]
+fn full_a_hundred_resets_leak_nothing() {
+    boot::resets_leak_nothing(&lab(Profile::AIA), 100);
+}

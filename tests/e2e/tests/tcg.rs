@@ -117,3 +117,13 @@ fn the_guest_gets_entropy() {
 fn full_a_guest_boots_twenty_times_in_a_row() {
     boot::boots_again_and_again(&here(), 20);
 }
+
+#[test]
+fn a_machine_obeys_its_control_socket() {
+    boot::obeys_its_control_socket(&here());
+}
+
+#[test]
+fn full_a_hundred_resets_leak_nothing() {
+    boot::resets_leak_nothing(&here(), 100);
+}

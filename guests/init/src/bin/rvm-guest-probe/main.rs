@@ -6,6 +6,7 @@
 //!
 //! | `probe …` | where | what |
 //! | --- | --- | --- |
+//! | `agent` | guest | the guest agent of a guest whose process 1 is a shell: it ends the machine itself |
 //! | `ask-host PORT TEXT` | guest | says a text to a port of the host (`AF_VSOCK`), prints the answer |
 //! | `answer-host PORT` | guest | answers the first who comes, in capitals, prints what he said |
 //! | `ask-path PATH TEXT`, `answer-path PATH` | host | the same over a Unix socket; `/` in the text ends a line |
@@ -22,6 +23,8 @@ use std::os::unix::fs::FileExt as _;
 use std::process::ExitCode;
 
 use disks::Way;
+use rustix::system::{RebootCommand, reboot};
+use rvm_guest_init::agent::{self, Shutdown};
 
 /// The entry of the auxiliary vector that says where the vDSO lies.
 const AT_SYSINFO_EHDR: u64 = 33;
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let answer = match words[..] {
         ["vdso"] => vdso(),
+        ["agent"] => agent::serve(end_machine),
         ["ask-host", port, text] => said(number(port).and_then(|port| sockets::ask_host(port, text))),
         ["answer-host", port] => said(number(port).and_then(sockets::answer_host)),
         ["ask-path", path, text] => said(sockets::ask_path(path, text)),
@@ -45,7 +49,7 @@ fn main() -> ExitCode {
         ["read-direct", path, block, count] => disks::read(path, block, count, Way::Direct),
         ["write", path, block, count] => disks::write(path, block, count, Way::Cached),
         ["write-direct", path, block, count] => disks::write(path, block, count, Way::Direct),
-        _ => Err("usage: probe vdso | ask-host | answer-host | ask-path | answer-path | zero | unmap | read | write".to_owned()),
+        _ => Err("usage: probe vdso | agent | ask-host | answer-host | ask-path | answer-path | zero | unmap | read | write".to_owned()),
     };
     let (said, status) = match answer {
         Ok(said) => (said, ExitCode::SUCCESS),
@@ -63,6 +67,18 @@ fn said(heard: io::Result<String>) -> Result<String, String> {
     heard
         .map(|text| format!("heard: {text}"))
         .map_err(|error| error.to_string())
+}
+
+/// Ends the machine without asking other programs.
+fn end_machine(shutdown: Shutdown) {
+    rustix::fs::sync();
+    let command = match shutdown {
+        Shutdown::PowerOff => RebootCommand::PowerOff,
+        Shutdown::Reset => RebootCommand::Restart,
+    };
+    if let Err(error) = reboot(command) {
+        let _ = writeln!(io::stderr(), "the kernel does not end the machine: {error}");
+    }
 }
 
 /// Reads the clock twice through the vDSO and the counter beneath it once.
