@@ -21,13 +21,21 @@ fn firmware_line(host: &dyn Host) -> &'static str {
 
 /// The tiny guest of this host, with these words on its command line.
 pub(crate) fn guest(host: &dyn Host, words: &str) -> SpecBuilder {
+    machine(tiny(host, words))
+}
+
+/// What the tiny guest boots from.
+pub(crate) fn tiny(host: &dyn Host, words: &str) -> Boot {
     let assets = host.assets();
-    let cmdline = format!("console=ttyS0 {words}");
-    let boot = Boot {
+    Boot {
         initrd: Some(assets.tiny.clone().into()),
-        cmdline,
+        cmdline: format!("console=ttyS0 {words}"),
         ..Boot::new(&assets.kernel)
-    };
+    }
+}
+
+/// A machine of ordinary size.
+pub(crate) fn machine(boot: Boot) -> SpecBuilder {
     Spec::builder(boot).memory(MemorySize::from_mib(256))
 }
 

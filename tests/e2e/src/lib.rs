@@ -5,4 +5,5 @@ pub mod brief;
 pub mod devices;
 pub mod disks;
 pub mod firmware;
+pub mod forms;
 pub mod guest;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rvm_e2e::boot::{self, PATIENCE};
+use rvm_e2e::forms;
 use rvm_outer::{Host, Lab, Profile, Setup, Signal};
 
 fn lab(profile: Profile) -> Lab {
@@ -45,6 +46,21 @@ fn full_a_guest_boots_with_each_number_of_vcpus_on_each_host() {
             boot::boots_to_init(&lab, cpus);
         }
     }
+}
+
+#[test]
+fn full_a_guest_boots_with_as_many_vcpus_as_there_can_be() {
+    boot::boots_to_init(&lab(Profile::AIA), 64);
+}
+
+#[test]
+fn full_a_kernel_boots_in_each_form() {
+    forms::a_kernel_boots_in_each_form(&lab(Profile::AIA));
+}
+
+#[test]
+fn an_overlay_changes_what_the_guest_sees() {
+    forms::an_overlay_changes_what_the_guest_sees(&lab(Profile::AIA));
 }
 
 #[test]

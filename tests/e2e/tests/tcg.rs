@@ -1,7 +1,7 @@
 //! rvmm in QEMU-TCG on this machine: the same guest, the same assertions, the same Spec file as under KVM.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rvm_e2e::boot;
+use rvm_e2e::{boot, forms};
 use rvm_outer::{Here, Host};
 
 fn here() -> Here {
@@ -13,6 +13,21 @@ fn a_guest_boots_with_one_and_with_two_vcpus() {
     let here = here();
     boot::boots_to_init(&here, 1);
     boot::boots_to_init(&here, 2);
+}
+
+#[test]
+fn a_guest_boots_with_as_many_vcpus_as_there_can_be() {
+    boot::boots_to_init(&here(), 64);
+}
+
+#[test]
+fn a_kernel_boots_in_each_form() {
+    forms::a_kernel_boots_in_each_form(&here());
+}
+
+#[test]
+fn an_overlay_changes_what_the_guest_sees() {
+    forms::an_overlay_changes_what_the_guest_sees(&here());
 }
 
 #[test]
