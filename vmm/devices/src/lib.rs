@@ -20,6 +20,7 @@
 
 #![forbid(unsafe_code)]
 
+mod blunt;
 pub mod bus;
 pub mod console;
 pub mod flash;

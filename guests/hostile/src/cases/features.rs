@@ -10,8 +10,8 @@ cases! {
     "A-features-without-version", Net, "all but version 1", Refused Answered => || agreed(raw_net(), |d| d.offered() & !F_VERSION_1);
     "A-features-of-another-kind", Rng, "features of a disk accepted from the entropy device", Refused Answered => || agreed(raw_rng(), |d| d.offered() | 0x3f);
     "A-features-skipped", Blk, "DRIVER_OK without FEATURES_OK", Refused Answered => || on(raw_blk(), |d| {d.introduce().accept(d.offered() & !F_EVENTS).place_all().write(register::STATUS, S_ACKNOWLEDGE | S_DRIVER | S_DRIVER_OK); flush(d)});
-    "A-features-changed-late", Blk, "features that change after FEATURES_OK", Answered Any => || on(raw_blk(), |d| {d.negotiate(!F_EVENTS).accept(u64::MAX).place_all().go(); flush(d)});
-    "A-features-changed-live", Blk, "features that change while the device is live", Answered Any => || on(blk(), |d| {d.accept(0); flush(d)});
+    "A-features-changed-late", Blk, "features that change after FEATURES_OK", Answered Answered => || on(raw_blk(), |d| {d.negotiate(!F_EVENTS).accept(u64::MAX).place_all().go(); flush(d)});
+    "A-features-changed-live", Blk, "features that change while the device is live", Answered Answered => || on(blk(), |d| {d.accept(0); flush(d)});
     "A-features-sel-two", Blk, "the third word of features, which there is not", Refused Answered => || on(raw_blk(), |d| Verdict::answered_if(d.write(register::OFFERED_SEL, 2).read(register::OFFERED) != 0));
     "A-features-sel-all-ones", Blk, "word 4,294,967,295 of the features", Refused Answered => || on(raw_blk(), |d| Verdict::answered_if(d.write(register::OFFERED_SEL, 0xffff_ffff).read(register::OFFERED) != 0));
     "A-accept-sel-two", Blk, "a third word of features is accepted, which must not count", Answered Answered => || on(raw_blk(), |d| {d.introduce().accept(d.offered() & !F_EVENTS).write(register::ACCEPTED_SEL, 2).write(register::ACCEPTED, 0xffff_ffff).write(register::STATUS, 11).place_all().go(); flush(d)});

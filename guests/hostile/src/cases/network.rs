@@ -13,7 +13,7 @@ cases! {
     "D-frame-huge", Net, "a frame of 64 KiB and one byte", Answered Answered => || frame(&[], 0x1_0001);
     "D-frame-four-gib", Net, "a frame of 4 GiB", NeedsReset NeedsReset => || on(net(), |d| d.chain(1, &[(d.buffer(DATA), 0xffff_ffff, 0)]));
     "D-frame-of-all-ram", Net, "a frame made of the same megabyte a hundred times", Answered Answered => || on(net(), |d| d.chain(1, &[(ARENA, 1 << 20, 0); 100]));
-    "D-frame-256-pieces", Net, "a frame in as many pieces as the queue has", Any Answered => || on(net(), |d| in_pieces(d, 250));
+    "D-frame-256-pieces", Net, "a frame in as many pieces as the queue has", ByHost Answered => || on(net(), |d| in_pieces(d, 250));
     "D-flags-unknown", Net, "a header with every flag set", Answered Answered => || frame(&[(0, 0xff)], 64);
     "D-offload-unknown", Net, "an offload that there is not", Answered Answered => || frame(&[(1, 0x7f)], 64);
     "D-offload-not-agreed", Net, "a TCP offload that was not agreed upon", Answered Answered => || on(raw_net().up_with(F_VERSION_1), |d| framed(d, &[(1, 1), (4, 0xff)], 64));
@@ -29,17 +29,17 @@ cases! {
     "D-send-mixed", Net, "a frame to send with a buffer to be written behind it", Answered Answered => || on(net(), |d| d.chain(1, &[(d.buffer(DATA), 64, 0), (d.buffer(DATA), 64, WRITE)]));
     "D-send-nowhere", Net, "a frame behind RAM", NeedsReset Answered => || on(net(), |d| d.chain(1, &[(RAM_END, 64, 0)]));
     "D-send-ring-full", Net, "a ring full of frames, eight times", Answered Answered => || on(net(), |d| frame_storm(d));
-    "D-receive-one-byte", Net, "buffers for received frames of one byte", Any Refused => || received_into(1, WRITE);
-    "D-receive-nothing", Net, "buffers for received frames of no bytes", Any Refused => || received_into(0, WRITE);
-    "D-receive-readable", Net, "buffers for received frames that may only be read", Any Refused => || received_into(2048, 0);
-    "D-receive-nowhere", Net, "buffers for received frames behind RAM", Any Refused => || on(net(), |d| {(0..8).for_each(|index| {d.descriptor(0, index, RAM_END, 2048, WRITE, 0).offer(0, index);}); d.kick(0).wait_for(0, 1)});
-    "D-receive-loop", Net, "buffers for received frames that loop", Any Refused => || on(net(), |d| d.descriptor(0, 0, d.buffer(DATA), 64, NEXT | WRITE, 0).offer(0, 0).serve(0));
+    "D-receive-one-byte", Net, "buffers for received frames of one byte", ByHost Refused => || received_into(1, WRITE);
+    "D-receive-nothing", Net, "buffers for received frames of no bytes", ByHost Refused => || received_into(0, WRITE);
+    "D-receive-readable", Net, "buffers for received frames that may only be read", ByHost Refused => || received_into(2048, 0);
+    "D-receive-nowhere", Net, "buffers for received frames behind RAM", ByHost Refused => || on(net(), |d| {(0..8).for_each(|index| {d.descriptor(0, index, RAM_END, 2048, WRITE, 0).offer(0, index);}); d.kick(0).wait_for(0, 1)});
+    "D-receive-loop", Net, "buffers for received frames that loop", ByHost Refused => || on(net(), |d| d.descriptor(0, 0, d.buffer(DATA), 64, NEXT | WRITE, 0).offer(0, 0).serve(0));
     "D-control-absent", Net, "a command to a control queue that was not agreed upon", Refused Answered => || on(raw_net().up_with(F_VERSION_1), |d| control(d, 2, &[0, 0, 1]));
-    "D-control-class", Net, "a control command of a class that there is not", Any Answered => || on(net(), |d| control(d, 2, &[0xff, 0, 1]));
-    "D-control-empty", Net, "a control command of no bytes", Any NeedsReset => || on(net(), |d| control(d, 2, &[]));
-    "D-control-pairs-zero", Net, "multi-queue with no pairs", Any Answered => || on(net(), |d| control(d, 2, &[4, 0, 0, 0]));
-    "D-control-pairs-huge", Net, "multi-queue with 65,535 pairs", Any Answered => || on(net(), |d| control(d, 2, &[4, 0, 0xff, 0xff]));
-    "D-control-table", Net, "a table of four thousand million hardware addresses", Any Answered => || on(net(), |d| control(d, 2, &[1, 0, 0xff, 0xff, 0xff, 0xff]));
-    "D-control-vlan", Net, "a VLAN with a number that there is not", Any Answered => || on(net(), |d| control(d, 2, &[2, 0, 0xff, 0xff]));
+    "D-control-class", Net, "a control command of a class that there is not", ByHost Answered => || on(net(), |d| control(d, 2, &[0xff, 0, 1]));
+    "D-control-empty", Net, "a control command of no bytes", ByHost NeedsReset => || on(net(), |d| control(d, 2, &[]));
+    "D-control-pairs-zero", Net, "multi-queue with no pairs", ByHost Answered => || on(net(), |d| control(d, 2, &[4, 0, 0, 0]));
+    "D-control-pairs-huge", Net, "multi-queue with 65,535 pairs", ByHost Answered => || on(net(), |d| control(d, 2, &[4, 0, 0xff, 0xff]));
+    "D-control-table", Net, "a table of four thousand million hardware addresses", ByHost Answered => || on(net(), |d| control(d, 2, &[1, 0, 0xff, 0xff, 0xff, 0xff]));
+    "D-control-vlan", Net, "a VLAN with a number that there is not", ByHost Answered => || on(net(), |d| control(d, 2, &[2, 0, 0xff, 0xff]));
     "D-reset-with-frames", Net, "resets with frames and buffers under way", Answered Answered => || on(net(), |d| frames_and_resets(d));
 }

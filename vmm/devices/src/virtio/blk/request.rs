@@ -9,6 +9,7 @@ use super::spec::{
     Failure, HEADER_LEN, MAX_DISCARD_SECTORS, MAX_DISCARD_SEGMENTS, MAX_ZEROES_SECTORS, MAX_ZEROES_SEGMENTS,
     SECTOR, SEGMENT_LEN,
 };
+use crate::blunt::Check;
 use crate::virtio::buffers::Part;
 
 /// What the driver wants.
@@ -115,7 +116,8 @@ impl Segments {
 /// The byte at which `len` bytes from `sector` on begin, if they are whole sectors and all on the disk.
 pub(super) fn offset_on_disk(sector: u64, len: u64, sectors: u64) -> Result<u64, Failure> {
     let end = sector.checked_add(len / SECTOR);
-    if len.is_multiple_of(SECTOR) && end.is_some_and(|end| end <= sectors) {
+    let on_disk = end.is_some_and(|end| end <= sectors) || Check::DiskEnd.is_out();
+    if len.is_multiple_of(SECTOR) && on_disk {
         sector.checked_mul(SECTOR).ok_or(Failure::Io)
     } else {
         Err(Failure::Io)

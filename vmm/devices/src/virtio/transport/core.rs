@@ -24,6 +24,7 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::Kick;
+use crate::blunt::Check;
 use crate::virtio::device::{QueueError, Stop, VirtioDevice};
 
 /// Times that a queue is looked at again, because the driver added to it meanwhile, before others have their turn.
@@ -135,7 +136,7 @@ impl Core {
         }
         if new & VIRTIO_CONFIG_S_FEATURES_OK != 0
             && self.status & VIRTIO_CONFIG_S_DRIVER != 0
-            && self.acked & !self.features() == 0
+            && (self.acked & !self.features() == 0 || Check::OfferedFeatures.is_out())
             && self.acked & VERSION_1 != 0
         {
             self.status |= VIRTIO_CONFIG_S_FEATURES_OK;
