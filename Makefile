@@ -8,12 +8,13 @@ help:
 	@echo 'make test-full   all checks and every test'
 	@echo 'make test-list   the full names of the tests, one a line'
 	@echo 'make hostile-list  the cases of the hostile guest, one a line'
+	@echo 'make fuzz        every fuzz target for a minute'
 	@echo 'make bench       measure against QEMU, in the lab'
 	@echo 'make build       our programs, for this machine and for riscv64'
 	@echo 'make setup       install and fetch all that the others need'
 	@echo 'make clean       remove what was built here (the cache folder stays)'
 
-run test-full test-list test hostile-list bench build setup:
+run test-full test-list test hostile-list fuzz bench build setup:
 	@$(xtask) $($@-task)
 
 run-task = run
@@ -21,6 +22,7 @@ test-task = test
 test-full-task = test --full
 test-list-task = test --full --list
 hostile-list-task = hostile-list
+fuzz-task = fuzz
 bench-task = bench
 build-task = build
 setup-task = setup
@@ -28,4 +30,4 @@ setup-task = setup
 clean:
 	@. tests/xtask/bootstrap.sh && cargo clean
 
-.PHONY: help run test test-full test-list hostile-list bench build setup clean
+.PHONY: help run test test-full test-list hostile-list fuzz bench build setup clean

@@ -60,6 +60,9 @@ pub enum Expected {
     /// a fault on to whom it belongs. The lab's does not (OpenSBI 1.6 goes on at the host's own trap handler, in the
     /// guest's mode), whichever VMM runs there: there it is the guest's end, as [`Expected::Fault`] is.
     Illegal,
+    /// Answered, refused, or the guest's end as [`Expected::Fault`] is: whether the instruction reaches the device at all
+    /// is the CPU's matter.
+    EndByHost,
     /// rvmm says why in one line, and ends with status 1.
     Fault,
     /// The machine is off; rvmm ends with status 0.
@@ -132,7 +135,13 @@ impl Expected {
     pub fn is_ending(self) -> bool {
         matches!(
             self,
-            Self::Illegal | Self::Fault | Self::Off | Self::Reset | Self::OffOrReset | Self::Spins
+            Self::Illegal
+                | Self::EndByHost
+                | Self::Fault
+                | Self::Off
+                | Self::Reset
+                | Self::OffOrReset
+                | Self::Spins
         )
     }
 
@@ -146,6 +155,7 @@ impl Expected {
             Self::Race => &["answered", "refused", "needs-reset"],
             Self::Polled | Self::ByHost => &["answered", "refused"],
             Self::Illegal => &["refused", "ends-guest"],
+            Self::EndByHost => &["answered", "refused", "ends-guest"],
             Self::Fault => &["ends-guest"],
             Self::Off => &["switches-off"],
             Self::Reset => &["resets"],
@@ -166,7 +176,7 @@ impl Expected {
         match self {
             Self::Race | Self::OffOrReset => Some("a race"),
             Self::Polled => Some("the device may poll"),
-            Self::ByHost => Some("by host"),
+            Self::ByHost | Self::EndByHost => Some("by host"),
             Self::Illegal => Some("by the host's firmware"),
             _ => None,
         }

@@ -1,6 +1,7 @@
 //! Set-up, build, test and bench, in one place. Each command first does all the set-up that it needs.
 
 mod build;
+mod fuzz;
 mod packages;
 mod programs;
 mod run;
@@ -52,6 +53,8 @@ enum Task {
     Crds,
     /// Print the cases of the hostile guest, one a line
     HostileList,
+    /// Fuzz: all that reads what a guest, an image or another program has written
+    Fuzz(fuzz::Wish),
     /// Measure, in the lab
     Bench {
         /// Given to the bench as they are
@@ -89,6 +92,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Tidy => suite::tidy(),
         Task::Crds => build::crds(),
         Task::HostileList => Ok(hostile_list()),
+        Task::Fuzz(wish) => fuzz::run(&wish),
         Task::Bench { arguments } => suite::bench(&arguments),
     }
 }

@@ -10,11 +10,11 @@ cases! {
     "G-end-atomic-add", Blk, "an atomic addition to a register", Fault Answered => || unless_trapped(|| atomic_add(raw_blk().base));
     "G-end-atomic-swap", Memory, "an atomic exchange with a hole", Fault Refused => || unless_trapped(|| atomic_swap(RAM_END));
     "G-end-load-reserved", Rtc, "a reservation on a register", Fault Answered => || unless_trapped(|| load_reserved(0x10_1000));
-    "G-end-store-conditional", Rtc, "a conditional store to a register without a reservation", ByHost Answered => || unless_trapped(|| store_conditional(0x10_1000));
+    "G-end-store-conditional", Rtc, "a conditional store to a register without a reservation", EndByHost Answered => || unless_trapped(|| store_conditional(0x10_1000));
     "G-end-misaligned-load", Rtc, "a load across two registers", Fault Refused => || unless_trapped(|| {load32(0x10_1002);});
     "G-end-misaligned-store", Rtc, "a store across two registers", Fault Refused => || unless_trapped(|| store32(0x10_1002, 0));
     "G-end-cache-zero", Uart, "a cache block of registers is zeroed", Fault Refused => || unless_trapped(|| cache_zero(0x1000_0000));
-    "G-end-cache-invalidate", Uart, "a cache block of registers is thrown away", ByHost Answered => || unless_trapped(|| cache_invalidate(0x1000_0000));
+    "G-end-cache-invalidate", Uart, "a cache block of registers is thrown away", EndByHost Answered => || unless_trapped(|| cache_invalidate(0x1000_0000));
     "G-end-fetch-device", Uart, "instructions fetched from registers", Fault Refused => || unless_trapped(|| jump(0x10_1000));
     "G-end-fetch-hole", Memory, "instructions fetched from a hole", Fault Refused => || unless_trapped(|| jump(RAM_END));
     "G-end-page-table-device", Memory, "page tables in a device's registers", Fault Spins => || {page_through(0x1000_0000); Verdict::Answered};
