@@ -12,6 +12,8 @@ use rvmm_machine::Machine;
 use rvmm_qemu::QemuGuest;
 use rvmm_spec::{MemorySize, Spec};
 
+use crate::startup;
+
 /// What the event loop holds.
 pub type Subscriber = Box<dyn MutEventSubscriber>;
 
@@ -52,6 +54,7 @@ impl Guest {
                     .map(|device| events.add_subscriber(device))
                     .collect();
                 on_news(News::Running);
+                startup::forget();
                 Self::Kvm { machine, subscribers }
             }
             Accelerator::Tcg => Self::Tcg(QemuGuest::start(spec, folder, hub, agent, Arc::clone(on_news))?),

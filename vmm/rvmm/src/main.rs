@@ -5,6 +5,7 @@ mod args;
 mod boot_args;
 mod ctl;
 mod guest;
+mod startup;
 mod supervise;
 mod tell;
 mod throttle;
