@@ -9,7 +9,7 @@ help:
 	@echo 'make test-list   the full names of the tests, one a line'
 	@echo 'make hostile-list  the cases of the hostile guest, one a line'
 	@echo 'make fuzz        every fuzz target for a minute'
-	@echo 'make bench       measure against QEMU, in the lab'
+	@echo 'make bench       measure against QEMU, in the lab (ROWS=block,net for only some)'
 	@echo 'make build       our programs, for this machine and for riscv64'
 	@echo 'make setup       install and fetch all that the others need'
 	@echo 'make clean       remove what was built here (the cache folder stays)'
@@ -23,7 +23,7 @@ test-full-task = test --full
 test-list-task = test --full --list
 hostile-list-task = hostile-list
 fuzz-task = fuzz
-bench-task = bench
+bench-task = bench $(if $(ROWS),-- --rows $(ROWS))
 build-task = build
 setup-task = setup
 

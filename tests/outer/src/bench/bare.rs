@@ -11,6 +11,7 @@ use rvm_guests::cpio::{Archive, Device};
 use rvm_guests::{Cache, Kernel, bench, cross};
 
 use super::report::Figure;
+use super::timing::BOOTS;
 use super::{CMDLINE, MARKER, System};
 use crate::emulator::{Emulator, Start};
 use crate::image::write_with;
@@ -40,29 +41,37 @@ echo 8 >/proc/sys/kernel/printk
 /bin/busybox poweroff -f
 "#;
 
-/// Boots the machine a few times and returns the two boot rows.
+/// Boots the machine a few times, with each number of processors, and returns the rows of boots.
 pub fn measure(cache: &Cache) -> Result<Vec<Figure>> {
-    let said = boot(cache, SEEDS[0], COUNTER)?;
+    let rows = BOOTS
+        .into_iter()
+        .map(|(cpus, rows)| boots(cache, u8::try_from(cpus)?, rows));
+    Ok(rows.collect::<Result<Vec<_>>>()?.concat())
+}
+
+fn boots(cache: &Cache, cpus: u8, rows: [&'static str; 2]) -> Result<Vec<Figure>> {
+    let said = boot(cache, cpus, SEEDS[0], COUNTER)?;
     let before =
         before_kernel_clock(&said).with_context(|| format!("no counter in what it said:\n{said}"))?;
     let mut runs = (Vec::new(), Vec::new());
     for seed in SEEDS {
-        let said = boot(cache, seed, STAMPED)?;
+        let said = boot(cache, cpus, seed, STAMPED)?;
         let stamp =
             |words| stamp_of(&said, words).with_context(|| format!("no {words:?} in what it said:\n{said}"));
         runs.0.push(before + stamp(MARKER)?);
         runs.1.push(before + stamp("reboot: Power down")?);
     }
-    let rows = [("boot-exec-to-init", runs.0), ("boot-exec-to-exit", runs.1)];
     Ok(rows
         .into_iter()
+        .zip([runs.0, runs.1])
         .filter_map(|(row, runs)| Figure::seconds(row, System::Bare, &runs))
         .collect())
 }
 
 /// Boots the outer machine, as small as a guest, and returns what it said.
-fn boot(cache: &Cache, seed: u32, init: &str) -> Result<String> {
+fn boot(cache: &Cache, cpus: u8, seed: u32, init: &str) -> Result<String> {
     let machine = Profile {
+        cpus,
         memory_mib: 256,
         counting: Some(seed),
         ..Profile::COUNTING

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::report::Figure;
-use super::{CMDLINE, MARKER, System, memory};
+use super::{CMDLINE, MARKER, System, exits, memory};
 use crate::host::Host;
 use crate::lab::{Lab, Setup};
 use crate::profile::Profile;
@@ -19,14 +19,6 @@ const SYSTEMS: [System; 2] = [System::Rvmm, System::QemuKvm];
 
 /// How long a boot may take, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(900);
-
-/// KVM's counts, over all VMs that live; user space is entered for the second.
-const EXITS: &str = "/sys/kernel/debug/kvm/exits";
-const EXITS_TO_USER: [&str; 3] = [
-    "/sys/kernel/debug/kvm/mmio_exit_user",
-    "/sys/kernel/debug/kvm/csr_exit_user",
-    "/sys/kernel/debug/kvm/signal_exits",
-];
 
 /// Starts each system in a lab of its own.
 pub fn measure(rvmm: &Path) -> Result<Vec<Figure>> {
@@ -41,36 +33,26 @@ pub fn measure(rvmm: &Path) -> Result<Vec<Figure>> {
 
 fn one(lab: &Lab, system: System) -> Result<[Figure; 3]> {
     let guest = Idle::start(lab, system, MEMORY_MIB)?;
-    let user = EXITS_TO_USER
-        .iter()
-        .map(|file| count(lab, file))
-        .sum::<Result<u64>>()?;
+    let exits = exits::counts(lab)?;
     Ok([
         Figure::bytes(
             "rss-besides-guest-ram",
             system,
             guest.besides_ram(lab, MEMORY_MIB)?,
         ),
-        Figure::count("exits-per-boot", system, count(lab, EXITS)?),
-        Figure::count("user-exits-per-boot", system, user),
+        Figure::count("exits-per-boot", system, exits.all),
+        Figure::count("user-exits-per-boot", system, exits.to_user),
     ])
 }
 
-fn count(lab: &Lab, file: &str) -> Result<u64> {
-    let text = lab.run(&["cat", file])?.ok()?;
-    text.trim()
-        .parse()
-        .with_context(|| format!("{file} says {text:?}"))
-}
-
 /// A guest at its init. It ends with its session.
-struct Idle {
+pub(super) struct Idle {
     pid: String,
     _session: Session,
 }
 
 impl Idle {
-    fn start(lab: &Lab, system: System, memory_mib: u32) -> Result<Self> {
+    pub(super) fn start(lab: &Lab, system: System, memory_mib: u32) -> Result<Self> {
         let command = system.command(1, memory_mib, &format!("{CMDLINE} rvm.run=idle"));
         let mut session = lab.spawn(&["sh", "-c", &format!("echo pid $$; exec {command}")])?;
         session.expect("pid ", PATIENCE)?;
@@ -82,7 +64,8 @@ impl Idle {
         })
     }
 
-    fn besides_ram(&self, lab: &Lab, memory_mib: u32) -> Result<u64> {
+    /// Bytes that its VMM holds besides its RAM.
+    pub(super) fn besides_ram(&self, lab: &Lab, memory_mib: u32) -> Result<u64> {
         let smaps = lab.run(&["cat", &format!("/proc/{}/smaps", self.pid)])?.ok()?;
         memory::besides_guest_ram(&smaps, memory_mib)
     }

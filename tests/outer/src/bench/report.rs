@@ -19,7 +19,12 @@ pub enum Unit {
     Bytes,
     /// How many.
     Count,
+    /// How many for each of something.
+    Ratio,
 }
+
+/// Shorter times are shown in milliseconds.
+const SHORT: f64 = 0.1;
 
 /// One measured value.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +45,7 @@ impl Figure {
     /// The middle one of some times, with the smallest and largest beside it; `None` where there are none.
     #[must_use]
     pub fn seconds(row: &'static str, system: System, runs: &[f64]) -> Option<Self> {
-        let mut runs: Vec<f64> = runs.iter().map(|run| (run * 1e6).round() / 1e6).collect();
+        let mut runs: Vec<f64> = runs.iter().map(|run| (run * 1e9).round() / 1e9).collect();
         runs.sort_by(f64::total_cmp);
         Some(Self {
             row,
@@ -56,10 +61,12 @@ impl Figure {
     pub fn shown(&self) -> String {
         let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
         match self.unit {
+            Unit::VirtualSeconds if self.value < SHORT => format!("{:.3} ms", self.value * 1e3),
             Unit::VirtualSeconds => format!(
                 "{:.3} s ({:.3} … {:.3})",
                 self.value, self.spread.0, self.spread.1
             ),
+            Unit::Ratio => format!("{:.3}", self.value),
             Unit::Bytes => format!("{:.2} MiB", mebibytes(self.value)),
             Unit::Count => format!("{:.0}", self.value),
         }
@@ -111,6 +118,7 @@ pub fn lines(figures: &[Figure]) -> String {
             Unit::VirtualSeconds => "virtual seconds",
             Unit::Bytes => "bytes",
             Unit::Count => "count",
+            Unit::Ratio => "for each",
         };
         let line = json!({ "row": figure.row, "system": figure.system.name(), "value": value(figure), "unit": unit });
         let _ = writeln!(text, "{line}");
@@ -121,7 +129,7 @@ pub fn lines(figures: &[Figure]) -> String {
 /// Bytes and counts are whole, whoever reads them.
 fn value(figure: &Figure) -> serde_json::Value {
     match figure.unit {
-        Unit::VirtualSeconds => json!(figure.value),
+        Unit::VirtualSeconds | Unit::Ratio => json!(figure.value),
         Unit::Bytes | Unit::Count => {
             #[expect(clippy::cast_possible_truncation, reason = "it was a whole number before")]
             let bytes = figure.value as i64;

@@ -24,7 +24,7 @@ const SYSTEMS: [System; 2] = [System::Rvmm, System::QemuKvm];
 const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// With how many vCPUs, and what the rows are called then.
-const BOOTS: [(u32, [&str; 2]); 2] = [
+pub(super) const BOOTS: [(u32, [&str; 2]); 2] = [
     (1, ["boot-exec-to-init", "boot-exec-to-exit"]),
     (4, ["boot-exec-to-init-4-vcpus", "boot-exec-to-exit-4-vcpus"]),
 ];

@@ -8,9 +8,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::str::FromStr;
-use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
+
+use crate::stopwatch::Stopwatch;
 
 /// What a buffer must be aligned to where the kernel's cache is passed by.
 const PAGE: usize = 4096;
@@ -78,9 +79,10 @@ fn moved(
     let block = space
         .get_mut(from..from + size)
         .ok_or("no page begins in a buffer")?;
-    let start = Instant::now();
+    let clock = |error| format!("no clock: {error}");
+    let start = Stopwatch::start().map_err(clock)?;
     act(block, count)?;
-    let took = start.elapsed();
+    let took = start.elapsed().map_err(clock)?;
     Ok(format!("moved {bytes} bytes in {} ns", took.as_nanos()))
 }
 

@@ -13,14 +13,20 @@
 //! | `zero FILE OFFSET LENGTH` | guest | has the kernel write zeroes, by whatever way the disk under FILE knows |
 //! | `unmap FILE OFFSET LENGTH` | guest | gives back the space there |
 //! | `read FILE BLOCK COUNT`, `write …` | guest | moves so many blocks, says how long that took; `read-direct` and `write-direct` past the cache |
+//! | `serve-tcp ADDRESS CLIENTS` | host | serves so many of these: |
+//! | `send-tcp ADDRESS BYTES`, `receive-tcp …`, `ask-tcp ADDRESS TIMES` | guest | says how long it took |
 
 mod disks;
 mod sockets;
+mod stopwatch;
+mod streams;
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::num::ParseIntError;
 use std::os::unix::fs::FileExt as _;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use disks::Way;
 use rustix::system::{RebootCommand, reboot};
@@ -49,7 +55,15 @@ fn main() -> ExitCode {
         ["read-direct", path, block, count] => disks::read(path, block, count, Way::Direct),
         ["write", path, block, count] => disks::write(path, block, count, Way::Cached),
         ["write-direct", path, block, count] => disks::write(path, block, count, Way::Direct),
-        _ => Err("usage: probe vdso | agent | ask-host | answer-host | ask-path | answer-path | zero | unmap | read | write".to_owned()),
+        ["serve-tcp", address, count] => {
+            plain(number(count).and_then(|clients| streams::serve(address, clients)))
+        }
+        ["send-tcp", address, count] => plain(number(count).and_then(|bytes| streams::send(address, bytes))),
+        ["receive-tcp", address, count] => {
+            plain(number(count).and_then(|bytes| streams::receive(address, bytes)))
+        }
+        ["ask-tcp", address, count] => plain(number(count).and_then(|times| streams::ask(address, times))),
+        _ => Err("usage: probe WHAT …; this program's own text has the list".to_owned()),
     };
     let (said, status) = match answer {
         Ok(said) => (said, ExitCode::SUCCESS),
@@ -59,14 +73,16 @@ fn main() -> ExitCode {
     status
 }
 
-fn number(text: &str) -> io::Result<u32> {
+fn number<T: FromStr<Err = ParseIntError>>(text: &str) -> io::Result<T> {
     text.parse().map_err(io::Error::other)
 }
 
+fn plain(said: io::Result<String>) -> Result<String, String> {
+    said.map_err(|error| error.to_string())
+}
+
 fn said(heard: io::Result<String>) -> Result<String, String> {
-    heard
-        .map(|text| format!("heard: {text}"))
-        .map_err(|error| error.to_string())
+    plain(heard.map(|text| format!("heard: {text}")))
 }
 
 /// Ends the machine without asking other programs.
