@@ -13,6 +13,7 @@ mod messages;
 mod queues;
 mod registers;
 mod script;
+mod served;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -26,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("queue-rng", queues::rng),
     ("queue-balloon", queues::balloon),
     ("queue-vsock", queues::vsock),
+    ("queue-fs", served::fs),
     ("registers-uart", registers::uart),
     ("registers-plic", registers::plic),
     ("registers-rtc", registers::rtc),

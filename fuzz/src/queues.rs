@@ -26,7 +26,7 @@ const RING_SIZE: u16 = 16;
 /// Bytes of a disk.
 const DISK: u64 = 64 * 512;
 /// The most that a script may do.
-const MAX_STEPS: usize = 2000;
+pub(crate) const MAX_STEPS: usize = 2000;
 
 /// The far end of every device.
 pub(crate) struct World;
@@ -228,7 +228,7 @@ struct Driver {
     kicks: Arc<Mutex<Vec<usize>>>,
 }
 
-fn drive(device: Box<dyn VirtioDevice>, script: &[u8]) {
+pub(crate) fn drive(device: Box<dyn VirtioDevice>, script: &[u8]) {
     let memory = ram();
     let kicks = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&kicks);

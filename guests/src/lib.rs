@@ -21,6 +21,7 @@ pub mod kube;
 pub mod oci;
 pub mod tiny;
 pub mod toolbox;
+pub mod virtiofsd;
 
 pub use cache::Cache;
 pub use debian::Debian;

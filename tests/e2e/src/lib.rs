@@ -7,3 +7,4 @@ pub mod disks;
 pub mod firmware;
 pub mod forms;
 pub mod guest;
+pub mod shares;

@@ -1,7 +1,8 @@
 //! rvmm in QEMU-TCG on this machine: the same guest, the same assertions, the same Spec file as under KVM.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rvm_e2e::{boot, forms};
+use rvm_e2e::{boot, forms, shares};
+use rvm_guests::{Cache, virtiofsd};
 use rvm_outer::{Here, Host};
 
 fn here() -> Here {
@@ -121,6 +122,12 @@ fn without_qemu_the_package_to_install_is_named() {
         said.contains("qemu-system-misc") && said.lines().count() == 1,
         "{said}"
     );
+}
+
+#[test]
+fn a_guest_and_the_host_share_a_folder() {
+    let virtiofsd = virtiofsd::here(&Cache::open().unwrap()).unwrap();
+    shares::guest_and_host_share_a_folder(&here(), &virtiofsd.display().to_string());
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod console;
 pub mod control;
 pub mod disk;
 pub mod entropy;
+pub mod lasting;
 pub mod net;
 pub mod news;
 pub mod pages;
@@ -15,8 +16,10 @@ pub mod signals;
 pub mod socket;
 mod transfer;
 pub mod vars;
+pub mod vhost_user;
 pub mod vsock;
 
 pub use agent::Agent;
 pub use console::{GuestInput, Hub};
+pub use lasting::Lasting;
 pub use news::{News, OnNews};

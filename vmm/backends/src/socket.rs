@@ -1,6 +1,7 @@
 //! Unix sockets that others connect to: for their owner alone from the first moment, and never blocking.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,17 @@ fn bind(path: &Path) -> rustix::io::Result<UnixListener> {
     rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, WAITING)?;
     Ok(socket.into())
+}
+
+/// Whether there is a socket; whether anybody listens on it is not asked.
+///
+/// # Errors
+/// There is nothing, or something else.
+pub(crate) fn is_there(path: &Path) -> io::Result<()> {
+    let is_socket = path.metadata()?.file_type().is_socket();
+    is_socket
+        .then_some(())
+        .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 /// Connects without waiting: where too many wait already, it fails.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use linux_loader::cmdline::Cmdline;
-use rvmm_backends::Agent;
+use rvmm_backends::Lasting;
 use rvmm_backends::console::{GuestInput, Hub};
 use rvmm_backends::entropy::HostEntropy;
 use rvmm_backends::pages::HostPages;
@@ -39,6 +39,7 @@ use crate::gate::Gate;
 use crate::interrupts::Wiring;
 use crate::layout::{APLIC, FLASH, IMSIC, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, Window};
 use crate::network::{self, Fed};
+use crate::share;
 use crate::slots::{Backend, Slot};
 use crate::transport::Places;
 use crate::vcpu_loop::Exits;
@@ -78,8 +79,7 @@ struct Plugged {
 /// The step that could not be done.
 pub fn assemble(
     spec: &Spec,
-    hub: &Hub,
-    agent: &Agent,
+    lasting: &Lasting,
     gate: &Arc<Gate>,
     create: impl FnOnce(&Config) -> Result<Created, rvmm_hypervisor::HypervisorError>,
 ) -> Result<Assembled, MachineError> {
@@ -94,12 +94,12 @@ pub fn assemble(
     let Created { vm, mut vcpus, facts } = create(&config).map_err(MachineError::Hypervisor)?;
     let bus = Bus::new();
     let wiring = Wiring::new(&vm, facts.interrupts, spec.cpus(), &bus).map_err(MachineError::Bus)?;
-    let (uart, alarm) = plug_platform(&bus, &wiring, hub, gate)?;
+    let (uart, alarm) = plug_platform(&bus, &wiring, &lasting.hub, gate)?;
     if let Some(banks) = banks {
         let flash = banks.plug(&vm)?;
         plug(&bus, FLASH.nth(1), Arc::new(Mutex::new(flash)))?;
     }
-    let plugged = plug_virtio(spec, hub, agent, &memory, &bus, &wiring, &vm)?;
+    let plugged = plug_virtio(spec, lasting, &memory, &bus, &wiring, &vm)?;
     let tree = device_tree(spec, &facts, &loaded, plugged.slots.len())?;
     // Disks come first.
     let mut disks = plugged.slots;
@@ -113,7 +113,7 @@ pub fn assemble(
         };
         first.set_entry(entry).map_err(MachineError::Hypervisor)?;
     }
-    let firmware = Firmware::new(memory, Arc::new(Screen(hub.clone())));
+    let firmware = Firmware::new(memory, Arc::new(Screen(lasting.hub.clone())));
     let exits = Exits {
         bus: Arc::new(bus),
         firmware,
@@ -187,13 +187,13 @@ fn plug_platform(
 /// are there when asked for.
 fn plug_virtio(
     spec: &Spec,
-    hub: &Hub,
-    agent: &Agent,
+    lasting: &Lasting,
     memory: &GuestMemoryMmap,
     bus: &Bus,
     wiring: &Wiring,
     vm: &Arc<dyn Vm>,
 ) -> Result<Plugged, MachineError> {
+    let Lasting { hub, agent, servers } = lasting;
     let mut devices: Vec<Fed> = Vec::new();
     for disk in spec.disks() {
         let (block, alarm) = disks::open(disk)?;
@@ -213,6 +213,9 @@ fn plug_virtio(
     devices.push((Box::new(console), Some(words)));
     devices.push((Box::new(Rng::new(Box::new(HostEntropy))), None));
     let balloon = add_those_asked_for(spec, &mut devices)?;
+    for share in spec.shares() {
+        devices.push(share::folder(share, servers, memory)?);
+    }
 
     let mut places = Places::new(spec, bus, wiring, vm, memory)?;
     let slots = devices

@@ -24,6 +24,7 @@ mod gate;
 mod interrupts;
 pub mod layout;
 mod network;
+mod share;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -41,8 +42,9 @@ use rvmm_backends::console::Hub;
 use rvmm_backends::disk::DiskError;
 use rvmm_backends::net::{PasstError, TapError};
 use rvmm_backends::vars::VarsError;
+use rvmm_backends::vhost_user::{Servers, ShareError};
 use rvmm_backends::vsock::VsockError;
-use rvmm_backends::{Agent, OnNews};
+use rvmm_backends::{Agent, Lasting, OnNews};
 use rvmm_boot::memory::GuestRam;
 use rvmm_devices::BusError;
 use rvmm_hypervisor::{Config, Created, HypervisorError};
@@ -89,6 +91,9 @@ pub enum MachineError {
     /// A network of passt.
     #[error(transparent)]
     Passt(PasstError),
+    /// A shared folder.
+    #[error(transparent)]
+    Share(ShareError),
     /// The sockets to programs of the host.
     #[error(transparent)]
     Vsock(VsockError),
@@ -143,11 +148,10 @@ impl Machine {
     /// What is missing, or what the host refused; nothing is left behind then.
     pub fn start(
         spec: &Spec,
-        hub: &Hub,
-        agent: &Agent,
+        lasting: &Lasting,
         on_news: OnNews,
     ) -> Result<(Self, Vec<Subscriber>), MachineError> {
-        Self::start_on(rvmm_hypervisor::create, spec, hub, agent, on_news)
+        Self::start_on(rvmm_hypervisor::create, spec, lasting, on_news)
     }
 
     /// The device tree that this machine's guest would find.
@@ -157,20 +161,24 @@ impl Machine {
     pub fn device_tree(spec: &Spec) -> Result<Vec<u8>, MachineError> {
         let hub = Hub::new().map_err(MachineError::Hub)?;
         let gate = Arc::new(Gate::new(spec.cpus(), Arc::new(drop)));
-        let agent = Agent::new(Box::new(drop)).map_err(MachineError::Agent)?;
-        let assembled = assemble::assemble(spec, &hub, &agent, &gate, rvmm_hypervisor::create)?;
+        let lasting = Lasting {
+            hub,
+            agent: Agent::new(Box::new(drop)).map_err(MachineError::Agent)?,
+            servers: Servers::default(),
+        };
+        let assembled = assemble::assemble(spec, &lasting, &gate, rvmm_hypervisor::create)?;
         Ok(assembled.device_tree)
     }
 
     fn start_on(
         create: impl FnOnce(&Config) -> Result<Created, HypervisorError>,
         spec: &Spec,
-        hub: &Hub,
-        agent: &Agent,
+        lasting: &Lasting,
         on_news: OnNews,
     ) -> Result<(Self, Vec<Subscriber>), MachineError> {
         let gate = Arc::new(Gate::new(spec.cpus(), on_news));
-        let assembled = assemble::assemble(spec, hub, agent, &gate, create)?;
+        let assembled = assemble::assemble(spec, lasting, &gate, create)?;
+        let hub = &lasting.hub;
         let mut machine = Self {
             gate,
             vcpus: Vec::new(),

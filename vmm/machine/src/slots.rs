@@ -5,12 +5,16 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use rvmm_backends::vhost_user::Wires;
 use rvmm_devices::virtio::{Core, Kick, VirtioDevice};
 use rvmm_hypervisor::HypervisorError;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 /// Descriptors of the back end are watched under the numbers from here on, queues under those from 0.
 const FEEDS: u32 = 1 << 16;
+
+/// What another process rings is watched under the numbers from here on.
+const CALLS: u32 = 1 << 17;
 
 /// A virtio device with its doorbells. A subscriber of the event loop.
 pub struct Slot {
@@ -19,15 +23,21 @@ pub struct Slot {
     backend: Option<Backend>,
 }
 
-/// One eventfd a queue. A doorbell that KVM does not catch, and work that a device puts off to give others their
-/// turn, both ring it too.
+/// One eventfd a queue, which the guest rings. A doorbell that KVM does not catch, and work that a device puts off to give
+/// others their turn, both ring it too. Where another process serves the rings, KVM rings that process's eventfds, and
+/// those here only begin its work.
 #[derive(Clone)]
-pub struct Doorbells(Arc<Vec<EventFd>>);
+pub struct Doorbells {
+    ours: Arc<Vec<EventFd>>,
+    caught: Arc<Vec<EventFd>>,
+}
 
 /// What comes from outside: for each descriptor that becomes readable, the queues that have something to fetch. The
 /// device holds the descriptors open, and its slot holds the device.
 pub struct Backend {
     feeds: Vec<(RawFd, Range<usize>)>,
+    /// To another process that serves the rings.
+    wires: Option<Wires>,
 }
 
 // === impl Backend ===
@@ -37,7 +47,18 @@ impl Backend {
     pub fn new(fd: RawFd, queues: Range<usize>) -> Self {
         Self {
             feeds: vec![(fd, queues)],
+            wires: None,
         }
+    }
+
+    /// That process, too.
+    pub fn with_wires(mut self, wires: Wires) -> Self {
+        self.wires = Some(wires);
+        self
+    }
+
+    fn calls(&self) -> &[EventFd] {
+        self.wires.as_ref().map_or(&[], |wires| &wires.calls)
     }
 }
 
@@ -45,6 +66,7 @@ impl FromIterator<(RawFd, Range<usize>)> for Backend {
     fn from_iter<I: IntoIterator<Item = (RawFd, Range<usize>)>>(feeds: I) -> Self {
         Self {
             feeds: feeds.into_iter().collect(),
+            wires: None,
         }
     }
 }
@@ -52,22 +74,27 @@ impl FromIterator<(RawFd, Range<usize>)> for Backend {
 // === impl Doorbells ===
 
 impl Doorbells {
-    /// One for each queue of this device.
+    /// One for each queue of this device, which has this back end.
     ///
     /// # Errors
     /// The kernel's, when it gives no descriptors.
-    pub fn new(device: &dyn VirtioDevice) -> Result<Self, HypervisorError> {
+    pub fn new(device: &dyn VirtioDevice, backend: Option<&mut Backend>) -> Result<Self, HypervisorError> {
         let queues = device.queue_sizes().iter();
         let bells = queues.map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC));
         let bells = bells.collect::<Result<Vec<_>, _>>();
-        bells
-            .map(|bells| Self(Arc::new(bells)))
-            .map_err(|error| HypervisorError::kernel("no descriptor for a doorbell", error))
+        let ours = bells.map_err(|error| HypervisorError::kernel("no descriptor for a doorbell", error))?;
+        let ours = Arc::new(ours);
+        let wires = backend.and_then(|backend| backend.wires.as_mut());
+        let caught = match wires {
+            Some(wires) => Arc::new(std::mem::take(&mut wires.kicks)),
+            None => Arc::clone(&ours),
+        };
+        Ok(Self { ours, caught })
     }
 
     /// Rings one from this process.
     pub fn kick(&self) -> Arc<Kick> {
-        let bells = Arc::clone(&self.0);
+        let bells = Arc::clone(&self.ours);
         Arc::new(move |queue| {
             if let Some(bell) = bells.get(queue) {
                 // A counter that is full has rung already.
@@ -76,9 +103,9 @@ impl Doorbells {
         })
     }
 
-    /// They, in the order of the queues.
-    pub fn iter(&self) -> std::slice::Iter<'_, EventFd> {
-        self.0.iter()
+    /// Those that KVM is to ring, in the order of the queues.
+    pub fn caught(&self) -> std::slice::Iter<'_, EventFd> {
+        self.caught.iter()
     }
 }
 
@@ -110,7 +137,7 @@ impl Slot {
 impl MutEventSubscriber for Slot {
     fn init(&mut self, ops: &mut EventOps<'_>) {
         // Refused only when the kernel has no memory left.
-        for (queue, bell) in (0..).zip(self.doorbells.iter()) {
+        for (queue, bell) in (0..).zip(self.doorbells.ours.iter()) {
             ops.add(Events::with_data_raw(bell.as_raw_fd(), queue, EventSet::IN))
                 .ok();
         }
@@ -120,9 +147,29 @@ impl MutEventSubscriber for Slot {
             let edges = EventSet::IN | EventSet::EDGE_TRIGGERED;
             ops.add(Events::with_data_raw(*fd, number, edges)).ok();
         }
+        let calls = self.backend.iter().flat_map(Backend::calls);
+        for (number, call) in (CALLS..).zip(calls) {
+            ops.add(Events::with_data_raw(call.as_raw_fd(), number, EventSet::IN))
+                .ok();
+        }
     }
 
     fn process(&mut self, events: Events, _ops: &mut EventOps<'_>) {
+        if let Some(queue) = events.data().checked_sub(CALLS) {
+            let queue = usize::try_from(queue).unwrap_or(usize::MAX);
+            if let Some(call) = self
+                .backend
+                .as_ref()
+                .and_then(|backend| backend.calls().get(queue))
+            {
+                call.read().ok();
+                self.core()
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .announce(queue);
+            }
+            return;
+        }
         if let Some(feed) = events.data().checked_sub(FEEDS) {
             let feeds = self.backend.as_ref().map(|backend| &backend.feeds);
             let feed = usize::try_from(feed).ok().and_then(|feed| feeds?.get(feed));
@@ -131,7 +178,7 @@ impl MutEventSubscriber for Slot {
             return;
         }
         let queue = usize::try_from(events.data()).unwrap_or(usize::MAX);
-        if let Some(bell) = self.doorbells.0.get(queue) {
+        if let Some(bell) = self.doorbells.ours.get(queue) {
             // Empty when it was answered already.
             bell.read().ok();
             self.run(queue);

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use rvmm_backends::News;
+use rvmm_backends::vhost_user::Servers;
+use rvmm_backends::{Lasting, News};
 use rvmm_hypervisor::fake::{self, Act, FakeVm};
 use rvmm_hypervisor::{Facts, Interrupts, sbi};
 use rvmm_spec::{Boot, Disk, MemorySize, Outcome, Spec, SpecBuilder, Transport};
@@ -57,6 +58,11 @@ fn start_with(facts: Facts, scripts: Vec<Vec<Act>>, wish: impl FnOnce(SpecBuilde
     let spec = wish(spec).build().unwrap();
     let hub = Hub::new().unwrap();
     let agent = Agent::new(Box::new(|_| {})).unwrap();
+    let lasting = Lasting {
+        hub: hub.clone(),
+        agent,
+        servers: Servers::default(),
+    };
     let (sender, news) = mpsc::channel();
     let on_news: OnNews = Arc::new(move |said| sender.send(said).unwrap());
     let mut seen = None;
@@ -65,7 +71,7 @@ fn start_with(facts: Facts, scripts: Vec<Vec<Act>>, wish: impl FnOnce(SpecBuilde
         seen = Some(vm);
         Ok(created)
     };
-    let (machine, _) = Machine::start_on(create, &spec, &hub, &agent, on_news).unwrap();
+    let (machine, _) = Machine::start_on(create, &spec, &lasting, on_news).unwrap();
     Run {
         vm: seen.unwrap(),
         hub,

@@ -20,6 +20,7 @@ use rvmm_spec::{Payload, Spec, Transport};
 
 mod disk;
 mod net;
+mod share;
 
 use crate::qmp::AGENT;
 
@@ -91,6 +92,8 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     if spec.balloon() {
         arguments.device("virtio-balloon", ",deflate-on-oom=on,free-page-reporting=on");
     }
+    let shares = spec.shares().iter().enumerate();
+    shares.for_each(|(index, share)| arguments.share(index, share));
     arguments.words
 }
 
@@ -402,6 +405,26 @@ mod tests {
         let end = "-device virtio-rng-device,rng=rng,bus=virtio-mmio-bus.6\n\
              -device virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on,bus=virtio-mmio-bus.5";
         assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn shares_come_last_and_their_servers_see_the_memory() {
+        let option: MemoryOption = "64M,shared".parse().unwrap();
+        let wish = Spec::builder(Boot::new("Image"))
+            .memory(option.size)
+            .memory_backing(option.backing)
+            .balloon(true)
+            .share(rvmm_spec::Share::new("a,b", "/s,1").unwrap());
+        let text = text(&arguments(
+            &wish.build().unwrap(),
+            &findings(&[]),
+            &descriptors(&[]),
+        ));
+        let end = "bus=virtio-mmio-bus.5\n\
+             -chardev socket,id=share0,path=/s,,1\n\
+             -device vhost-user-fs-device,chardev=share0,queue-size=1024,tag=a,,b,bus=virtio-mmio-bus.4";
+        assert!(text.ends_with(end), "{text}");
+        assert!(text.contains("memory-backend-memfd,id=ram,share=on,"), "{text}");
     }
 
     #[test]

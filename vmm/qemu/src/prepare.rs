@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rvmm_backends::disk::{self, DiskError};
 use rvmm_backends::net::{Passt, PasstError, Tap, TapError};
 use rvmm_backends::vars::{self, VarsError, VarsFile};
+use rvmm_backends::vhost_user::{self, ShareError};
 use rvmm_boot::firmware::{self, FLASH_BANK};
 use rvmm_boot::kernel::{Form, Kernel};
 use rvmm_boot::{BootError, KERNEL_OFFSET, RAM_BASE, memory};
@@ -64,6 +65,9 @@ pub enum PrepareError {
     /// A network of passt.
     #[error(transparent)]
     Passt(PasstError),
+    /// A shared folder.
+    #[error(transparent)]
+    Share(ShareError),
     /// The firmware.
     #[error(transparent)]
     Firmware(FindError),
@@ -76,6 +80,9 @@ pub enum PrepareError {
 pub fn prepare(spec: &Spec, work_dir: &Path) -> Result<Prepared, PrepareError> {
     if spec.vsock().is_some() {
         return Err(PrepareError::Lacks("vsock"));
+    }
+    for share in spec.shares() {
+        vhost_user::probe(share.socket()).map_err(PrepareError::Share)?;
     }
     let findings = Findings {
         kernel: boot(spec, work_dir)?,

@@ -16,6 +16,7 @@ use crate::ctl::Ctl;
 
 mod disk;
 mod net;
+mod share;
 
 const AFTER_HELP: &str = "\
 Leave the console with Ctrl-]: that stops the guest.
@@ -25,6 +26,10 @@ Exit status: 0 the guest switched itself off, or you stopped it; 1 it could not 
 
 Example: rvmm --kernel Image --initrd initrd.gz --memory 512M --cpus 2 --cmdline \"console=ttyS0 quiet\"
 A disk with an EFI system: rvmm --firmware uboot --disk disk.img";
+
+const NO_WATCHDOG: &str = "\
+--watchdog: there is none, since distributions' riscv64 kernels have no driver for one that a virtual machine could have \
+(i6300esb, gpio_wdt); panic=1 on the kernel's command line resets a guest that crashes";
 
 /// Run one riscv64 virtual machine with its console on this terminal: under KVM where the host has the H extension,
 /// in QEMU-TCG elsewhere.
@@ -70,6 +75,11 @@ pub struct Args {
     /// guest reaches PATH_PORT)
     #[arg(long, value_name = "cid=N,socket=PATH")]
     vsock: Option<String>,
+    #[arg(long = "fs", value_name = "tag=NAME,socket=PATH", help = share::HELP)]
+    shares: Vec<String>,
+    /// Refused, with the reason
+    #[arg(long, hide = true, value_name = "MODEL")]
+    watchdog: Option<Option<String>>,
     /// What runs the guest: KVM where it is there and QEMU-TCG elsewhere, or one of them
     #[arg(long, value_enum, value_name = "WHAT")]
     accel: Option<AccelArg>,
@@ -80,7 +90,7 @@ pub struct Args {
     #[arg(long)]
     name: Option<String>,
     /// Read the machine from a JSON document instead of these options
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "vsock", "on_reset"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "vsock", "shares", "watchdog", "on_reset"])]
     spec: Option<PathBuf>,
     /// Keep control socket, console socket, console log and exit status in this folder
     #[arg(long, value_name = "DIR")]
@@ -168,6 +178,9 @@ impl Args {
     }
 
     fn build(self) -> anyhow::Result<Spec> {
+        if self.watchdog.is_some() {
+            bail!(NO_WATCHDOG);
+        }
         let boot = self
             .boot
             .resolve(self.kernel, self.cmdline, !self.disks.is_empty())?;
@@ -210,6 +223,9 @@ impl Args {
         }
         if let Some(text) = &self.vsock {
             wish = wish.vsock(parse_vsock(text).with_context(|| format!("--vsock '{text}'"))?);
+        }
+        for text in &self.shares {
+            wish = wish.share(share::parse(text).with_context(|| format!("--fs '{text}'"))?);
         }
         Ok(wish.build()?)
     }
@@ -280,6 +296,12 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_what_was_asked_for() {
+        let spec = resolve("rvmm --kernel Image --memory 64M,shared --fs tag=data,socket=/s").unwrap();
+        assert_eq!(spec.shares(), [rvmm_spec::Share::new("data", "/s").unwrap()]);
+    }
+
+    #[test]
     fn a_balloon_is_there_when_asked_for() {
         let balloon = |line| resolve(line).unwrap().balloon();
         assert!(!balloon("rvmm --kernel Image"));
@@ -303,6 +325,10 @@ mod tests {
                 "vhost is not there yet: frames go through rvmm",
             ),
             (
+                "rvmm --kernel Image --net tap=a,vhost=on",
+                "vhost is not there yet: frames go through rvmm",
+            ),
+            (
                 "rvmm --kernel Image --net tap=a,queues=17",
                 "a network interface with 17 queues is not possible: 1 to 16",
             ),
@@ -315,6 +341,23 @@ mod tests {
                 "--vsock 'cid=2,socket=/s': vsock cid 2 is not possible: 3 to 4294967294",
             ),
             ("rvmm --kernel Image --vsock cid=3", "needs socket=PATH"),
+            (
+                "rvmm --kernel Image --fs tag=data",
+                "--fs 'tag=data': needs socket=PATH",
+            ),
+            (
+                "rvmm --kernel Image --fs tag=data,socket=/s",
+                "share 'data' needs memory that its server can see: --memory SIZE,shared",
+            ),
+            (
+                "rvmm --kernel Image --fs tag=a,socket=/s,cache=on",
+                "'cache=on' is not known; 'tag=NAME' and 'socket=PATH' are",
+            ),
+            (
+                "rvmm --kernel Image --watchdog",
+                "--watchdog: there is none, since",
+            ),
+            ("rvmm --kernel Image --watchdog i6300esb", "(i6300esb, gpio_wdt)"),
             (
                 "rvmm --kernel Image --cpus 0",
                 "0 vCPUs are not possible: 1 to 64",

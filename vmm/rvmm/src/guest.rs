@@ -5,8 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberId, SubscriberOps};
-use rvmm_backends::console::Hub;
-use rvmm_backends::{Agent, News, OnNews};
+use rvmm_backends::{Lasting, News, OnNews};
 use rvmm_control::Accelerator;
 use rvmm_machine::Machine;
 use rvmm_qemu::QemuGuest;
@@ -41,14 +40,13 @@ impl Guest {
         accelerator: Accelerator,
         spec: &Spec,
         folder: &Path,
-        hub: &Hub,
-        agent: &Agent,
+        lasting: &Lasting,
         events: &mut EventManager<Subscriber>,
         on_news: &OnNews,
     ) -> anyhow::Result<Self> {
         Ok(match accelerator {
             Accelerator::Kvm => {
-                let (machine, devices) = Machine::start(spec, hub, agent, Arc::clone(on_news))?;
+                let (machine, devices) = Machine::start(spec, lasting, Arc::clone(on_news))?;
                 let subscribers = devices
                     .into_iter()
                     .map(|device| events.add_subscriber(device))
@@ -57,7 +55,13 @@ impl Guest {
                 startup::forget();
                 Self::Kvm { machine, subscribers }
             }
-            Accelerator::Tcg => Self::Tcg(QemuGuest::start(spec, folder, hub, agent, Arc::clone(on_news))?),
+            Accelerator::Tcg => Self::Tcg(QemuGuest::start(
+                spec,
+                folder,
+                &lasting.hub,
+                &lasting.agent,
+                Arc::clone(on_news),
+            )?),
         })
     }
 

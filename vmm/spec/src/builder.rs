@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use crate::limits::{
     MAX_ALLOWED_PATHS, MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_MTU, MAX_NAME, MAX_NET_QUEUES,
-    MAX_OVERLAYS, MAX_SERIAL, MAX_SOCKET_PATH, MAX_VSOCK_PATH, MEMORY_GRANULE, MIN_DISK_BANDWIDTH,
-    MIN_MEMORY, MIN_MTU,
+    MAX_OVERLAYS, MAX_SERIAL, MAX_SHARE_TAG, MAX_SOCKET_PATH, MAX_VSOCK_PATH, MEMORY_GRANULE,
+    MIN_DISK_BANDWIDTH, MIN_MEMORY, MIN_MTU,
 };
 use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, NetWish, Network, TapName};
 use crate::{
-    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Sandbox, Spec, Transport, Vsock,
+    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Sandbox, Share, Spec, Transport,
+    Vsock, share,
 };
 
 /// RAM when none is asked for.
@@ -32,6 +33,7 @@ pub struct SpecBuilder {
     console: Console,
     balloon: bool,
     vsock: Option<Vsock>,
+    shares: Vec<Share>,
     accelerator: AcceleratorChoice,
     on_reset: OnReset,
     sandbox: Sandbox,
@@ -103,6 +105,18 @@ pub enum SpecError {
     /// The name of a port follows it, and both are one address.
     #[error("vsock socket '{}' is not possible: a path has 1 to {MAX_VSOCK_PATH} bytes", .0.display())]
     VsockPath(PathBuf),
+    /// The guest could not name it.
+    #[error("share tag '{0}' must be 1 to {MAX_SHARE_TAG} bytes without control characters")]
+    ShareTag(String),
+    /// No address can hold it.
+    #[error("share socket '{}' is not possible: a path has 1 to {MAX_SOCKET_PATH} bytes", .0.display())]
+    SharePath(PathBuf),
+    /// The guest could mount only one of them.
+    #[error("two shares have the tag '{0}'")]
+    ShareTwice(String),
+    /// Its server is another process, and reads and writes guest RAM.
+    #[error("share '{0}' needs memory that its server can see: --memory SIZE,shared")]
+    ShareMemory(String),
     /// The machine has a fixed number of places for devices.
     #[error(
         "{0} virtio devices (disks, networks, console, rng and those asked for) are not possible: at most {max}{more}",
@@ -130,6 +144,7 @@ impl SpecBuilder {
             console: Console::default(),
             balloon: false,
             vsock: None,
+            shares: Vec::new(),
             accelerator: AcceleratorChoice::default(),
             on_reset: OnReset::default(),
             sandbox: Sandbox::default(),
@@ -229,6 +244,13 @@ impl SpecBuilder {
         self
     }
 
+    /// Adds a folder of the host behind those already there.
+    #[must_use]
+    pub fn share(mut self, share: Share) -> Self {
+        self.shares.push(share);
+        self
+    }
+
     /// Which backend may run this.
     #[must_use]
     pub fn accelerator(mut self, accelerator: AcceleratorChoice) -> Self {
@@ -270,6 +292,7 @@ impl SpecBuilder {
         self.boot.check()?;
         self.disks.iter().try_for_each(|disk| disk.check(cpus))?;
         self.sandbox.check()?;
+        share::check(&self.shares, self.memory_backing.shared)?;
         let identity = self.uid.as_deref().unwrap_or(&self.name);
         self.nets.iter().try_for_each(NetWish::check)?;
         let nets = self.nets.into_iter().enumerate();
@@ -288,6 +311,7 @@ impl SpecBuilder {
             console: self.console,
             balloon: self.balloon,
             vsock: self.vsock,
+            shares: self.shares,
             accelerator: self.accelerator,
             on_reset: self.on_reset,
             sandbox: self.sandbox,

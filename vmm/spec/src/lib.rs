@@ -18,6 +18,7 @@ pub mod limits;
 pub mod memory;
 pub mod network;
 pub mod sandbox;
+pub mod share;
 pub mod size;
 pub mod transport;
 pub mod vsock;
@@ -30,6 +31,7 @@ pub use disk::{CacheMode, Disk, DiskFormat};
 pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, NetWish, Network, ParseNetError, TapName};
 pub use sandbox::{HostFile, Sandbox, SandboxMode};
+pub use share::Share;
 pub use size::{MemorySize, ParseSizeError};
 pub use transport::Transport;
 pub use vsock::Vsock;
@@ -50,6 +52,7 @@ pub struct Spec {
     pub(crate) console: Console,
     pub(crate) balloon: bool,
     pub(crate) vsock: Option<Vsock>,
+    pub(crate) shares: Vec<Share>,
     pub(crate) accelerator: AcceleratorChoice,
     pub(crate) on_reset: OnReset,
     pub(crate) sandbox: Sandbox,
@@ -171,9 +174,14 @@ impl Spec {
         self.vsock.as_ref()
     }
 
+    /// Folders of the host that the guest can mount, in the order in which it finds them.
+    pub fn shares(&self) -> &[Share] {
+        &self.shares
+    }
+
     /// How many virtio devices there are; console and rng are always there.
     pub fn virtio_devices(&self) -> usize {
-        let asked_for = usize::from(self.balloon) + usize::from(self.vsock.is_some());
+        let asked_for = usize::from(self.balloon) + usize::from(self.vsock.is_some()) + self.shares.len();
         self.disks.len() + self.nets.len() + 2 + asked_for
     }
 

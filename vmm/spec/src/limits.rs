@@ -63,6 +63,9 @@ pub const MAX_MTU: u16 = 65_521;
 /// Longest path of a Unix socket in bytes.
 pub const MAX_SOCKET_PATH: usize = 107;
 
+/// Longest tag of a shared folder in bytes (virtio 1.3, 5.11.4).
+pub const MAX_SHARE_TAG: usize = 36;
+
 /// Longest path of a vsock's Unix socket in bytes: `_` and a port's ten digits follow.
 pub const MAX_VSOCK_PATH: usize = MAX_SOCKET_PATH - 11;
 

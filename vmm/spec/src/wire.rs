@@ -7,6 +7,7 @@ mod boot;
 mod memory;
 mod network;
 mod sandbox;
+mod share;
 mod vsock;
 
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use crate::{
 use memory::MemoryDocument;
 use network::NetDocument;
 use sandbox::SandboxDocument;
+use share::ShareDocument;
 use vsock::VsockDocument;
 
 /// The version that is written, and the only one that is read.
@@ -53,6 +55,8 @@ pub struct Document {
     balloon: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vsock: Option<VsockDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    shares: Vec<ShareDocument>,
     #[serde(default)]
     accelerator: AcceleratorDocument,
     #[serde(default)]
@@ -154,6 +158,9 @@ impl Document {
         if let Some(vsock) = self.vsock {
             builder = builder.vsock(vsock.try_into().map_err(WireError::Spec)?);
         }
+        for share in self.shares {
+            builder = builder.share(share.try_into().map_err(WireError::Spec)?);
+        }
         for disk in self.disks {
             builder = builder.disk(disk.into());
         }
@@ -181,6 +188,7 @@ impl From<&Spec> for Document {
             console: spec.console.into(),
             balloon: spec.balloon,
             vsock: spec.vsock.as_ref().map(VsockDocument::from),
+            shares: spec.shares.iter().map(ShareDocument::from).collect(),
             accelerator: spec.accelerator.into(),
             on_reset: spec.on_reset.into(),
             sandbox: (&spec.sandbox).into(),
@@ -191,7 +199,7 @@ impl From<&Spec> for Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Disk, HugePages, MemoryBacking, NetWish, Network, Sandbox, SandboxMode, Thp, Vsock};
+    use crate::{Disk, HugePages, MemoryBacking, NetWish, Network, Sandbox, SandboxMode, Share, Thp, Vsock};
     use proptest::prelude::*;
 
     const MINIMAL: &str = r#"{"version":"rvmm/v1","name":"vm","cpus":1,"memoryBytes":268435456,"boot":{"kernel":"/Image","cmdline":""}}"#;
@@ -233,6 +241,7 @@ mod tests {
             let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
                 .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
+            if mib % 2 == 0 { wish = wish.share(Share::new("data", "/s.sock").unwrap()); }
             if disks == 1 { wish = wish.cpu("host,zbb=off,v=on".parse().unwrap()); }
             wish = wish.sandbox(Sandbox { mode: if mib % 2 == 0 { SandboxMode::Off } else { SandboxMode::Log }, allowed: vec!["/images".into()] });
             for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }

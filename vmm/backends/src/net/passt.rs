@@ -6,7 +6,6 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -55,11 +54,7 @@ impl Passt {
     /// # Errors
     /// There is no socket.
     pub fn probe(path: &Path) -> Result<(), PasstError> {
-        let missing = |error| PasstError(path.to_owned(), error);
-        let kind = path.metadata().map_err(missing)?.file_type();
-        kind.is_socket()
-            .then_some(())
-            .ok_or_else(|| missing(ErrorKind::InvalidInput.into()))
+        socket::is_there(path).map_err(|error| PasstError(path.to_owned(), error))
     }
 
     fn new(stream: UnixStream) -> Self {

@@ -48,6 +48,17 @@ pub trait VirtioDevice: Send {
         None
     }
 
+    /// For a device whose rings another process serves: which of the rings' features that process knows. `process` then
+    /// only tells it where the rings are and that they were kicked, and [`Core::announce`] says what it has used.
+    ///
+    /// [`Core::announce`]: super::Core::announce
+    fn served_elsewhere(&self) -> Option<u64> {
+        None
+    }
+
+    /// The driver takes a queue back, and may start it again elsewhere.
+    fn stop_queue(&mut self, _index: usize) {}
+
     /// The driver has reset the device: forget all that came from it.
     fn reset(&mut self) {}
 }
@@ -87,6 +98,9 @@ pub enum QueueError {
     /// More chains under way than the queue has places.
     #[error("the driver has more chains under way than its queue has places")]
     TooManyChains,
+    /// The process that serves the rings does not, any more.
+    #[error("nobody serves the driver's rings")]
+    Unserved(#[source] std::io::Error),
     /// A request has no room for its answer.
     #[error("a request has no room for its status")]
     NoStatus,

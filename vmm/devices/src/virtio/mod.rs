@@ -16,6 +16,7 @@ pub mod blk;
 pub mod buffers;
 pub mod console;
 pub mod device;
+pub mod fs;
 pub mod net;
 pub mod rng;
 pub mod transport;

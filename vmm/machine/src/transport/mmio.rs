@@ -36,16 +36,16 @@ impl MmioSlots {
         bus: &Bus,
         wiring: &Wiring,
         device: Box<dyn VirtioDevice>,
-        backend: Option<Backend>,
+        mut backend: Option<Backend>,
     ) -> Result<Slot, MachineError> {
         let (window, source) = virtio_slot(self.taken);
         self.taken += 1;
-        let doorbells = Doorbells::new(&*device).map_err(MachineError::Hypervisor)?;
+        let doorbells = Doorbells::new(&*device, backend.as_mut()).map_err(MachineError::Hypervisor)?;
         let line = wiring.line(source);
         let acks = self.catch_acks(window.base).map_err(MachineError::Hypervisor)?;
         let transport =
             MmioTransport::with_caught_acks(device, self.memory.clone(), line, doorbells.kick(), acks);
-        for (queue, bell) in (0..).zip(doorbells.iter()) {
+        for (queue, bell) in (0..).zip(doorbells.caught()) {
             self.vm
                 .bind_doorbell(window.base + QUEUE_NOTIFY, Some(queue), bell)
                 .map_err(MachineError::Hypervisor)?;

@@ -74,13 +74,13 @@ impl PciBus {
         &self,
         device: Box<dyn VirtioDevice>,
         wiring: &Wiring,
-        backend: Option<Backend>,
+        mut backend: Option<Backend>,
     ) -> Result<Slot, MachineError> {
         let mut host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = host
             .free_slot()
             .ok_or(MachineError::Pci(PlugError::NoSlot(rvmm_devices::pci::SLOTS)))?;
-        let doorbells = Doorbells::new(&*device).map_err(MachineError::Hypervisor)?;
+        let doorbells = Doorbells::new(&*device, backend.as_mut()).map_err(MachineError::Hypervisor)?;
         let wiring = self
             .wire(slot, device.queue_sizes().len(), wiring, doorbells.clone())
             .map_err(MachineError::Hypervisor)?;
@@ -117,7 +117,7 @@ impl PciBus {
 impl MovingDoorbells {
     fn remove(&mut self) {
         if let Some(base) = self.at.take() {
-            for (queue, bell) in (0..).zip(self.doorbells.iter()) {
+            for (queue, bell) in (0..).zip(self.doorbells.caught()) {
                 self.vm.unbind_doorbell(notify_address(base, queue), None, bell);
             }
         }
@@ -128,7 +128,7 @@ impl rvmm_devices::pci::Placed for MovingDoorbells {
     fn placed(&mut self, base: Option<u64>) {
         self.remove();
         if let Some(base) = base {
-            for (queue, bell) in (0..).zip(self.doorbells.iter()) {
+            for (queue, bell) in (0..).zip(self.doorbells.caught()) {
                 // Where KVM has no room for one, the write comes to us instead, and rings the bell all the same.
                 self.vm
                     .bind_doorbell(notify_address(base, queue), None, bell)

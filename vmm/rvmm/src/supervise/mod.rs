@@ -33,7 +33,8 @@ use event_manager::{EventManager, SubscriberOps};
 use rvmm_backends::console::{Hub, Server as ConsoleServer, Terminal};
 use rvmm_backends::control::{Answer, Notifier, Server as ControlServer};
 use rvmm_backends::signals::{Signals, Told};
-use rvmm_backends::{Agent, News, OnNews};
+use rvmm_backends::vhost_user::Servers;
+use rvmm_backends::{Agent, Lasting, News, OnNews};
 use rvmm_control::{EndReason, Event, How, Request, State};
 use rvmm_spec::{OnReset, Outcome, Spec};
 
@@ -53,8 +54,7 @@ pub struct Supervisor<'a> {
     spec: Spec,
     accelerator: Decision,
     place: Option<&'a Place>,
-    hub: Hub,
-    agent: Agent,
+    lasting: Lasting,
     console: Arc<Mutex<ConsoleServer>>,
     control: Option<Arc<Mutex<ControlServer<Door>>>>,
     notifier: Option<Notifier>,
@@ -120,8 +120,11 @@ impl<'a> Supervisor<'a> {
             spec,
             accelerator,
             place,
-            hub,
-            agent,
+            lasting: Lasting {
+                hub,
+                agent,
+                servers: Servers::default(),
+            },
             console,
             control,
             notifier,
@@ -148,7 +151,7 @@ impl<'a> Supervisor<'a> {
         let finish = self
             .live()
             .unwrap_or_else(|error| Finish::failed(format!("{error:#}")));
-        let was_told = self.agent.was_told();
+        let was_told = self.lasting.agent.was_told();
         self.end_guest();
         self.state = State::Ended;
         let patience = Instant::now() + LAST_OUTPUT;
@@ -263,8 +266,7 @@ impl<'a> Supervisor<'a> {
             self.accelerator.accelerator,
             &self.spec,
             &folder,
-            &self.hub,
-            &self.agent,
+            &self.lasting,
             &mut self.events,
             &on_news,
         )?;
@@ -277,14 +279,14 @@ impl<'a> Supervisor<'a> {
             guest.add_counters(&mut self.counted);
             guest.stop(&mut self.events);
         }
-        self.agent.reset();
+        self.lasting.agent.reset();
     }
 
     /// The time has come to boot again, or to end what was to stop.
     fn on_deadline(&mut self) -> anyhow::Result<Option<Finish>> {
         let now = Instant::now();
         if let Some(stop) = self.stop.as_ref().filter(|stop| stop.deadline <= now) {
-            return Ok(Some(stop.overdue(self.agent.was_told())));
+            return Ok(Some(stop.overdue(self.lasting.agent.was_told())));
         }
         if self.again.is_some_and(|again| again <= now) {
             self.again = None;
@@ -300,7 +302,9 @@ impl<'a> Supervisor<'a> {
             pause.as_secs()
         );
         tracing::warn!("{text}");
-        self.hub.write(format!("\r\n[rvmm: {text}]\r\n").as_bytes());
+        self.lasting
+            .hub
+            .write(format!("\r\n[rvmm: {text}]\r\n").as_bytes());
     }
 
     /// Serves events until something happens, or until the next deadline.

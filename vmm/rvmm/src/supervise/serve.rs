@@ -167,7 +167,7 @@ impl Supervisor<'_> {
         }
         self.state = State::Stopping;
         self.notify(Event::Stopping);
-        self.agent.ask_poweroff();
+        self.lasting.agent.ask_poweroff();
         None
     }
 
@@ -185,6 +185,12 @@ impl Supervisor<'_> {
                 Network::Passt(socket) => socket.display().to_string(),
             },
         });
+        let shares = (0..)
+            .zip(self.spec.shares())
+            .map(|(index, share): (u32, _)| Device {
+                id: format!("fs{index}"),
+                backend: share.socket().display().to_string(),
+            });
         Info {
             name: self.spec.name().to_owned(),
             uid: self.spec.uid().map(str::to_owned),
@@ -197,8 +203,8 @@ impl Supervisor<'_> {
             memory_bytes: self.spec.memory().bytes(),
             resets: self.resets,
             uptime_seconds: self.since.elapsed().as_secs(),
-            agent: self.agent.is_open(),
-            devices: disks.chain(nets).collect(),
+            agent: self.lasting.agent.is_open(),
+            devices: disks.chain(nets).chain(shares).collect(),
         }
     }
 
@@ -207,7 +213,7 @@ impl Supervisor<'_> {
         if let Some(guest) = &self.guest {
             guest.add_counters(&mut counters);
         }
-        counters.insert("console.output-bytes".to_owned(), self.hub.end());
+        counters.insert("console.output-bytes".to_owned(), self.lasting.hub.end());
         Stats { counters }
     }
 }

@@ -103,7 +103,7 @@ impl Core {
     }
 
     pub(super) fn features(&self) -> u64 {
-        self.device.features() | COMMON_FEATURES
+        self.device.features() | COMMON_FEATURES & self.device.served_elsewhere().unwrap_or(u64::MAX)
     }
 
     pub(super) fn acked(&self) -> u64 {
@@ -203,14 +203,13 @@ impl Core {
     pub(super) fn set_queue_ready(&mut self, index: u32, ready: bool) {
         let may_start = self.may_set_up();
         let event_idx = self.acked & EVENT_IDX != 0;
-        let Some(slot) = usize::try_from(index)
-            .ok()
-            .and_then(|index| self.queues.get_mut(index))
-        else {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        let Some(slot) = self.queues.get_mut(index) else {
             return;
         };
         if !ready {
             slot.queue.reset();
+            self.device.stop_queue(index);
         } else if may_start && !slot.queue.ready() && slot.start(&self.memory, event_idx).is_err() {
             slot.queue.reset();
             self.give_up();
@@ -233,7 +232,11 @@ impl Core {
         if !self.running() || !self.queues.get(index).is_some_and(|slot| slot.queue.ready()) {
             return;
         }
-        match self.work(index) {
+        let done = match self.device.served_elsewhere() {
+            Some(_) => self.pass_on(index),
+            None => self.work(index),
+        };
+        match done {
             Ok(Stop::Busy) => (self.kick)(index),
             Ok(Stop::Empty | Stop::BackendIdle) => {}
             Err(_) => self.give_up(),
@@ -258,6 +261,19 @@ impl Core {
             }
         }
         Ok(Stop::Busy)
+    }
+
+    /// The notes in the rings are between the driver and whoever serves them: nothing of that is ours to touch.
+    fn pass_on(&mut self, index: usize) -> Result<Stop, QueueError> {
+        self.device
+            .process(index, &mut self.queues[index].queue, &self.memory)
+    }
+
+    /// The process that serves this queue has used buffers.
+    pub fn announce(&self, index: usize) {
+        if self.running() && self.queues.get(index).is_some_and(|slot| slot.queue.ready()) {
+            self.interrupt.queue(index);
+        }
     }
 
     /// Something outside has changed the device's config space: a driver that is up is told.
