@@ -58,18 +58,15 @@ pub(crate) fn check(shares: &[Share], memory_is_shared: bool) -> Result<(), Spec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Boot, MemoryBacking, Spec};
+    use crate::{Boot, MemoryBacking, Spec, SpecBuilder};
 
-    fn built(shares: &[Share], shared: bool) -> Result<Spec, SpecError> {
+    fn built<const N: usize>(shares: [Share; N], shared: bool) -> Result<Spec, SpecError> {
         let backing = MemoryBacking {
             shared,
             ..MemoryBacking::default()
         };
         let wish = Spec::builder(Boot::new("Image")).memory_backing(backing);
-        shares
-            .iter()
-            .fold(wish, |wish, share| wish.share(share.clone()))
-            .build()
+        shares.into_iter().fold(wish, SpecBuilder::share).build()
     }
 
     #[test]
@@ -86,13 +83,13 @@ mod tests {
     fn a_share_needs_memory_that_its_server_can_see_and_a_name_of_its_own() {
         let share = Share::new("data", "/s").unwrap();
         assert_eq!(
-            built(&[share.clone()], false),
+            built([share.clone()], false),
             Err(SpecError::ShareMemory("data".to_owned()))
         );
         assert_eq!(
-            built(&[share.clone(), share.clone()], true),
+            built([share.clone(), share.clone()], true),
             Err(SpecError::ShareTwice("data".to_owned()))
         );
-        assert_eq!(built(&[share.clone()], true).unwrap().shares(), [share]);
+        assert_eq!(built([share.clone()], true).unwrap().shares(), [share]);
     }
 }
