@@ -1,6 +1,6 @@
 //! Bodies of tests about folders that a guest and its host share, through virtiofsd.
 
-use rvm_outer::{Host, Session, Signal};
+use rvm_outer::{Host, Session};
 use rvmm_spec::{MemoryBacking, Share, SpecBuilder};
 
 use crate::boot::{PATIENCE, ask, guest, spawn, switch_off};
@@ -58,22 +58,4 @@ pub fn guest_and_host_share_a_folder(host: &dyn Host, virtiofsd: &str) {
     let written = host.get("shared/from-guest").expect("the file is there");
     assert_eq!(written, b"written by the guest\n");
     server.wait(PATIENCE).expect("virtiofsd ends with its guest");
-}
-
-/// The server serves the guest's next boot too; when it dies, that is a line to the user, and the guest goes on without.
-pub fn a_share_outlives_a_reset_and_a_guest_its_server(host: &dyn Host, virtiofsd: &str) {
-    let mut server = served(host, virtiofsd);
-    let mut vm = spawn(host, sharing(host));
-    mounts(&mut vm);
-    vm.send("reboot -f\n").expect("the guest takes input");
-    vm.expect("GUEST-UP", PATIENCE).expect("the guest boots again");
-    mounts(&mut vm);
-    server.kill(Signal::KILL).expect("virtiofsd is there");
-    server.wait(PATIENCE).expect("virtiofsd ends");
-    ask(&mut vm, "echo still=$((6 * 7))", "still=42\r\n");
-    vm.send("poweroff -f\n").expect("the guest takes input");
-    let ended = vm.wait(PATIENCE).expect("rvmm ends");
-    let said = ended.error_text();
-    assert_eq!(ended.status(), Some(0), "{said}");
-    assert_eq!(said.matches("the server of files at").count(), 1, "{said}");
 }
