@@ -8,10 +8,14 @@ pub const MAX_LINE: usize = 64 << 10;
 #[error("a control message is longer than {MAX_LINE} bytes")]
 pub struct LineTooLong;
 
-/// Collects bytes until a line is whole.
+/// Collects bytes until a line is whole. Each byte is looked at once, however small the pieces are that it comes in.
 #[derive(Debug, Default)]
 pub struct Lines {
     buffer: Vec<u8>,
+    /// What is before this has been taken.
+    start: usize,
+    /// Between `start` and this there is no line feed.
+    searched: usize,
 }
 
 // === impl Lines ===
@@ -19,6 +23,9 @@ pub struct Lines {
 impl Lines {
     /// Adds what came in.
     pub fn feed(&mut self, bytes: &[u8]) {
+        if self.start > MAX_LINE {
+            self.forget_taken();
+        }
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -27,20 +34,31 @@ impl Lines {
     /// # Errors
     /// [`LineTooLong`], once the peer has sent too much without a line feed.
     pub fn next_line(&mut self) -> Result<Option<Vec<u8>>, LineTooLong> {
-        let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') else {
+        let unseen = &self.buffer[self.searched..];
+        let Some(place) = unseen.iter().position(|&byte| byte == b'\n') else {
+            self.searched = self.buffer.len();
+            self.forget_taken();
             return if self.buffer.len() > MAX_LINE {
                 Err(LineTooLong)
             } else {
                 Ok(None)
             };
         };
-        if end > MAX_LINE {
+        let end = self.searched + place;
+        let line = &self.buffer[self.start..end];
+        if line.len() > MAX_LINE {
             return Err(LineTooLong);
         }
-        let rest = self.buffer.split_off(end + 1);
-        let mut line = std::mem::replace(&mut self.buffer, rest);
-        line.pop();
+        let line = line.to_vec();
+        self.start = end + 1;
+        self.searched = self.start;
         Ok(Some(line))
+    }
+
+    fn forget_taken(&mut self) {
+        self.buffer.drain(..self.start);
+        self.searched -= self.start;
+        self.start = 0;
     }
 }
 
@@ -54,6 +72,19 @@ mod tests {
         let mut lines = Lines::default();
         lines.feed(&vec![b'x'; MAX_LINE + 1]);
         assert_eq!(lines.next_line(), Err(LineTooLong));
+    }
+
+    #[test]
+    fn a_line_of_the_longest_kind_is_taken_between_others() {
+        let long = vec![b'x'; MAX_LINE];
+        let mut lines = Lines::default();
+        lines.feed(&[b"a\n", &long[..], b"\nb\nc"].concat());
+        assert_eq!(lines.next_line(), Ok(Some(b"a".to_vec())));
+        assert_eq!(lines.next_line(), Ok(Some(long)));
+        assert_eq!(lines.next_line(), Ok(Some(b"b".to_vec())));
+        assert_eq!(lines.next_line(), Ok(None));
+        lines.feed(b"\n");
+        assert_eq!(lines.next_line(), Ok(Some(b"c".to_vec())));
     }
 
     proptest! {
