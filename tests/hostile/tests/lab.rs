@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rvm_hostile::{Expected, cases};
-use rvm_hostile_tests::{ends_as_listed, has_every_verdict, survives_every_case};
+use rvm_hostile_tests::{ALL, QUEUES, ends_as_listed, has_every_verdict, survives_every_case};
 use rvm_outer::{Lab, Profile, Setup};
 
 fn lab(profile: Profile) -> Lab {
@@ -14,9 +14,9 @@ fn lab(profile: Profile) -> Lab {
 }
 
 #[test]
-fn full_every_case_is_survived_as_listed_and_a_fault_ends_the_guest() {
+fn full_every_case_of_the_queues_is_survived_as_listed_and_a_fault_ends_the_guest() {
     let lab = lab(Profile::AIA);
-    survives_every_case(&lab);
+    survives_every_case(&lab, QUEUES);
     let fault = cases::all().find(|case| case.kvm == Expected::Fault).unwrap();
     ends_as_listed(&lab, &[fault]);
 }
@@ -27,7 +27,11 @@ fn full_every_case_of_the_list_has_its_verdict() {
 }
 
 #[test]
-fn full_every_case_is_survived_without_aia_and_with_interrupt_files() {
-    survives_every_case(&lab(Profile::PLAIN));
-    survives_every_case(&lab(Profile::AIA_GUESTS));
+fn full_every_case_is_survived_without_aia() {
+    survives_every_case(&lab(Profile::PLAIN), ALL);
+}
+
+#[test]
+fn full_every_case_is_survived_with_interrupt_files() {
+    survives_every_case(&lab(Profile::AIA_GUESTS), ALL);
 }

@@ -5,7 +5,7 @@ use crate::payload::{bare::*, *};
 
 cases! {
     "G-sbi-base-unknown", Cpu, "a function of the base extension that there is not", Refused Refused => || sbi(BASE, 0xff, &[]);
-    "G-sbi-base-probe-nonsense", Cpu, "a look for extensions with nonsense numbers", Answered Answered => || Verdict::answered_if([0, 0x0900_0000, 0xffff_ffff, u64::MAX].iter().all(|&id| ecall(BASE, 3, [id, 0, 0, 0, 0, 0]).0 == 0));
+    "G-sbi-base-probe-nonsense", Cpu, "a look for extensions with nonsense numbers", ByHost Answered => || Verdict::answered_if([0, 0x0900_0000, 0xffff_ffff, u64::MAX].iter().all(|&id| ecall(BASE, 3, [id, 0, 0, 0, 0, 0]).0 == 0));
     "G-sbi-unknown", Cpu, "an extension that nobody has", Refused Refused => || sbi(0x1234_5678, 0, &[]);
     "G-sbi-experimental", Cpu, "every function of an experimental extension", Refused Refused => || every_function(0x0800_0000);
     "G-sbi-vendor", Cpu, "every function of a vendor's extension", Refused Refused => || every_function(0x0900_0000);
@@ -23,12 +23,12 @@ cases! {
     "G-dbcn-wraps", Cpu, "words whose end wraps around", Refused Spins => || sbi(DBCN, 0, &[16, u64::MAX - 7, 0]);
     "G-dbcn-all-ones", Cpu, "all arguments of the debug console all ones", Refused Refused => || sbi(DBCN, 0, &[u64::MAX, u64::MAX, u64::MAX]);
     "G-dbcn-length-huge", Cpu, "2^63 words that begin in RAM", Answered Spins => || sbi(DBCN, 0, &[1 << 63, SCRATCH, 0]);
-    "G-dbcn-length-zero", Cpu, "no words at address 0", ByHost Answered => || sbi(DBCN, 0, &[0, 0, 0]);
+    "G-dbcn-length-zero", Cpu, "no words at address 0", Answered Answered => || sbi(DBCN, 0, &[0, 0, 0]);
     "G-dbcn-long", Cpu, "64 KiB of words", Answered Answered => || sbi(DBCN, 0, &[1 << 16, SCRATCH, 0]);
     "G-dbcn-byte", Cpu, "a byte with upper bits set", Answered Answered => || sbi(DBCN, 2, &[0xffff_ffff_ffff_ff0a]);
-    "G-dbcn-read-nowhere", Cpu, "what is typed put behind RAM", ByHost Answered => || sbi(DBCN, 1, &[16, RAM_END, 0]);
-    "G-dbcn-read-device", Cpu, "what is typed put into a device", ByHost Answered => || sbi(DBCN, 1, &[16, 0x1000_1000, 0]);
-    "G-dbcn-read-high-word", Cpu, "what is typed put at an address with an upper word", ByHost Refused => || sbi(DBCN, 1, &[16, ARENA, 1]);
+    "G-dbcn-read-nowhere", Cpu, "what is typed put behind RAM", Answered Answered => || sbi(DBCN, 1, &[16, RAM_END, 0]);
+    "G-dbcn-read-device", Cpu, "what is typed put into a device", Answered Answered => || sbi(DBCN, 1, &[16, 0x1000_1000, 0]);
+    "G-dbcn-read-high-word", Cpu, "what is typed put at an address with an upper word", Answered Refused => || sbi(DBCN, 1, &[16, ARENA, 1]);
     "G-dbcn-unknown", Cpu, "a function of the debug console that there is not", Refused Refused => || sbi(DBCN, 3, &[16, ARENA, 0]);
     "G-dbcn-flood", Cpu, "five hundred calls of the debug console", Answered Answered => || (0..500).fold(Verdict::Answered, |_, _| sbi(DBCN, 2, &[0]));
     "G-srst-type-unknown", Cpu, "a reset of a type that there is not", Refused Refused => || sbi(SRST, 0, &[3, 0]);
@@ -41,7 +41,7 @@ cases! {
     "G-hsm-start-absent", Cpu, "a hart is started that there is not", Refused Refused => || sbi(HSM, 0, &[64, ARENA, 0]);
     "G-hsm-start-all-ones", Cpu, "hart 2^64 - 1 is started", Refused Refused => || sbi(HSM, 0, &[u64::MAX, ARENA, 0]);
     "G-hsm-start-self", Cpu, "the hart that runs is started again", Refused Refused => || sbi(HSM, 0, &[life::hart(), ARENA, 0]);
-    "G-hsm-status-absent", Cpu, "the state of a hart that there is not", Refused Answered => || sbi(HSM, 2, &[1 << 40]);
+    "G-hsm-status-absent", Cpu, "the state of a hart that there is not", ByHost Answered => || sbi(HSM, 2, &[1 << 40]);
     "G-hsm-suspend-type", Cpu, "a nap of a type that there is not", Refused Refused => || sbi(HSM, 3, &[0x0fff_ffff, ARENA, 0]);
     "G-hsm-suspend-device", Cpu, "a nap that ends in a device", Refused Refused => || sbi(HSM, 3, &[0x8000_0000, 0x1000_0000, 0]);
     "G-hsm-function", Cpu, "a function of the hart extension that there is not", Refused Refused => || sbi(HSM, 0xffff, &[]);

@@ -32,11 +32,11 @@ cases! {
     "A-rings-in-device", Blk, "all three rings in the disk's own registers", NeedsReset Refused => || placed(|d| (d.base, d.base + 0x40, d.base + 0x80));
     "A-rings-wrap", Blk, "rings whose ends wrap around to address 0", NeedsReset Refused => || placed(|_| (u64::MAX - 15, u64::MAX - 15, u64::MAX - 15));
     "A-rings-at-zero", Blk, "rings at address 0, ready without a place", NeedsReset Refused => || placed(|_| (0, 0, 0));
-    "A-rings-equal", Blk, "table and both rings at one address", ByHost NeedsReset => || placed(|d| (d.table(0), d.table(0), d.table(0)));
-    "A-used-is-avail", Blk, "the used ring over the available ring", ByHost Refused => || placed(|d| (d.table(0), d.avail(0), d.avail(0)));
-    "A-used-is-table", Blk, "the used ring over the table", ByHost Refused => || placed(|d| (d.table(0), d.avail(0), d.table(0)));
+    "A-rings-equal", Blk, "table and both rings at one address", NeedsReset NeedsReset => || placed(|d| (d.table(0), d.table(0), d.table(0)));
+    "A-used-is-avail", Blk, "the used ring over the available ring", Refused Refused => || placed(|d| (d.table(0), d.avail(0), d.avail(0)));
+    "A-used-is-table", Blk, "the used ring over the table", Refused Refused => || placed(|d| (d.table(0), d.avail(0), d.table(0)));
     "A-used-in-flash", Blk, "the used ring where flash is or may be", NeedsReset Refused => || placed(|d| (d.table(0), d.avail(0), 0x2000_0000));
-    "A-rings-of-another-queue", Console, "two queues with the same rings", ByHost Answered => || on(raw_console(), |d| shared_rings(d));
+    "A-rings-of-another-queue", Console, "two queues with the same rings", Answered Answered => || on(raw_console(), |d| shared_rings(d));
     "A-place-while-live", Blk, "a live queue is given another place, which must not count", Answered Answered => || on(blk(), |d| {d.place(0, 8, RAM_END, RAM_END, RAM_END); flush(d)});
     "A-ready-twice", Blk, "a live queue is made ready again", Answered Answered => || on(blk(), |d| {d.write(register::QUEUE_SEL, 0).ready().ready(); flush(d)});
     "A-ready-off", Blk, "a request to a queue that was switched off", Refused Answered => || on(blk(), |d| {d.write(register::QUEUE_SEL, 0).write(register::QUEUE_READY, 0); flush(d)});
@@ -60,5 +60,5 @@ cases! {
     "A-rings-freed-after-reset", Blk, "rings that are something else after a reset must not be written", Answered Answered => || on(blk(), |d| late_writes(d));
     "A-event-index-nonsense", Blk, "an event index that is never reached", Answered Answered => || on(raw_blk().up_with(!0), |d| {store16(d.avail(0) + 4 + 2 * d.ring_size(0), 0x7fff); flush(d)});
     "A-avail-flags", Blk, "an available ring with every flag set", Answered Answered => || on(blk(), |d| {store16(d.avail(0), 0xffff); flush(d)});
-    "A-used-idx-overwritten", Blk, "a used index that the driver changes under the device", ByHost Answered => || on(blk(), |d| {store16(d.used(0) + 2, 0x1234); flush_laid(d).serve(0)});
+    "A-used-idx-overwritten", Blk, "a used index that the driver changes under the device", Answered Answered => || on(blk(), |d| {store16(d.used(0) + 2, 0x1234); flush_laid(d).serve(0)});
 }

@@ -30,14 +30,15 @@ static MISUSED_RNG: AtomicBool = AtomicBool::new(false);
 static HART: AtomicU64 = AtomicU64::new(0);
 static ON_KVM: AtomicBool = AtomicBool::new(false);
 
-/// Does what the command line says: `only=ID` one case, else all that the machine survives, `from=ID` those from there
-/// on. Then switches off.
+/// Does what the command line says: `only=ID` one case, else all that the machine survives; `from=ID` those from there
+/// on, `in=LETTERS` those of these categories. Then switches off.
 pub fn run(hart: u64, tree: u64) {
     HART.store(hart, Ordering::Relaxed);
     let mut line = [0; tree::MAX_LINE];
     let len = tree::command_line(tree, &mut line);
     let line = core::str::from_utf8(&line[..len]).unwrap_or("");
     let (only, from) = (line.strip_prefix("only="), line.strip_prefix("from="));
+    let letters = line.strip_prefix("in=");
     let (_, implementation) = ecall(BASE, IMPLEMENTATION, [0; 6]);
     ON_KVM.store(implementation == KVM.cast_unsigned(), Ordering::Relaxed);
     let backend = if on_kvm() { Backend::Kvm } else { Backend::Tcg };
@@ -49,7 +50,8 @@ pub fn run(hart: u64, tree: u64) {
     let skipped = |case: &&Case| from.is_some_and(|id| id != case.id);
     for case in crate::cases::all().skip_while(skipped) {
         let expected = case.expected(backend);
-        let wanted = only.map_or(!expected.is_ending(), |id| id == case.id);
+        let chosen = letters.is_none_or(|letters| letters.contains(case.category()));
+        let wanted = only.map_or(chosen && !expected.is_ending(), |id| id == case.id);
         if wanted {
             live_through(case, expected);
             count += 1;
