@@ -74,7 +74,9 @@ impl Doors {
         let stopped = tokio::task::spawn_blocking(move || machines.stop(&vm, grace)).await;
         self.watch.wake(&id);
         let stopped = stopped.map_err(|error| Closed::Broken(error.into()))?;
-        stopped.map_err(|error| Closed::Broken(io::Error::other(error)))
+        stopped
+            .map(drop)
+            .map_err(|error| Closed::Broken(io::Error::other(error)))
     }
 }
 
@@ -94,7 +96,7 @@ impl Consoles for Doors {
 
 #[tonic::async_trait]
 impl Power for Doors {
-    /// There is no way yet to ask a guest to shut down, so however long the grace period is, it is cut off at once.
+    /// Begins to: a guest that can be asked has the grace period to switch itself off.
     async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), StopError> {
         self.end(vmi, grace.unwrap_or_else(|| vmi.grace_period()))
             .await

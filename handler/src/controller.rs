@@ -18,7 +18,6 @@ use jiff::Timestamp;
 
 use crate::claim::Claim;
 use crate::plan::{SETTLE, Step, plan};
-use crate::process::stop::OBEY;
 use crate::steps::{Effects, Outcome, StepError, chain};
 use crate::vm::VmId;
 
@@ -160,7 +159,7 @@ async fn remove_orphan(effects: &Effects, id: &VmId) -> Result<(), StepError> {
     tracing::warn!(vm = %id, uid = id.uid, "its VMI is gone, so it is ended and removed");
     let (machines, id) = (Arc::clone(&effects.machines), id.clone());
     let removed = tokio::task::spawn_blocking(move || {
-        machines.stop(&id, OBEY)?;
+        machines.stop(&id, Duration::ZERO)?;
         machines.remove(&id).map_err(StepError::Remove)
     });
     removed.await?

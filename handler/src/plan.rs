@@ -85,7 +85,7 @@ pub enum Step {
     Start,
     /// Record an event.
     Announce(Happening),
-    /// Note that the end was asked for, then end rvmm.
+    /// Note that the end was asked for, then have the guest end, or rvmm.
     Stop,
     /// End an rvmm that does not come up.
     GiveUp,
@@ -206,11 +206,13 @@ fn ending(vmi: &VirtualMachineInstance, seen: &Seen, now: Timestamp) -> Vec<Step
     let started = matches!(vmi.phase(), Some(Phase::Scheduled | Phase::Running));
     match &seen.machine {
         Machine::Alive(_) | Machine::Silent if seen.stop_requested => vec![Step::Stop],
+        Machine::Alive(info) if info.agent && !vmi.grace_period().is_zero() => {
+            let told = Happening::normal(events::SHUTTING_DOWN, "Signaled Graceful Shutdown");
+            vec![Step::Announce(told), Step::Stop]
+        }
         Machine::Alive(_) | Machine::Silent => {
-            vec![
-                Step::Announce(Happening::normal(events::DELETED, "Signaled Deletion")),
-                Step::Stop,
-            ]
+            let told = Happening::normal(events::DELETED, "Signaled Deletion");
+            vec![Step::Announce(told), Step::Stop]
         }
         Machine::Launching(since) => launching(*since, now),
         Machine::Absent | Machine::Prepared if started => over(Over::well("It was deleted.")),

@@ -150,17 +150,18 @@ impl Report {
                 edit.condition(not_synchronized(reasons::FAILED_CREATE, &message), now);
             }
             Self::OutOfSync { reason, message } => edit.condition(not_synchronized(reason, message), now),
-            Self::Orphaned => edit.condition(orphaned(), now),
+            Self::Orphaned => {
+                let orphaned = Condition::new(conditions::READY, condition::FALSE);
+                edit.condition(orphaned.because(reasons::NODE_UNRESPONSIVE, ORPHANED), now);
+            }
             Self::Running(info) => running(edit, info, now),
             Self::Over(over) => {
-                edit.enter(
-                    if over.well {
-                        Phase::Succeeded
-                    } else {
-                        Phase::Failed
-                    },
-                    now,
-                );
+                let phase = if over.well {
+                    Phase::Succeeded
+                } else {
+                    Phase::Failed
+                };
+                edit.enter(phase, now);
                 edit.status().reason = over.reason.map(str::to_owned);
                 edit.condition(not_ready(&over.message), now);
             }
@@ -208,16 +209,17 @@ fn not_ready(message: &str) -> Condition {
     Condition::new(conditions::READY, condition::FALSE).because(reasons::GUEST_NOT_RUNNING, bounded(message))
 }
 
-fn orphaned() -> Condition {
-    Condition::new(conditions::READY, condition::FALSE).because(reasons::NODE_UNRESPONSIVE, ORPHANED)
-}
-
 fn running(edit: &mut Edit, info: &Info, now: Timestamp) {
     edit.enter(Phase::Running, now);
     // Without it a deletion would not wait for the machine's end.
     edit.add_finalizer(names::finalizers::FOREGROUND_DELETE);
     edit.without_condition(conditions::SYNCHRONIZED);
     edit.condition(Condition::new(conditions::READY, condition::TRUE), now);
+    if info.agent {
+        edit.condition(Condition::new(conditions::AGENT_CONNECTED, condition::TRUE), now);
+    } else {
+        edit.without_condition(conditions::AGENT_CONNECTED);
+    }
     match info.accelerator {
         Accelerator::Kvm => edit.without_condition(conditions::SOFTWARE_EMULATION),
         Accelerator::Tcg => {

@@ -17,7 +17,7 @@ use crate::claim::Claim;
 use crate::events::Recorder;
 use crate::images::{ImageError, Images};
 use crate::node;
-use crate::plan::{self, Me, POLL, Seen, Step};
+use crate::plan::{self, Me, POLL, SETTLE, Seen, Step};
 use crate::process::adopt::ObserveError;
 use crate::process::children::Children;
 use crate::process::spawn::SpawnError;
@@ -178,8 +178,12 @@ impl Effects {
                 tracing::info!(vm = %id, uid = id.uid, "ending the machine");
                 let (machines, vm) = (Arc::clone(&self.machines), id.clone());
                 let grace = vmi.grace_period();
-                tokio::task::spawn_blocking(move || machines.stop(&vm, grace)).await??;
-                Ok(Outcome::Wait(POLL))
+                let stopped = tokio::task::spawn_blocking(move || machines.stop(&vm, grace)).await??;
+                Ok(Outcome::Wait(match stopped {
+                    stop::Stopped::Gone => POLL,
+                    // Its end wakes us, too.
+                    stop::Stopped::Leaving => SETTLE,
+                }))
             }
             Step::GiveUp => {
                 tracing::warn!(vm = %id, uid = id.uid, "rvmm does not come up, it is killed");

@@ -88,6 +88,25 @@ fn a_vmi_runs_and_is_deleted_without_a_trace() {
 }
 
 #[test]
+fn a_guest_that_can_be_asked_switches_itself_off() {
+    let cluster = Cluster::new();
+    let _node = cluster.node("a");
+    cluster.create_with_grace("polite-vm", IMAGE, 600);
+    cluster.until_phase("polite-vm", "Running");
+    cluster.delete("polite-vm");
+    cluster.until("polite-vm", |vmi| vmi.is_none());
+    let told = cluster.events("polite-vm", 4);
+    let normal = |reason: &str, text: &str| ("Normal".to_owned(), reason.to_owned(), text.to_owned());
+    assert_eq!(
+        told[2..],
+        [
+            normal("ShuttingDown", "Signaled Graceful Shutdown"),
+            normal("Stopped", "The VirtualMachineInstance was shut down."),
+        ]
+    );
+}
+
+#[test]
 fn a_handler_that_was_killed_takes_its_machine_over_when_it_is_back() {
     let cluster = Cluster::new();
     let node = cluster.node("a");

@@ -247,6 +247,20 @@ fn a_deleted_vmi_is_ended_told_cleared_away_and_released() {
 }
 
 #[test]
+fn a_guest_with_an_agent_is_asked_unless_it_has_no_time() {
+    let mut vmi = deleted(vmi_in("Running"));
+    let listening = Machine::Alive(Box::new(Info {
+        agent: true,
+        ..*info(State::Running)
+    }));
+    let asking = Step::Announce(Happening::normal("ShuttingDown", "Signaled Graceful Shutdown"));
+    assert_eq!(planned(&vmi, &seen(listening.clone())), [asking, Step::Stop]);
+    vmi.spec.termination_grace_period_seconds = Some(0);
+    let deletion = Step::Announce(Happening::normal("Deleted", "Signaled Deletion"));
+    assert_eq!(planned(&vmi, &seen(listening)), [deletion, Step::Stop]);
+}
+
+#[test]
 fn a_vmi_deleted_before_its_start_is_only_cleared_away() {
     let clear = [Step::RemoveRunDir, Step::Release];
     assert_eq!(

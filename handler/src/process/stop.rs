@@ -1,14 +1,22 @@
-//! Ends a machine: asks rvmm, and if it does not obey, the kernel. Ends one that does not come up, too.
+//! Ends a machine: asks its guest, then rvmm, and if that does not obey, the kernel. Ends one that does not come up, too.
+//!
+//! ```text
+//!   guest agent listens, grace left ─► rvmm asks the guest, cuts its power when the grace is over ─► looked at again
+//!   nobody to be asked, no grace ────► rvmm cuts its power ─► it is waited for
+//!   rvmm is deaf, or lives on ───────► SIGKILL
+//! ```
+//!
+//! Since when an end is wished is the age of the mark in the run directory, so that it survives the handler.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use rvmm_control::{Client, EndReason, Ending, Liveness, RunDir};
+use rvmm_control::{Client, ClientError, EndReason, Ending, Liveness, RunDir, State};
 
 use super::{Machines, log, stop_mark};
 use crate::vm::VmId;
@@ -40,29 +48,42 @@ pub enum StopError {
     Process(#[source] io::Error),
 }
 
+/// How far the end of a machine has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It does not run.
+    Gone,
+    /// Its guest was asked, and has time.
+    Leaving,
+}
+
 impl Machines {
-    /// Notes that the end was asked for, and ends the machine, within its grace period where that is shorter than what
-    /// rvmm gets anyway. One that is not running is not a mistake. Blocks, for ten seconds at most.
+    /// Notes that the end was asked for, and goes on to end the machine: to be called again until it is over. A guest that
+    /// can be asked to switch itself off has the grace period for it, in which this returns at once. One that is not
+    /// running is not a mistake. Blocks, for ten seconds at most.
     ///
     /// # Errors
     /// Any [`StopError`].
-    pub fn stop(&self, id: &VmId, grace: Duration) -> Result<(), StopError> {
+    pub fn stop(&self, id: &VmId, grace: Duration) -> Result<Stopped, StopError> {
         let run = self.run_dir(id);
         if !run.path().exists() {
-            return Ok(());
+            return Ok(Stopped::Gone);
         }
-        File::create(stop_mark(&run)).map_err(StopError::Mark)?;
+        let (grace, since) = mark(&stop_mark(&run), grace).map_err(StopError::Mark)?;
         let Some(process) = process_of(&run).map_err(StopError::Process)? else {
-            return Ok(());
+            return Ok(Stopped::Gone);
         };
-        match Client::connect(&run.control_socket()).and_then(|mut client| client.kill()) {
-            Ok(()) if has_ended(&process, patience(grace)).map_err(StopError::Process)? => return Ok(()),
-            Ok(()) => tracing::warn!(vm = %id, uid = id.uid, "rvmm does not end, it is killed"),
+        match Client::connect(&run.control_socket()).and_then(|client| ask(client, grace, since)) {
+            Ok(Asked::Guest) => return Ok(Stopped::Leaving),
+            Ok(Asked::Rvmm) if has_ended(&process, patience(grace)).map_err(StopError::Process)? => {
+                return Ok(Stopped::Gone);
+            }
+            Ok(Asked::Rvmm) => tracing::warn!(vm = %id, uid = id.uid, "rvmm does not end, it is killed"),
             Err(error) => {
                 tracing::warn!(vm = %id, uid = id.uid, %error, "rvmm does not answer, it is killed");
             }
         }
-        kill(&process)
+        kill(&process).map(|()| Stopped::Gone)
     }
 
     /// Ends an rvmm that was started and does not come up, and notes that as its end. Blocks, for some seconds.
@@ -91,6 +112,55 @@ impl Machines {
             // Whoever waited for the child says how it ended.
             Err(_) => Ok(()),
         }
+    }
+}
+
+/// Who is about to end the machine.
+#[derive(Debug, PartialEq, Eq)]
+enum Asked {
+    /// Its guest, within its grace period.
+    Guest,
+    /// rvmm, at once.
+    Rvmm,
+}
+
+/// Asks for the end of a machine, for which this has been wished so long.
+fn ask(mut client: Client, grace: Duration, since: Duration) -> Result<Asked, ClientError> {
+    let info = client.info()?;
+    let left = grace.saturating_sub(since);
+    if info.state == State::Stopping && !grace.is_zero() && since < grace + OBEY {
+        return Ok(Asked::Guest);
+    }
+    if !info.agent || left.is_zero() {
+        return client.kill().map(|()| Asked::Rvmm);
+    }
+    // Whole seconds, and not one less than the guest was promised.
+    let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+    client.begin_stop(u32::try_from(seconds).unwrap_or(u32::MAX))?;
+    Ok(Asked::Guest)
+}
+
+/// Notes that the end is wished, with which grace, and since when. The first wish counts, but for one without any grace.
+fn mark(path: &Path, grace: Duration) -> io::Result<(Duration, Duration)> {
+    match File::options().write(true).create_new(true).open(path) {
+        Ok(mut file) => {
+            write!(file, "{}", grace.as_secs())?;
+            Ok((grace, Duration::ZERO))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let noted = std::fs::read_to_string(path)?.parse().map(Duration::from_secs);
+            // A clock that was set back makes the grace longer, never shorter.
+            let since = path.metadata()?.modified()?.elapsed().unwrap_or_default();
+            Ok((
+                if grace.is_zero() {
+                    grace
+                } else {
+                    noted.unwrap_or(grace)
+                },
+                since,
+            ))
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -179,6 +249,24 @@ pub(super) fn has_ended(process: &OwnedFd, within: Duration) -> io::Result<bool>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wish_for_the_end_keeps_its_grace_and_its_age() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wish");
+        let grace = Duration::from_secs;
+        assert_eq!(mark(&path, grace(60)).unwrap(), (grace(60), Duration::ZERO));
+        let long_ago = std::time::SystemTime::now() - grace(1000);
+        File::options()
+            .append(true)
+            .open(&path)
+            .unwrap()
+            .set_modified(long_ago)
+            .unwrap();
+        let (noted, since) = mark(&path, grace(30)).unwrap();
+        assert!(noted == grace(60) && since >= grace(1000), "{noted:?} {since:?}");
+        assert_eq!(mark(&path, Duration::ZERO).unwrap().0, Duration::ZERO);
+    }
 
     #[test]
     fn the_kill_comes_within_the_grace_period_or_sooner() {

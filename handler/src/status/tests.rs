@@ -1,7 +1,7 @@
 //! What is promised of a VMI's status: the right words, and patches that say only what changed.
 
 use super::*;
-use crate::sample::{self, vmi_in, vmi_with};
+use crate::sample::{self, info, vmi_in, vmi_with};
 use rvmm_control::State;
 
 fn now() -> Timestamp {
@@ -26,7 +26,7 @@ fn condition<'a>(vmi: &'a VirtualMachineInstance, kind: &str) -> Option<&'a Cond
 }
 
 fn running() -> Report {
-    Report::Running(sample::info(State::Running))
+    Report::Running(info(State::Running))
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn a_running_guest_is_ready_and_synchronized() {
 
 #[test]
 fn emulation_is_told_with_the_vmms_own_reason() {
-    let mut info = sample::info(State::Running);
+    let mut info = info(State::Running);
     info.accelerator = Accelerator::Tcg;
     info.accelerator_reason = "/dev/kvm is not there".into();
     let vmi = applied(&Report::Running(info), &vmi_in("Scheduled"));
@@ -155,6 +155,21 @@ fn a_crash_is_told_in_kubevirts_words_and_a_failed_start_in_its_own() {
         over.events(&vmi_in("Scheduled")),
         [Happening::warning("SyncFailed", "no kernel")]
     );
+}
+
+#[test]
+fn a_guest_agent_is_told_of_for_as_long_as_it_listens() {
+    let listening = Info {
+        agent: true,
+        ..*info(State::Running)
+    };
+    let vmi = applied(&Report::Running(Box::new(listening)), &vmi_in("Running"));
+    assert_eq!(
+        condition(&vmi, conditions::AGENT_CONNECTED).unwrap().status,
+        condition::TRUE
+    );
+    let vmi = applied(&Report::Running(info(State::Running)), &vmi);
+    assert!(condition(&vmi, conditions::AGENT_CONNECTED).is_none());
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A stand-in for rvmm in the handler's tests: the same arguments, run directory and sockets, and no guest.
 //!
 //! How it behaves is part of the VM's name: `poweroff-…` switches itself off when a viewer types, `crash-…` dies
-//! without a word when a viewer types, `refuse-…` never comes up, `deaf-…` does not obey. The console greets and
+//! without a word when a viewer types, `refuse-…` never comes up, `deaf-…` does not obey, `polite-…` has a
+//! guest agent and switches itself off when it is asked to. The console greets and
 //! gives back what is typed.
 
 use std::io::{Read, Write};
@@ -91,6 +92,7 @@ impl Machine {
                 match call.request {
                     Request::Info => session.answer(call.id, Reply::Info(Box::new(self.info()))),
                     Request::Kill => session.answer(call.id, Reply::Done),
+                    Request::Stop { .. } => self.end(EndReason::Poweroff),
                     Request::Subscribe => {
                         session.subscribe();
                         session.answer(call.id, Reply::Done);
@@ -121,7 +123,7 @@ impl Machine {
             memory_bytes: self.spec.memory().bytes(),
             resets: 0,
             uptime_seconds: 0,
-            agent: false,
+            agent: self.spec.name().starts_with("polite"),
             devices: Vec::new(),
         }
     }

@@ -23,6 +23,9 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
+/// How often a folder is tried to be taken that an earlier node had.
+const TRIES: u32 = 100;
+
 /// How long anything may take before a test gives up; nothing here takes a second.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -88,7 +91,15 @@ impl Cluster {
         let inside = runtime.enter();
         let client = self.api.client();
         let (state, run) = (self.folder.path().join(name), self.run(name));
-        let place = Place::take(&run, &state).unwrap();
+        // A process that another thread is about to start has copies of all locks until it is another program.
+        let place = (0..TRIES)
+            .find_map(|_| {
+                let place = Place::take(&run, &state);
+                place
+                    .inspect_err(|_| std::thread::sleep(Duration::from_millis(20)))
+                    .ok()
+            })
+            .unwrap_or_else(|| Place::take(&run, &state).unwrap());
         let register = Register {
             // So that a killed node's claims are soon free.
             stale_after: Duration::from_secs(2),
@@ -148,6 +159,14 @@ impl Cluster {
         let vmi: Vmi = serde_json::from_value(manifest(name, image)).unwrap();
         self.block_on(self.vmis().create(&PostParams::default(), &vmi))
             .unwrap()
+    }
+
+    /// As [`Cluster::create`], with time to shut down.
+    pub fn create_with_grace(&self, name: &str, image: &str, seconds: i64) {
+        let mut vmi: Vmi = serde_json::from_value(manifest(name, image)).unwrap();
+        vmi.spec.termination_grace_period_seconds = Some(seconds);
+        self.block_on(self.vmis().create(&PostParams::default(), &vmi))
+            .unwrap();
     }
 
     pub fn delete(&self, name: &str) {

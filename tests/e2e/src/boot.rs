@@ -40,7 +40,7 @@ pub(crate) fn machine(boot: Boot) -> SpecBuilder {
 }
 
 /// Writes the Spec file that rvmm reads.
-fn put(host: &dyn Host, wish: SpecBuilder) {
+pub(crate) fn put(host: &dyn Host, wish: SpecBuilder) {
     let spec = wish.build().expect("a test asks for what is possible");
     let json = wire::Document::from(&spec)
         .to_json()
@@ -193,7 +193,7 @@ pub fn a_reset_boots_again(host: &dyn Host) {
 }
 
 /// Says something to the machine of [`boots_for_its_control_socket`], and returns the answer.
-fn ctl(host: &dyn Host, words: &[&str]) -> String {
+pub(crate) fn ctl(host: &dyn Host, words: &[&str]) -> String {
     let argv = [&["rvmm", "ctl", "--run-dir", "vm"], words].concat();
     let said = host.run(&argv).expect("rvmm ctl runs");
     said.ok().expect("the machine does it")

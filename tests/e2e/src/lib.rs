@@ -7,4 +7,5 @@ pub mod disks;
 pub mod firmware;
 pub mod forms;
 pub mod guest;
+pub mod hotplug;
 pub mod shares;

@@ -1,6 +1,6 @@
 //! Devices that a guest has when it asks for them, under KVM.
 
-use rvm_e2e::devices;
+use rvm_e2e::{devices, hotplug};
 use rvm_outer::{Profile, Setup};
 
 #[test]
@@ -10,4 +10,16 @@ fn freed_memory_goes_back_and_sockets_reach_the_host() {
     let lab = lab.start().unwrap();
     devices::freed_memory_goes_back_to_the_host(&lab);
     devices::guest_and_host_speak_over_vsock(&lab);
+}
+
+#[test]
+fn full_devices_come_and_go_while_the_guest_runs() {
+    let lab = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
+    hotplug::devices_come_and_go(&lab.start().unwrap());
+}
+
+#[test]
+fn full_devices_come_and_go_without_aia() {
+    let lab = Setup::new(Profile::PLAIN).built("rvmm", "rvmm").unwrap();
+    hotplug::devices_come_and_go(&lab.start().unwrap());
 }

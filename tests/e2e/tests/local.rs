@@ -96,7 +96,10 @@ fn rvm_alone_does_all_that_a_vmi_needs() {
 
     handler.rvm(&["stop", NAME]).unwrap().ok().unwrap();
     let kubectl = handler.kubectl().unwrap();
-    kubectl.await_phase(NAME, "Succeeded").unwrap();
+    let stopped = kubectl.await_phase(NAME, "Succeeded").unwrap();
+    let conditions = stopped["status"]["conditions"].as_array().unwrap();
+    let asked = |condition: &serde_json::Value| condition["message"] == "the guest switched itself off";
+    assert!(conditions.iter().any(asked), "{conditions:?}");
     handler.rvm(&["delete", NAME]).unwrap().ok().unwrap();
     assert_eq!(kubectl.phase(NAME).unwrap(), None);
     let missing = handler.rvm(&["console", NAME]).unwrap();

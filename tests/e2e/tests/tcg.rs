@@ -1,7 +1,7 @@
 //! rvmm in QEMU-TCG on this machine: the same guest, the same assertions, the same Spec file as under KVM.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rvm_e2e::{boot, forms, shares};
+use rvm_e2e::{boot, forms, hotplug, shares};
 use rvm_guests::{Cache, virtiofsd};
 use rvm_outer::{Here, Host};
 
@@ -148,4 +148,9 @@ fn a_machine_obeys_its_control_socket() {
 #[test]
 fn full_a_hundred_resets_leak_nothing() {
     boot::resets_leak_nothing(&here(), 100);
+}
+
+#[test]
+fn devices_come_and_go_while_the_guest_runs() {
+    hotplug::devices_come_and_go(&here());
 }

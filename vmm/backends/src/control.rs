@@ -5,12 +5,15 @@
 //! ```
 //!
 //! A machine answers when it can, so a request that takes time holds up nobody. Bounds: [`MAX_CONNECTIONS`] clients,
-//! [`MAX_CALLS`] unanswered requests of each, [`MAX_PENDING`] bytes that a client has not read.
+//! [`MAX_CALLS`] unanswered requests of each, [`MAX_PENDING`] bytes that a client has not read, [`MAX_DESCRIPTORS`] that
+//! came along with no request yet that takes them.
 
 mod answer;
+mod receive;
 
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,12 +28,16 @@ use rvmm_control::{Refusal, RefusalCode, Reply, Request};
 use crate::socket::{self, ListenError};
 pub use answer::{Answer, Notifier};
 use answer::{Notice, Notices, Ticket};
+use receive::receive;
 
 /// Most connections at a time; more are closed at once.
 pub const MAX_CONNECTIONS: usize = 16;
 
 /// Most requests of one client that wait for their answers; more are refused.
 pub const MAX_CALLS: usize = 16;
+
+/// Most descriptors of a client that wait for their request: as many as a tap has queues.
+pub const MAX_DESCRIPTORS: usize = 16;
 
 // What an event belongs to; connections have the numbers from CONNECTIONS on.
 const LISTENER: u32 = 0;
@@ -39,8 +46,9 @@ const CONNECTIONS: u32 = 2;
 
 /// The machine, as the control socket sees it. Called from the event loop, so it may not wait.
 pub trait Machine {
-    /// Takes a request. The answer may be sent at once or later; dropped, it is a refusal.
-    fn call(&mut self, request: Request, answer: Answer);
+    /// Takes a request, and the descriptors that came along if it is one that takes them. The answer may be sent at
+    /// once or later; dropped, it is a refusal.
+    fn call(&mut self, request: Request, opened: Vec<OwnedFd>, answer: Answer);
 }
 
 /// The control socket. A subscriber of the event loop.
@@ -57,6 +65,8 @@ pub struct Server<M> {
 struct Connection {
     stream: UnixStream,
     session: Session,
+    /// What came along and no request took.
+    opened: Vec<OwnedFd>,
     /// Which one of all that were accepted.
     serial: u64,
     /// Requests without an answer yet.
@@ -227,6 +237,7 @@ impl Connection {
         Self {
             stream,
             session: Session::default(),
+            opened: Vec::new(),
             serial,
             unanswered: 0,
             half_closed: false,
@@ -237,11 +248,11 @@ impl Connection {
     fn receive(&mut self, machine: &mut impl Machine, notices: &Arc<Notices>) {
         let mut buffer = [0; 4096];
         loop {
-            match rustix::io::read(&self.stream, &mut buffer) {
+            match receive(&self.stream, &mut buffer, &mut self.opened) {
                 Ok(count @ 1..) => {
                     self.session.feed(buffer.get(..count).unwrap_or_default());
                     self.answer(machine, notices);
-                    if self.session.is_broken() {
+                    if self.session.is_broken() || self.opened.len() > MAX_DESCRIPTORS {
                         self.half_closed = true;
                         return;
                     }
@@ -272,7 +283,11 @@ impl Connection {
                 asker: self.serial,
                 id: call.id,
             };
-            machine.call(call.request, Answer::new(Arc::clone(notices), ticket));
+            let opened = match call.request {
+                Request::AddDisk { .. } | Request::AddNet { .. } => std::mem::take(&mut self.opened),
+                _ => Vec::new(),
+            };
+            machine.call(call.request, opened, Answer::new(Arc::clone(notices), ticket));
         }
     }
 

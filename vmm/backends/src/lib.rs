@@ -12,6 +12,7 @@ pub mod lasting;
 pub mod net;
 pub mod news;
 pub mod pages;
+pub mod plugged;
 pub mod signals;
 pub mod socket;
 mod transfer;

@@ -1,12 +1,17 @@
 //! The asking end of the control socket: blocking, with a deadline on every step.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::retry_on_intr;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
 use crate::frame::{LineTooLong, Lines};
-use crate::message::{Call, Event, Info, Line, Refusal, Reply, Request, Stats, Stopped, VERSION};
+use crate::message::{Call, Device, Event, Info, Line, Refusal, Reply, Request, Stats, Stopped, VERSION};
 
 /// How long a machine may take to answer. Its event loop never waits, so this is long.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -116,6 +121,26 @@ impl Client {
         }
     }
 
+    /// Begins to stop the machine as [`Client::stop`] does, and does not wait until it is over.
+    ///
+    /// # Errors
+    /// [`ClientError::Socket`] when nobody reads.
+    pub fn begin_stop(&mut self, deadline_seconds: u32) -> Result<(), ClientError> {
+        self.send(Request::Stop { deadline_seconds }, &[]).map(drop)
+    }
+
+    /// Plugs a device in, with what was opened for it: [`Request::AddDisk`] or [`Request::AddNet`].
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub fn plug(&mut self, request: Request, opened: &[BorrowedFd<'_>]) -> Result<Device, ClientError> {
+        let id = self.send(request, opened)?;
+        match self.answer(id)? {
+            Reply::Plugged(device) => Ok(device),
+            _ => Err(ClientError::Answer),
+        }
+    }
+
     /// Does what is answered with nothing but [`Reply::Done`].
     ///
     /// # Errors
@@ -144,6 +169,12 @@ impl Client {
     }
 
     fn call(&mut self, request: Request) -> Result<Reply, ClientError> {
+        let id = self.send(request, &[])?;
+        self.answer(id)
+    }
+
+    /// Sends a request, and descriptors along with its first byte.
+    fn send(&mut self, request: Request, opened: &[BorrowedFd<'_>]) -> Result<u64, ClientError> {
         let id = self.next_id;
         self.next_id += 1;
         let mut line = serde_json::to_vec(&Call {
@@ -153,7 +184,26 @@ impl Client {
         })
         .map_err(ClientError::Message)?;
         line.push(b'\n');
-        self.stream.write_all(&line).map_err(ClientError::Socket)?;
+        let mut room = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(opened.len()))];
+        let mut along = SendAncillaryBuffer::new(&mut room);
+        if !opened.is_empty() {
+            along.push(SendAncillaryMessage::ScmRights(opened));
+        }
+        let sent = retry_on_intr(|| {
+            sendmsg(
+                &self.stream,
+                &[IoSlice::new(&line)],
+                &mut along,
+                SendFlags::NOSIGNAL,
+            )
+        });
+        let sent = sent.map_err(|errno| ClientError::Socket(errno.into()))?;
+        let rest = line.get(sent..).unwrap_or_default();
+        self.stream.write_all(rest).map_err(ClientError::Socket)?;
+        Ok(id)
+    }
+
+    fn answer(&mut self, id: u64) -> Result<Reply, ClientError> {
         loop {
             match self.receive()? {
                 Line::Answer {

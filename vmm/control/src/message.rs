@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use rvmm_spec::wire::{DiskDocument, NetDocument};
 use serde::{Deserialize, Serialize};
 
 /// The version of these messages. A server refuses calls of another one.
@@ -56,32 +57,24 @@ pub enum Request {
         /// Bytes that the guest may use.
         bytes: u64,
     },
-    /// Plug a disk in.
+    /// Plug a disk in. Its image, opened by the client, goes along as a descriptor.
     AddDisk {
-        /// A raw image or block device.
-        path: String,
-        /// The guest may only read.
-        #[serde(default)]
-        read_only: bool,
-        /// What the guest reads as the disk's serial.
+        /// Its name from now on; one is made if none is given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        serial: Option<String>,
+        id: Option<String>,
+        /// As in `spec.json`. The path is only told to others.
+        disk: DiskDocument,
     },
-    /// Pull a disk out.
-    RemoveDisk {
-        /// As in [`Info::devices`].
-        id: String,
-    },
-    /// Plug a network interface in.
+    /// Plug a network interface in. Its tap, attached by the client, goes along: a descriptor for each queue.
     AddNet {
-        /// A tap that exists.
-        tap: String,
-        /// Its hardware address; one is made if none is given.
+        /// Its name from now on; one is made if none is given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        mac: Option<String>,
+        id: Option<String>,
+        /// As in `spec.json`.
+        net: NetDocument,
     },
-    /// Pull a network interface out.
-    RemoveNet {
+    /// Pull out what was plugged in.
+    RemoveDevice {
         /// As in [`Info::devices`].
         id: String,
     },
@@ -115,6 +108,8 @@ pub enum Reply {
     Stats(Stats),
     /// Done, or begun and sure to happen.
     Done,
+    /// To [`Request::AddDisk`] and [`Request::AddNet`]: what the machine has now.
+    Plugged(Device),
     /// To [`Request::Stop`]: the machine is over.
     Stopped(Stopped),
     /// Not done, and why.
@@ -225,6 +220,9 @@ pub struct Device {
     pub id: String,
     /// What stands behind it: a path, or the name of a tap.
     pub backend: String,
+    /// Whether it was plugged in, and can be pulled out.
+    #[serde(default)]
+    pub plugged: bool,
 }
 
 /// What runs the guest.
@@ -310,9 +308,8 @@ impl Request {
             Self::Reset => "reset",
             Self::Balloon { .. } => "balloon",
             Self::AddDisk { .. } => "add-disk",
-            Self::RemoveDisk { .. } => "remove-disk",
             Self::AddNet { .. } => "add-net",
-            Self::RemoveNet { .. } => "remove-net",
+            Self::RemoveDevice { .. } => "remove-device",
         }
     }
 }

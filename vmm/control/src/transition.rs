@@ -27,7 +27,7 @@ const NO: bool = false;
 type Rule = (&'static str, [bool; STATES.len()]);
 
 /// `stop` while stopping joins the one that goes on, and may only shorten it.
-const RULES: [Rule; 13] = [
+const RULES: [Rule; 12] = [
     //               starting running paused stopping ended
     ("info", [YES, YES, YES, YES, YES]),
     ("stats", [YES, YES, YES, YES, YES]),
@@ -39,9 +39,8 @@ const RULES: [Rule; 13] = [
     ("reset", [NO, YES, YES, NO, NO]),
     ("balloon", [NO, YES, NO, NO, NO]),
     ("add-disk", [NO, YES, YES, NO, NO]),
-    ("remove-disk", [NO, YES, NO, NO, NO]),
     ("add-net", [NO, YES, YES, NO, NO]),
-    ("remove-net", [NO, YES, NO, NO, NO]),
+    ("remove-device", [NO, YES, YES, NO, NO]),
 ];
 
 /// Whether a machine in this state takes the request.

@@ -30,6 +30,7 @@ use vm_memory::GuestMemoryMmap;
 use crate::MachineError;
 use crate::alarm::{self, Alarm};
 use crate::balloon::BalloonControl;
+use crate::bays::Bays;
 use crate::console::{AgentPort, Screen, Typed, UartInput, VirtioInput};
 use crate::disks;
 use crate::fdt::{self, Tree, Virtio};
@@ -64,6 +65,8 @@ pub struct Assembled {
     pub device_tree: Vec<u8>,
     /// The balloon, if there is one.
     pub balloon: Option<BalloonControl>,
+    /// Where devices are plugged in, if that is possible.
+    pub bays: Option<Bays>,
 }
 
 /// The virtio devices at their places.
@@ -71,6 +74,7 @@ struct Plugged {
     slots: Vec<Slot>,
     console: VirtioInput,
     balloon: Option<BalloonControl>,
+    places: Places,
 }
 
 /// Builds everything in its order. `create` makes the VM: the hypervisor's own, or a scripted one.
@@ -106,17 +110,13 @@ pub fn assemble(
     let slots = disks.split_off(spec.disks().len());
     rvmm_boot::write_device_tree(&loaded, &tree, &memory).map_err(MachineError::Boot)?;
     if let Some(first) = vcpus.first_mut() {
-        let entry = Entry {
-            pc: loaded.in_ram().map_or(FLASH.base, |kernel| kernel.entry),
-            hart: 0,
-            device_tree: loaded.device_tree,
-        };
-        first.set_entry(entry).map_err(MachineError::Hypervisor)?;
+        first
+            .set_entry(entry(&loaded))
+            .map_err(MachineError::Hypervisor)?;
     }
-    let firmware = Firmware::new(memory, Arc::new(Screen(lasting.hub.clone())));
     let exits = Exits {
         bus: Arc::new(bus),
-        firmware,
+        firmware: Firmware::new(memory, Arc::new(Screen(lasting.hub.clone()))),
         unknown: Arc::new(AtomicU64::new(0)),
         counters: Arc::default(),
     };
@@ -134,7 +134,20 @@ pub fn assemble(
         input,
         device_tree: tree,
         balloon: plugged.balloon,
+        bays: match plugged.places {
+            Places::Pci(pci) => Some(Bays::new(pci, wiring)),
+            Places::Mmio(_) => None,
+        },
     })
+}
+
+/// Where the first vCPU begins.
+fn entry(loaded: &Loaded) -> Entry {
+    Entry {
+        pc: loaded.in_ram().map_or(FLASH.base, |kernel| kernel.entry),
+        hart: 0,
+        device_tree: loaded.device_tree,
+    }
 }
 
 fn config(spec: &Spec, memory: &GuestMemoryMmap, banks: Option<&Banks>) -> Config {
@@ -232,6 +245,7 @@ fn plug_virtio(
         slots,
         console,
         balloon,
+        places,
     })
 }
 

@@ -1,9 +1,10 @@
 //! A disk of the spec as a device.
 
+use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use rvmm_backends::disk::{self, Timer};
-use rvmm_devices::virtio::blk::{Block, BlockOptions, Cache, Limits};
+use rvmm_devices::virtio::blk::{Block, BlockBackend, BlockOptions, Cache, Limits};
 use rvmm_spec::{CacheMode, Disk, MemorySize};
 
 use crate::MachineError;
@@ -14,7 +15,18 @@ use crate::slots::Backend;
 /// # Errors
 /// What is wrong with the image, or that the host has no more descriptors.
 pub fn open(disk: &Disk) -> Result<(Block, Option<Backend>), MachineError> {
-    let backend = disk::open(disk).map_err(MachineError::Disk)?;
+    on(disk::open(disk).map_err(MachineError::Disk)?, disk)
+}
+
+/// A disk on an image that somebody else opened.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_from(disk: &Disk, file: File) -> Result<(Block, Option<Backend>), MachineError> {
+    on(disk::open_from(disk, file).map_err(MachineError::Disk)?, disk)
+}
+
+fn on(backend: Box<dyn BlockBackend>, disk: &Disk) -> Result<(Block, Option<Backend>), MachineError> {
     let options = BlockOptions {
         read_only: disk.read_only,
         serial: disk.serial.clone().unwrap_or_default(),

@@ -14,6 +14,7 @@
 mod alarm;
 mod assemble;
 mod balloon;
+mod bays;
 mod console;
 mod counters;
 mod disks;
@@ -41,6 +42,7 @@ use event_manager::MutEventSubscriber;
 use rvmm_backends::console::Hub;
 use rvmm_backends::disk::DiskError;
 use rvmm_backends::net::{PasstError, TapError};
+use rvmm_backends::plugged::Plugged;
 use rvmm_backends::vars::VarsError;
 use rvmm_backends::vhost_user::{Servers, ShareError};
 use rvmm_backends::vsock::VsockError;
@@ -48,15 +50,19 @@ use rvmm_backends::{Agent, Lasting, OnNews};
 use rvmm_boot::memory::GuestRam;
 use rvmm_devices::BusError;
 use rvmm_hypervisor::{Config, Created, HypervisorError};
-use rvmm_spec::Spec;
+use rvmm_spec::{DeviceId, Spec};
 
 pub use balloon::BalloonControl;
+use bays::Bays;
 use counters::Counters;
 use gate::Gate;
 use worker::Worker;
 
 /// A device's place in the event loop.
 pub type Subscriber = Box<dyn MutEventSubscriber>;
+
+/// A subscriber, and whose it is if that was plugged in.
+pub type Feed = (Option<DeviceId>, Subscriber);
 
 /// A guest that runs.
 pub struct Machine {
@@ -68,6 +74,8 @@ pub struct Machine {
     /// Its fences stand for as long as anyone uses it.
     _ram: GuestRam,
     balloon: Option<BalloonControl>,
+    /// Where devices are plugged in, if that is possible.
+    bays: Option<Bays>,
 }
 
 /// Why a machine cannot be started.
@@ -118,6 +126,11 @@ pub enum MachineError {
     /// The PCI bus.
     #[error(transparent)]
     Pci(rvmm_devices::pci::PlugError),
+    /// Windows are where they are.
+    #[error(
+        "nothing can be plugged into this machine: its devices are not on PCI, or it is no disk and no tap"
+    )]
+    Bay,
     /// The command line.
     #[error("the kernel's command line cannot be passed on")]
     Cmdline(#[source] linux_loader::cmdline::Error),
@@ -141,17 +154,19 @@ pub enum MachineError {
 // === impl Machine ===
 
 impl Machine {
-    /// Boots a machine. `on_news` is called from the vCPUs' threads; the first word, that it runs, is the caller's to
-    /// say. The subscribers are to be added to the caller's event loop at once: the guest's networks answer there.
+    /// Boots a machine, with what was plugged into it before. `on_news` is called from the vCPUs' threads; the first word, that it runs, is the caller's to
+    /// say. The subscribers are to be added to the caller's event loop at once: the guest's networks answer there; those
+    /// of devices that were plugged in come with their names.
     ///
     /// # Errors
     /// What is missing, or what the host refused; nothing is left behind then.
     pub fn start(
         spec: &Spec,
         lasting: &Lasting,
+        plugged: Vec<Plugged>,
         on_news: OnNews,
-    ) -> Result<(Self, Vec<Subscriber>), MachineError> {
-        Self::start_on(rvmm_hypervisor::create, spec, lasting, on_news)
+    ) -> Result<(Self, Vec<Feed>), MachineError> {
+        Self::start_on(rvmm_hypervisor::create, spec, lasting, plugged, on_news)
     }
 
     /// The device tree that this machine's guest would find.
@@ -174,8 +189,9 @@ impl Machine {
         create: impl FnOnce(&Config) -> Result<Created, HypervisorError>,
         spec: &Spec,
         lasting: &Lasting,
+        plugged: Vec<Plugged>,
         on_news: OnNews,
-    ) -> Result<(Self, Vec<Subscriber>), MachineError> {
+    ) -> Result<(Self, Vec<Feed>), MachineError> {
         let gate = Arc::new(Gate::new(spec.cpus(), on_news));
         let assembled = assemble::assemble(spec, lasting, &gate, create)?;
         let hub = &lasting.hub;
@@ -187,6 +203,14 @@ impl Machine {
             hub: hub.clone(),
             _ram: assembled.ram,
             balloon: assembled.balloon,
+            bays: assembled.bays,
+        };
+        let feeds = match machine.plug_all(plugged) {
+            Ok(feeds) => feeds,
+            Err(error) => {
+                machine.stop();
+                return Err(error);
+            }
         };
         hub.set_input(Some(assembled.input));
         for (number, slot) in assembled.disks.into_iter().enumerate() {
@@ -218,13 +242,35 @@ impl Machine {
             .into_iter()
             .map(|slot| Box::new(slot) as Subscriber)
             .chain([Box::new(assembled.alarm) as Subscriber])
-            .collect();
-        Ok((machine, subscribers))
+            .map(|subscriber| (None, subscriber));
+        Ok((machine, subscribers.chain(feeds).collect()))
     }
 
     /// Its balloon, if it has one. It ends with this boot of the machine.
     pub fn balloon(&self) -> Option<&BalloonControl> {
         self.balloon.as_ref()
+    }
+
+    /// Plugs a device in. What it needs of the caller's event loop is given back.
+    ///
+    /// # Errors
+    /// This machine has no place for it, or the host has not what it needs.
+    pub fn plug(&mut self, device: Plugged) -> Result<Option<Subscriber>, MachineError> {
+        self.bays.as_mut().ok_or(MachineError::Bay)?.plug(device)
+    }
+
+    fn plug_all(&mut self, devices: Vec<Plugged>) -> Result<Vec<Feed>, MachineError> {
+        let mut feeds = Vec::new();
+        for device in devices {
+            let id = device.id.clone();
+            feeds.extend(self.plug(device)?.map(|feed| (Some(id), feed)));
+        }
+        Ok(feeds)
+    }
+
+    /// Pulls out what was plugged in; false if nothing has this name. A request that a disk has begun is ended first.
+    pub fn unplug(&mut self, id: &DeviceId) -> bool {
+        self.bays.as_mut().is_some_and(|bays| bays.unplug(id))
     }
 
     /// Makes the vCPUs stand still. [`rvmm_backends::News::Paused`] tells when they do.
@@ -254,5 +300,6 @@ impl Machine {
             vcpu.join().ok();
         }
         self.disks.into_iter().for_each(Worker::stop);
+        self.bays.into_iter().for_each(Bays::stop);
     }
 }

@@ -1,5 +1,6 @@
 //! A network interface and the descriptors that feed it.
 
+use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 
 use rvmm_backends::net::{Passt, Tap};
@@ -21,13 +22,29 @@ type End = (RawFd, Box<dyn NetBackend>);
 /// # Errors
 /// The network is not there, or not for us.
 pub fn interface(net: &rvmm_spec::Net, link: &Link) -> Result<Fed, MachineError> {
-    let ends = match &net.network {
+    let ends: Vec<End> = match &net.network {
         Network::Tap(name) => {
             let taps = Tap::open(name, net.queues).map_err(MachineError::Tap)?;
             taps.into_iter().map(end).collect()
         }
         Network::Passt(path) => vec![end(Passt::connect(path).map_err(MachineError::Passt)?)],
     };
+    Ok(device(net, ends, link))
+}
+
+/// The interface, on a tap that somebody else attached.
+///
+/// # Errors
+/// It is another tap, or attached in another way.
+pub fn interface_on(net: &rvmm_spec::Net, queues: Vec<File>, link: &Link) -> Result<Fed, MachineError> {
+    let Network::Tap(name) = &net.network else {
+        return Err(MachineError::Bay);
+    };
+    let taps = Tap::adopt(name, queues).map_err(MachineError::Tap)?;
+    Ok(device(net, taps.into_iter().map(end).collect(), link))
+}
+
+fn device(net: &rvmm_spec::Net, ends: Vec<End>, link: &Link) -> Fed {
     let (descriptors, backends): (Vec<RawFd>, Vec<_>) = ends.into_iter().unzip();
     let queues = (0..).map(|pair| Net::receive_queue(pair)..Net::receive_queue(pair) + 1);
     let feeds = descriptors.into_iter().zip(queues).collect();
@@ -36,7 +53,7 @@ pub fn interface(net: &rvmm_spec::Net, link: &Link) -> Result<Fed, MachineError>
         mtu: net.mtu,
         link: link.clone(),
     };
-    Ok((Box::new(Net::new(backends, options)), Some(feeds)))
+    (Box::new(Net::new(backends, options)), Some(feeds))
 }
 
 fn end<B: NetBackend + AsRawFd + 'static>(backend: B) -> End {

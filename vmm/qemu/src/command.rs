@@ -6,6 +6,7 @@
 //! - virtio-mmio slots are filled from the last to the first: QEMU lists them in this order in its device tree, and
 //!   guests number their disks and networks as they find them there.
 //! - PCI slots are filled from the first one behind the bridge, as ours are.
+//! - On PCI there is a bridge behind which devices are plugged in; see `bays.rs`.
 //! - `-S`, so that the guest's first instruction comes after we listen to events; `-no-reboot`, so that a reset ends
 //!   QEMU and rvmm decides what follows.
 
@@ -22,6 +23,7 @@ mod disk;
 mod net;
 mod share;
 
+use crate::bays::BRIDGE;
 use crate::qmp::AGENT;
 
 /// The system calls that QEMU needs none of: those of old, of other users, of other programs, of other's CPU time.
@@ -94,6 +96,10 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     }
     let shares = spec.shares().iter().enumerate();
     shares.for_each(|(index, share)| arguments.share(index, share));
+    // A machine without a free place can have nothing plugged in either.
+    if spec.has_room(0).is_ok() {
+        arguments.option("-device", BRIDGE);
+    }
     arguments.words
 }
 

@@ -11,9 +11,12 @@
 //! one boot. A reset ends it, as a power-off does; who started it decides what follows. It dies with the thread that
 //! watches it, and so with rvmm, however that ends.
 
+mod bays;
 pub mod command;
 mod complaint;
+mod errand;
 pub mod find;
+mod keyboard;
 mod prepare;
 mod process;
 mod qmp;
@@ -33,19 +36,21 @@ use std::time::Duration;
 
 use rvmm_backends::console::Hub;
 use rvmm_backends::net::Tap;
+use rvmm_backends::plugged::Plugged;
 use rvmm_backends::{Agent, News, OnNews};
 use rvmm_boot::BootError;
-use rvmm_spec::{Console, Outcome, Spec};
+use rvmm_spec::{Console, DeviceId, Outcome, Spec};
 
 use command::{Descriptors, Findings, arguments};
 pub use find::FindError;
 use find::OLDEST;
+use keyboard::Keyboard;
 pub use prepare::PrepareError;
 use prepare::{Prepared, prepare};
 use process::{Sockets, numbers, spawn};
 pub use qmp::QmpError;
-use session::{Focus, Keyboard, Session};
-use wishes::Wishes;
+use session::{Focus, Session};
+use wishes::{Wish, Wishes};
 
 /// How long QEMU may take until the guest's first instruction. It takes a moment; inside an emulated host, many.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -113,7 +118,7 @@ struct Order {
 // === impl QemuGuest ===
 
 impl QemuGuest {
-    /// Begins to boot the machine, and gives it the hub as its consoles. `on_news` is told, from another thread, when it
+    /// Begins to boot the machine, with what was plugged into it before, and gives it the hub as its consoles. `on_news` is told, from another thread, when it
     /// runs, and how it ended: after its last output reached the hub, and also if it could not be started.
     ///
     /// # Errors
@@ -123,9 +128,14 @@ impl QemuGuest {
         folder: &Path,
         hub: &Hub,
         agent: &Agent,
+        plugged: Vec<Plugged>,
         on_news: OnNews,
     ) -> Result<Self, QemuError> {
-        Self::start_program(None, spec, folder, hub, agent, on_news)
+        let wishes = Arc::new(Wishes::new().map_err(QemuError::System)?);
+        for device in plugged {
+            wishes.errand(wish(device)?, None);
+        }
+        Self::start_program(None, spec, folder, hub, agent, wishes, on_news)
     }
 
     /// The device tree that this machine's guest would find.
@@ -146,9 +156,9 @@ impl QemuGuest {
         folder: &Path,
         hub: &Hub,
         agent: &Agent,
+        wishes: Arc<Wishes>,
         on_news: OnNews,
     ) -> Result<Self, QemuError> {
-        let wishes = Arc::new(Wishes::new().map_err(QemuError::System)?);
         let order = Order {
             program: program.map(Path::to_owned),
             spec: spec.clone(),
@@ -185,6 +195,25 @@ impl QemuGuest {
         self.has_balloon
     }
 
+    /// Plugs a device in. `on_done` is told, from another thread, what came of it, unless the guest ends before.
+    ///
+    /// # Errors
+    /// What was opened for it is not what it should be.
+    pub fn plug(
+        &self,
+        device: Plugged,
+        on_done: impl FnOnce(Result<(), String>) + Send + 'static,
+    ) -> Result<(), QemuError> {
+        self.wishes.errand(wish(device)?, Some(Box::new(on_done)));
+        Ok(())
+    }
+
+    /// Pulls a device out, as [`QemuGuest::plug`] plugs it in.
+    pub fn unplug(&self, id: &DeviceId, on_done: impl FnOnce(Result<(), String>) + Send + 'static) {
+        let out = Wish::Unplug(id.clone());
+        self.wishes.errand(out, Some(Box::new(on_done)));
+    }
+
     /// Ends the guest at once, as if its power were cut, and waits until QEMU is gone. Its end is no news
     /// then, unless the guest ended before.
     pub fn kill(mut self) {
@@ -204,6 +233,12 @@ impl Drop for QemuGuest {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Looks at a device as at those that are there from the start.
+fn wish(device: Plugged) -> Result<Wish, QemuError> {
+    let is_block_device = prepare::examine(&device).map_err(QemuError::Prepare)?;
+    Ok(Wish::Plug(device, is_block_device))
 }
 
 // === impl Order ===

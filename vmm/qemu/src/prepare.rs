@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rvmm_backends::disk::{self, DiskError};
 use rvmm_backends::net::{Passt, PasstError, Tap, TapError};
+use rvmm_backends::plugged::{Plugged, PluggedKind};
 use rvmm_backends::vars::{self, VarsError, VarsFile};
 use rvmm_backends::vhost_user::{self, ShareError};
 use rvmm_boot::firmware::{self, FLASH_BANK};
@@ -56,6 +57,9 @@ pub enum PrepareError {
     /// QEMU puts it elsewhere.
     #[error("kernel '{}' wants to be higher in memory than QEMU puts it: use --accel kvm", .0.display())]
     Offset(PathBuf),
+    /// The process has no more.
+    #[error("no descriptors for a device")]
+    Descriptors(#[source] io::Error),
     /// A disk's file.
     #[error(transparent)]
     Disk(DiskError),
@@ -95,6 +99,24 @@ pub fn prepare(spec: &Spec, work_dir: &Path) -> Result<Prepared, PrepareError> {
     let taps = spec.nets().iter().map(queues);
     let taps = taps.collect::<Result<_, _>>()?;
     Ok(Prepared { findings, taps })
+}
+
+/// Finds every fault of a device that is plugged in, and says whether it is a disk on a block device.
+///
+/// # Errors
+/// What was opened for it is not what it should be.
+pub fn examine(device: &Plugged) -> Result<bool, PrepareError> {
+    let copy = device.copy().map_err(PrepareError::Descriptors)?;
+    match copy.kind {
+        PluggedKind::Disk(disk, file) => disk::examine_from(&disk, file).map_err(PrepareError::Disk),
+        PluggedKind::Net(net, queues) => match &net.network {
+            Network::Tap(name) => {
+                Tap::adopt(name, queues).map_err(PrepareError::Tap)?;
+                Ok(false)
+            }
+            Network::Passt(_) => Err(PrepareError::Lacks("passt for a device that is plugged in")),
+        },
+    }
 }
 
 /// Loads kernel and initrd as for a KVM guest, which finds every fault in them, and throws the memory away again. What

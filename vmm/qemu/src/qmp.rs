@@ -26,6 +26,9 @@ pub fn balloon(bytes: u64) -> String {
     format!("{{\"execute\": \"balloon\", \"arguments\": {{\"value\": {bytes}}}}}\n")
 }
 
+/// What commands carry whose answers are waited for.
+pub const ERRAND: &str = "errand";
+
 /// The name of the guest agent's port.
 pub const AGENT: &str = "agent";
 
@@ -38,6 +41,10 @@ pub enum Said {
     Done,
     /// The command was refused, and why.
     Refused(String),
+    /// What came of a command that carried [`ERRAND`].
+    Errand(Result<(), String>),
+    /// A device is gone.
+    Deleted(String),
     /// The machine is over.
     Shutdown(Reason),
     /// The vCPUs stand still.
@@ -87,6 +94,7 @@ struct Message {
     greeting: Option<Greeting>,
     #[serde(rename = "return")]
     done: Option<serde_json::Value>,
+    id: Option<String>,
     error: Option<Refusal>,
     event: Option<String>,
     data: Option<serde_json::Value>,
@@ -121,6 +129,12 @@ struct PortChange {
 }
 
 #[derive(Deserialize)]
+struct Deletion {
+    /// Parts of devices have none.
+    device: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct Shutdown {
     reason: Reason,
 }
@@ -148,6 +162,11 @@ fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
         let version = greeting.version.qemu;
         return Ok(Said::Greeting((version.major, version.minor, version.micro)));
     }
+    if message.id.as_deref() == Some(ERRAND) {
+        return Ok(Said::Errand(
+            message.error.map_or(Ok(()), |refusal| Err(refusal.desc)),
+        ));
+    }
     if let Some(refusal) = message.error {
         return Ok(Said::Refused(refusal.desc));
     }
@@ -165,6 +184,10 @@ fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
             } else {
                 Said::Other
             }
+        }
+        Some("DEVICE_DELETED") => {
+            let deletion: Deletion = serde_json::from_value(message.data.unwrap_or_default())?;
+            deletion.device.map_or(Said::Other, Said::Deleted)
         }
         None if message.done.is_some() => Said::Done,
         _ => Said::Other,

@@ -1,7 +1,7 @@
 //! One QEMU from start to end, on one thread of ours.
 //!
 //! ```text
-//!   spawn ─► greeting ─► capabilities ─► cont ─► Running ─► SHUTDOWN ─► all sockets closed ─► wait ─► Ended
+//!   spawn ─► greeting ─► capabilities ─► what is plugged in ─► cont ─► Running ─► SHUTDOWN ─► all sockets closed ─► wait ─► Ended
 //!      │                                           ├ stop ─► STOP: Paused ─► cont ─► RESUME: Running
 //!      └────────┴────────────┴────────────┴─► ended before it started: the reason out of its error output
 //! ```
@@ -9,27 +9,30 @@
 //! The thread also brings what the guest prints to the hub, and carries the guest agent's words. It reads until QEMU has
 //! closed everything, so the end is told after the last byte of output.
 
+mod errands;
+
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, ExitStatus};
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rvmm_backends::console::{GuestInput, Hub};
+use rvmm_backends::console::Hub;
 use rvmm_backends::{Agent, News, OnNews};
 use rvmm_spec::Outcome;
 use tempfile::TempDir;
 
+use crate::bays::Bays;
 use crate::complaint::complaint;
 use crate::find::OLDEST;
 use crate::process::Sockets;
 use crate::qmp::{self, Listener, Reason, Said};
 use crate::wishes::Wishes;
 use crate::{PATIENCE, QemuError};
+use errands::UnderWay;
 
 /// Bytes of QEMU's error output that are kept.
 const MAX_ERRORS: usize = 4 << 10;
@@ -39,12 +42,6 @@ const MAX_WORDS: usize = 1 << 10;
 
 /// Bytes read at a time.
 const PIECE: usize = 16 << 10;
-
-/// The hub's way into the guest.
-pub(crate) struct Keyboard {
-    pub socket: UnixStream,
-    pub wishes: Arc<Wishes>,
-}
 
 /// Which console the hub types into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +79,8 @@ pub(crate) struct Session {
     progress: Progress,
     reason: Option<Reason>,
     tail: VecDeque<u8>,
+    bays: Bays,
+    under_way: Option<UnderWay>,
 }
 
 /// What the thread waits for.
@@ -106,24 +105,10 @@ enum Source {
 enum Progress {
     Spawned,
     Greeted,
+    /// What was plugged in before this boot is plugged in again.
+    Plugging,
     Listening,
     Started,
-}
-
-// === impl Keyboard ===
-
-impl GuestInput for Keyboard {
-    fn push(&mut self, bytes: &[u8]) -> usize {
-        match (&self.socket).write(bytes) {
-            Ok(count) => count,
-            // Closed: the input waits in the hub for the next boot.
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                self.wishes.starve();
-                0
-            }
-        }
-    }
 }
 
 // === impl Session ===
@@ -157,6 +142,8 @@ impl Session {
             progress: Progress::Spawned,
             reason: None,
             tail: VecDeque::new(),
+            bays: Bays::default(),
+            under_way: None,
         }
     }
 
@@ -187,6 +174,8 @@ impl Session {
             if self.progress != Progress::Started && Instant::now() >= self.deadline {
                 return Err(QemuError::Silent);
             }
+            self.go_on(|errand| errand.overdue(Instant::now()))?;
+            self.next_errand()?;
         }
         Ok(())
     }
@@ -209,10 +198,9 @@ impl Session {
             .iter()
             .map(|&source| PollFd::from_borrowed_fd(self.fd(source), flags(source)));
         let mut polled: Vec<_> = polled.collect();
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let timeout = (self.progress != Progress::Started)
-            .then(|| Timespec::try_from(left).ok())
-            .flatten();
+        let left = self.next_deadline();
+        let left = left.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut polled, timeout.as_ref()) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Vec::new()),
@@ -284,7 +272,12 @@ impl Session {
                     }
                     self.say(qmp::CAPABILITIES, Progress::Greeted)?;
                 }
-                (Progress::Greeted, Said::Done) => self.say(qmp::CONTINUE, Progress::Listening)?,
+                (Progress::Greeted, Said::Done) => {
+                    self.progress = Progress::Plugging;
+                    self.next_errand()?;
+                }
+                (_, Said::Errand(answer)) => self.go_on(|errand| errand.answered(answer))?,
+                (_, Said::Deleted(device)) => self.go_on(|errand| errand.gone(&device))?,
                 (Progress::Listening, Said::Done) => {
                     self.progress = Progress::Started;
                     // QEMU has read it, or holds it open.

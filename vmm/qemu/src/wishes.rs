@@ -1,19 +1,39 @@
 //! What others may ask of the thread that watches QEMU, from any thread and without waiting.
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rvmm_backends::plugged::Plugged;
+use rvmm_spec::DeviceId;
+
+use crate::errand::OnDone;
+
+/// A wish about a device, and who wants to know what came of it.
+type Errand = (Wish, Option<OnDone>);
+
+/// What is wished of a device.
+#[derive(Debug)]
+pub(crate) enum Wish {
+    /// In, and whether it is a disk on a block device.
+    Plug(Plugged, bool),
+    /// Out.
+    Unplug(DeviceId),
+}
 
 /// Wishes, and what wakes the thread to look at them.
-#[derive(Debug)]
 pub(crate) struct Wishes {
     wake: OwnedFd,
     killed: AtomicBool,
     paused: AtomicBool,
     /// What the balloon is to leave the guest, once; zero if nothing is wanted.
     balloon: AtomicU64,
+    /// Devices to be plugged in and pulled out, in this order. Whoever asks waits for the answer before the next.
+    errands: Mutex<VecDeque<Errand>>,
     /// Input waits until the socket takes more.
     starved: AtomicBool,
 }
@@ -27,6 +47,7 @@ impl Wishes {
             killed: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             balloon: AtomicU64::new(0),
+            errands: Mutex::default(),
             starved: AtomicBool::new(false),
         })
     }
@@ -61,6 +82,20 @@ impl Wishes {
         Some(self.balloon.swap(0, Ordering::SeqCst)).filter(|bytes| *bytes > 0)
     }
 
+    /// A device is to be plugged in or pulled out; `on_done` is told what came of it. Without, the start needs it.
+    pub(crate) fn errand(&self, wish: Wish, on_done: Option<OnDone>) {
+        self.errands().push_back((wish, on_done));
+        self.wake();
+    }
+
+    pub(crate) fn take_errand(&self) -> Option<Errand> {
+        self.errands().pop_front()
+    }
+
+    fn errands(&self) -> MutexGuard<'_, VecDeque<Errand>> {
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The console takes no more input for now; whether it does is to be watched.
     pub(crate) fn starve(&self) {
         self.starved.store(true, Ordering::SeqCst);
@@ -78,6 +113,12 @@ impl Wishes {
     fn wake(&self) {
         // Fails only when the counter is about to overflow, and then the thread is awake anyway.
         rustix::io::write(&self.wake, &1u64.to_ne_bytes()).ok();
+    }
+}
+
+impl fmt::Debug for Wishes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wishes").finish_non_exhaustive()
     }
 }
 

@@ -14,8 +14,8 @@ use crate::boot_args::BootArgs;
 
 use crate::ctl::Ctl;
 
-mod disk;
-mod net;
+pub mod disk;
+pub mod net;
 mod share;
 
 const AFTER_HELP: &str = "\

@@ -4,14 +4,20 @@
 //! when it was refused or nobody answered.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use rvmm_control::{Client, EndReason, Ending, Event, How, Info, Request, RunDir, Stats, Stopped};
-use rvmm_spec::MemorySize;
+use rvmm_backends::disk::hand_over;
+use rvmm_backends::net::Tap;
+use rvmm_control::{Client, Device, EndReason, Ending, Event, How, Info, Request, RunDir, Stats, Stopped};
+use rvmm_spec::wire::{DiskDocument, NetDocument};
+use rvmm_spec::{MemorySize, Network};
 use serde::Serialize;
+
+use crate::args;
 
 /// Ask a running machine, by its run directory or its control socket
 #[derive(Debug, Args)]
@@ -63,32 +69,26 @@ enum Word {
         /// Such as 256M
         size: MemorySize,
     },
-    /// Plug a disk in
+    /// Plug a disk in (PCI only); a guest without hot-plug finds it at: echo 1 >/sys/bus/pci/rescan
     AddDisk {
-        /// A raw image or block device
-        path: String,
-        /// The guest may only read
+        /// As for --disk of rvmm: an image file or a block device
+        #[arg(value_name = args::disk::VALUE, long_help = args::disk::HELP)]
+        disk: String,
+        /// Its name from now on [default: disk and a number]
         #[arg(long)]
-        readonly: bool,
-        /// What the guest reads as the disk's serial
-        #[arg(long)]
-        serial: Option<String>,
+        id: Option<String>,
     },
-    /// Pull a disk out
-    RemoveDisk {
-        /// As `info` names it
-        id: String,
-    },
-    /// Plug a network interface in
+    /// Plug a network interface in (PCI only), as add-disk does a disk
     AddNet {
-        /// A tap that exists
-        tap: String,
-        /// Its hardware address
+        /// As for --net of rvmm, on a tap
+        #[arg(value_name = args::net::VALUE, long_help = args::net::HELP)]
+        net: String,
+        /// Its name from now on [default: net and a number]
         #[arg(long)]
-        mac: Option<String>,
+        id: Option<String>,
     },
-    /// Pull a network interface out
-    RemoveNet {
+    /// Pull out what was plugged in; let the guest go of it first: echo 1 >/sys/bus/pci/devices/ADDRESS/remove
+    RemoveDevice {
         /// As `info` names it
         id: String,
     },
@@ -124,22 +124,39 @@ impl Ctl {
             Word::Kill => Request::Kill,
             Word::Reset => Request::Reset,
             Word::Balloon { size } => Request::Balloon { bytes: size.bytes() },
-            Word::AddDisk {
-                path,
-                readonly,
-                serial,
-            } => Request::AddDisk {
-                path,
-                read_only: readonly,
-                serial,
-            },
-            Word::RemoveDisk { id } => Request::RemoveDisk { id },
-            Word::AddNet { tap, mac } => Request::AddNet { tap, mac },
-            Word::RemoveNet { id } => Request::RemoveNet { id },
+            Word::AddDisk { disk, id } => return show(&add_disk(&mut client, &disk, id)?, json, device_text),
+            Word::AddNet { net, id } => return show(&add_net(&mut client, &net, id)?, json, device_text),
+            Word::RemoveDevice { id } => Request::RemoveDevice { id },
         };
         client.perform(request)?;
         show(&"done", json, |_| String::new())
     }
+}
+
+/// Opens the image, as rvmm may have no right to, and sends it along.
+fn add_disk(client: &mut Client, text: &str, id: Option<String>) -> anyhow::Result<Device> {
+    let mut disk = args::disk::parse(text).with_context(|| format!("'{text}'"))?;
+    disk.path = std::path::absolute(&disk.path)?;
+    let file = hand_over(&disk)?;
+    let disk = DiskDocument::from(&disk);
+    Ok(client.plug(Request::AddDisk { id, disk }, &[file.as_fd()])?)
+}
+
+/// Attaches the tap and sends it along.
+fn add_net(client: &mut Client, text: &str, id: Option<String>) -> anyhow::Result<Device> {
+    let wish = args::net::parse(text).with_context(|| format!("'{text}'"))?;
+    let Network::Tap(tap) = &wish.network else {
+        bail!("only a tap can be plugged in, not a passt");
+    };
+    let queues = Tap::open(tap, wish.queues)?;
+    let queues: Vec<_> = queues.into_iter().map(Tap::into_file).collect();
+    let opened: Vec<_> = queues.iter().map(AsFd::as_fd).collect();
+    let net = NetDocument::from(&wish);
+    Ok(client.plug(Request::AddNet { id, net }, &opened)?)
+}
+
+fn device_text(device: &Device) -> String {
+    device.id.clone()
 }
 
 /// Writes an answer: as it came, or as text if there is any.
@@ -178,7 +195,8 @@ fn info_text(info: &Info) -> String {
         format!("version      {}", info.version),
     ];
     let devices = info.devices.iter();
-    lines.extend(devices.map(|device| format!("{:<12} {}", device.id, device.backend)));
+    let note = |device: &Device| if device.plugged { " (plugged in)" } else { "" };
+    lines.extend(devices.map(|device| format!("{:<12} {}{}", device.id, device.backend, note(device))));
     lines.join("\n")
 }
 

@@ -5,25 +5,34 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberId, SubscriberOps};
+use rvmm_backends::plugged::Plugged;
 use rvmm_backends::{Lasting, News, OnNews};
 use rvmm_control::Accelerator;
 use rvmm_machine::Machine;
 use rvmm_qemu::QemuGuest;
-use rvmm_spec::{MemorySize, Spec};
+use rvmm_spec::{DeviceId, MemorySize, Spec};
 
 use crate::startup;
 
 /// What the event loop holds.
 pub type Subscriber = Box<dyn MutEventSubscriber>;
 
+/// What is booted.
+pub struct Wanted<'a> {
+    /// The machine as it began.
+    pub spec: &'a Spec,
+    /// What was plugged into it since.
+    pub plugged: Vec<Plugged>,
+}
+
 /// A guest that runs, or is about to.
 pub enum Guest {
     /// In this process.
     Kvm {
         /// Its vCPUs and devices.
-        machine: Machine,
+        machine: Box<Machine>,
         /// Its devices' places in the event loop.
-        subscribers: Vec<SubscriberId>,
+        subscribers: Vec<(Option<DeviceId>, SubscriberId)>,
     },
     /// In a QEMU of ours.
     Tcg(QemuGuest),
@@ -38,28 +47,33 @@ impl Guest {
     /// What is missing, or what the host refused, as far as that is seen at once.
     pub fn start(
         accelerator: Accelerator,
-        spec: &Spec,
+        wanted: Wanted<'_>,
         folder: &Path,
         lasting: &Lasting,
         events: &mut EventManager<Subscriber>,
         on_news: &OnNews,
     ) -> anyhow::Result<Self> {
+        let Wanted { spec, plugged } = wanted;
         Ok(match accelerator {
             Accelerator::Kvm => {
-                let (machine, devices) = Machine::start(spec, lasting, Arc::clone(on_news))?;
+                let (machine, devices) = Machine::start(spec, lasting, plugged, Arc::clone(on_news))?;
                 let subscribers = devices
                     .into_iter()
-                    .map(|device| events.add_subscriber(device))
+                    .map(|(owner, device)| (owner, events.add_subscriber(device)))
                     .collect();
                 on_news(News::Running);
                 startup::forget();
-                Self::Kvm { machine, subscribers }
+                Self::Kvm {
+                    machine: Box::new(machine),
+                    subscribers,
+                }
             }
             Accelerator::Tcg => Self::Tcg(QemuGuest::start(
                 spec,
                 folder,
                 &lasting.hub,
                 &lasting.agent,
+                plugged,
                 Arc::clone(on_news),
             )?),
         })
@@ -93,6 +107,47 @@ impl Guest {
         }
     }
 
+    /// Plugs a device in. `on_done` is told what came of it, unless the guest ends before.
+    ///
+    /// # Errors
+    /// What was opened for it is not what it should be, or there is no place for it.
+    pub fn plug(
+        &mut self,
+        device: Plugged,
+        events: &mut EventManager<Subscriber>,
+        on_done: impl FnOnce(Result<(), String>) + Send + 'static,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Kvm { machine, subscribers } => {
+                let owner = device.id.clone();
+                if let Some(feed) = machine.plug(device)? {
+                    subscribers.push((Some(owner), events.add_subscriber(feed)));
+                }
+                on_done(Ok(()));
+            }
+            Self::Tcg(guest) => guest.plug(device, on_done)?,
+        }
+        Ok(())
+    }
+
+    /// Pulls out what was plugged in, and tells as [`Guest::plug`] does.
+    pub fn unplug(
+        &mut self,
+        id: &DeviceId,
+        events: &mut EventManager<Subscriber>,
+        on_done: impl FnOnce(Result<(), String>) + Send + 'static,
+    ) {
+        match self {
+            Self::Kvm { machine, subscribers } => {
+                machine.unplug(id);
+                let gone = subscribers.extract_if(.., |(owner, _)| owner.as_ref() == Some(id));
+                gone.for_each(|(_, feed)| drop(events.remove_subscriber(feed)));
+                on_done(Ok(()));
+            }
+            Self::Tcg(guest) => guest.unplug(id, on_done),
+        }
+    }
+
     /// Adds what this boot counted. QEMU counts nothing that we could ask for.
     pub fn add_counters(&self, sums: &mut BTreeMap<String, u64>) {
         if let Self::Kvm { machine, .. } = self {
@@ -108,7 +163,7 @@ impl Guest {
                 // A subscriber that is gone already is as good as removed.
                 subscribers
                     .into_iter()
-                    .for_each(|id| drop(events.remove_subscriber(id)));
+                    .for_each(|(_, id)| drop(events.remove_subscriber(id)));
             }
             Self::Tcg(guest) => guest.kill(),
         }

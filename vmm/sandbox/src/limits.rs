@@ -45,7 +45,8 @@ pub(crate) fn set(plan: &Plan<'_>) -> Result<(), SandboxError> {
 }
 
 fn descriptors(spec: &Spec) -> u64 {
-    let devices = (spec.disks().len() + spec.nets().len() + 8) as u64;
+    // As many as there may ever be.
+    let devices = (spec.transport().max_devices() + 8) as u64;
     OWN_DESCRIPTORS
         + CLIENT_DESCRIPTORS
         + CONNECTION_DESCRIPTORS

@@ -117,6 +117,9 @@ pub enum SpecError {
     /// Its server is another process, and reads and writes guest RAM.
     #[error("share '{0}' needs memory that its server can see: --memory SIZE,shared")]
     ShareMemory(String),
+    /// Windows are where they are.
+    #[error("devices are plugged in over PCI only: start the machine with --transport pci")]
+    NoHotPlug,
     /// The machine has a fixed number of places for devices.
     #[error(
         "{0} virtio devices (disks, networks, console, rng and those asked for) are not possible: at most {max}{more}",

@@ -42,6 +42,9 @@ pub const MAX_DISK_IOPS: u64 = 100_000_000;
 /// Lowest limit of a disk's bytes a second: a request of many megabytes must end within minutes.
 pub const MIN_DISK_BANDWIDTH: u64 = 64 << 10;
 
+/// Longest name of a device that is plugged in, in bytes.
+pub const MAX_DEVICE_ID: usize = 32;
+
 /// Longest name of a network interface on Linux in bytes (`IFNAMSIZ` less its NUL).
 pub const MAX_TAP_NAME: usize = 15;
 

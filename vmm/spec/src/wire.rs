@@ -20,7 +20,7 @@ use crate::{
     AcceleratorChoice, Boot, Console, CpuModel, MemorySize, OnReset, ParseCpuError, Spec, Transport,
 };
 use memory::MemoryDocument;
-use network::NetDocument;
+pub use network::NetDocument;
 use sandbox::SandboxDocument;
 use share::ShareDocument;
 use vsock::VsockDocument;
@@ -67,7 +67,7 @@ pub struct Document {
 
 mod disk;
 
-use disk::DiskDocument;
+pub use disk::DiskDocument;
 
 /// Gives an enum of the checked side its name on the wire.
 macro_rules! wire_enum {

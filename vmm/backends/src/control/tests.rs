@@ -1,13 +1,15 @@
 //! The control socket with the real client at its other end.
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use event_manager::{EventManager, SubscriberOps};
-use rvmm_control::{Accelerator, Client, ClientError, EndReason, Ending, Event, Info, State};
+use rvmm_control::{Accelerator, Client, ClientError, Device, EndReason, Ending, Event, Info, State};
 
 use super::*;
 
@@ -37,8 +39,21 @@ fn info() -> Info {
 }
 
 impl Machine for Fake {
-    fn call(&mut self, request: Request, answer: Answer) {
+    fn call(&mut self, request: Request, opened: Vec<OwnedFd>, answer: Answer) {
         match request {
+            Request::AddDisk { .. } => {
+                let mut files: Vec<_> = opened.into_iter().map(File::from).collect();
+                let mut id = format!("{} ", files.len());
+                files.iter_mut().for_each(|file| {
+                    file.read_to_string(&mut id).unwrap();
+                });
+                let backend = String::new();
+                answer.send(Reply::Plugged(Device {
+                    id,
+                    backend,
+                    plugged: true,
+                }));
+            }
             Request::Info => answer.send(Reply::Info(Box::new(info()))),
             Request::Kill => {
                 self.killed.store(true, Ordering::SeqCst);
@@ -225,4 +240,39 @@ fn drain_sends_the_last_event() {
     drop((events, server));
     let got: Vec<_> = subscribing.join().unwrap().map(Result::unwrap).collect();
     assert_eq!(got, [Event::Reset]);
+}
+
+fn add_disk() -> Request {
+    Request::AddDisk {
+        id: None,
+        disk: (&rvmm_spec::Disk::new("/d")).into(),
+    }
+}
+
+#[test]
+fn descriptors_come_along_with_the_request_that_needs_them() {
+    let (said, _) = serve(|path, _| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"an image").unwrap();
+        file.rewind().unwrap();
+        let mut client = Client::connect(path).unwrap();
+        let first = client.plug(add_disk(), &[file.as_fd()]).unwrap();
+        // They are used once.
+        let second = client.plug(add_disk(), &[]).unwrap();
+        [first.id, second.id]
+    });
+    assert_eq!(said, ["1 an image", "0 "]);
+}
+
+#[test]
+fn a_client_that_sends_too_many_descriptors_is_given_up() {
+    let (result, _) = serve(|path, _| {
+        let file = tempfile::tempfile().unwrap();
+        let mut client = Client::connect(path).unwrap();
+        // None of these takes any.
+        (0..MAX_DESCRIPTORS + 2)
+            .map(|_| client.plug(Request::Info, &[file.as_fd()]))
+            .find(|result| matches!(result, Err(ClientError::Closed | ClientError::Socket(_))))
+    });
+    assert!(result.is_some());
 }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
+use rustix::fs::OFlags;
 use rvmm_spec::Disk;
 
 use super::lock::lock;
@@ -17,21 +18,27 @@ pub(super) struct Opened {
     pub(super) is_device: bool,
 }
 
-pub(super) fn open(disk: &Disk) -> Result<Opened, DiskError> {
-    let (path, read_only) = (&disk.path, disk.read_only);
-    let failed = |error| DiskError::Open(path.clone(), error);
+/// Opens the image of a disk, and leaves it as it is.
+pub(super) fn open_only(disk: &Disk) -> Result<File, DiskError> {
+    let path = &disk.path;
     // Non-blocking: opening a pipe would otherwise wait for its other end. Files and block devices do not care.
     let direct = if disk.direct { libc::O_DIRECT } else { 0 };
-    let mut file = OpenOptions::new()
+    OpenOptions::new()
         .read(true)
-        .write(!read_only)
+        .write(!disk.read_only)
         .custom_flags(libc::O_NONBLOCK | direct)
         .open(path)
         .map_err(|error| match error.kind() {
             io::ErrorKind::IsADirectory => DiskError::Kind(path.clone()),
             io::ErrorKind::InvalidInput if disk.direct => DiskError::Direct(path.clone()),
-            _ => failed(error),
-        })?;
+            _ => DiskError::Open(path.clone(), error),
+        })
+}
+
+/// Looks at an open image, and locks it.
+pub(super) fn take(disk: &Disk, mut file: File) -> Result<Opened, DiskError> {
+    let (path, read_only) = (&disk.path, disk.read_only);
+    let failed = |error| DiskError::Open(path.clone(), error);
     let kind = file.metadata().map_err(failed)?.file_type();
     let is_device = kind.is_block_device();
     if !kind.is_file() && !is_device {
@@ -52,4 +59,20 @@ pub(super) fn open(disk: &Disk) -> Result<Opened, DiskError> {
         size,
         is_device,
     })
+}
+
+/// Opens, looks at and locks an image.
+pub(super) fn open(disk: &Disk) -> Result<Opened, DiskError> {
+    take(disk, open_only(disk)?)
+}
+
+/// Whether a file that somebody else opened is open for what this disk needs, and in the way that it asks for.
+pub(super) fn is_open_for(disk: &Disk, file: &File) -> io::Result<bool> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    let wanted = if disk.read_only {
+        OFlags::RDONLY
+    } else {
+        OFlags::RDWR
+    };
+    Ok(flags & OFlags::RWMODE == wanted && flags.contains(OFlags::DIRECT) == disk.direct)
 }

@@ -15,12 +15,14 @@ mod qcow2;
 mod raw;
 mod timer;
 
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
 use rvmm_devices::virtio::blk::BlockBackend;
 use rvmm_spec::{Disk, DiskFormat};
 
+use file::Opened;
 use image::ImageDisk;
 pub use qcow2::Qcow2Error;
 use raw::RawDisk;
@@ -47,6 +49,9 @@ pub enum DiskError {
     /// Another machine, QEMU or `qemu-img` has it.
     #[error("disk '{0}' is in use by another process{how}", how = if *.1 { ", which writes it" } else { "; only read-only disks can be shared" })]
     InUse(PathBuf, bool),
+    /// A descriptor that came from elsewhere, for something else.
+    #[error("disk '{0}' was not opened as it is asked for: for reading{how}, and past the page cache if that is wished", how = if *.1 { " only" } else { " and writing" })]
+    Opened(PathBuf, bool),
     /// Without a lock, two machines might write it.
     #[error("disk '{0}' cannot be locked")]
     Lock(PathBuf, #[source] io::Error),
@@ -60,7 +65,43 @@ pub enum DiskError {
 /// # Errors
 /// [`DiskError`], which names the image.
 pub fn open(disk: &Disk) -> Result<Box<dyn BlockBackend>, DiskError> {
-    let opened = file::open(disk)?;
+    made_of(disk, file::open(disk)?)
+}
+
+/// Opens a disk's image for another process: as [`open_from`] there wants it.
+///
+/// # Errors
+/// [`DiskError`], which names the image.
+pub fn hand_over(disk: &Disk) -> Result<File, DiskError> {
+    file::open_only(disk)
+}
+
+/// The disk in an image that another process opened, locked as by [`open`]. The disk's path is only its name.
+///
+/// # Errors
+/// [`DiskError`], which names the image.
+pub fn open_from(disk: &Disk, file: File) -> Result<Box<dyn BlockBackend>, DiskError> {
+    made_of(disk, taken(disk, file)?)
+}
+
+/// Finds every fault that [`open_from`] would find, as [`examine`] does. The image stays locked for as long as any
+/// copy of the descriptor is open.
+///
+/// # Errors
+/// [`DiskError`], which names the image.
+pub fn examine_from(disk: &Disk, file: File) -> Result<bool, DiskError> {
+    looked_at(disk, &taken(disk, file)?)
+}
+
+fn taken(disk: &Disk, file: File) -> Result<Opened, DiskError> {
+    match file::is_open_for(disk, &file) {
+        Ok(true) => file::take(disk, file),
+        Ok(false) => Err(DiskError::Opened(disk.path.clone(), disk.read_only)),
+        Err(error) => Err(DiskError::Open(disk.path.clone(), error)),
+    }
+}
+
+fn made_of(disk: &Disk, opened: Opened) -> Result<Box<dyn BlockBackend>, DiskError> {
     let failed = |error| DiskError::Open(disk.path.clone(), error);
     Ok(match disk.format {
         DiskFormat::Raw if disk.direct => {
@@ -85,7 +126,10 @@ pub fn open(disk: &Disk) -> Result<Box<dyn BlockBackend>, DiskError> {
 /// # Errors
 /// [`DiskError`], which names the image.
 pub fn examine(disk: &Disk) -> Result<bool, DiskError> {
-    let opened = file::open(disk)?;
+    looked_at(disk, &file::open(disk)?)
+}
+
+fn looked_at(disk: &Disk, opened: &Opened) -> Result<bool, DiskError> {
     if disk.format == DiskFormat::Qcow2 {
         qcow2::check(&opened.file, opened.size)
             .map_err(|error| DiskError::Qcow2(disk.path.clone(), error))?;

@@ -238,3 +238,27 @@ fn a_backing_format_of_imago_is_never_opened() {
         "{source}"
     );
 }
+
+#[test]
+fn an_image_that_another_process_opened_is_used_as_it_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("d.img");
+    fs::write(&path, [7; 1024]).unwrap();
+    let disk = Disk::new(&path);
+    let reads = Disk {
+        read_only: true,
+        ..disk.clone()
+    };
+    let wrong = open_from(&disk, hand_over(&reads).unwrap()).err().unwrap();
+    assert!(matches!(wrong, DiskError::Opened(_, false)), "{wrong}");
+    let file = hand_over(&disk).unwrap();
+    let taken = open_from(&disk, file.try_clone().unwrap()).unwrap();
+    assert_eq!(taken.size(), 1024);
+    assert!(matches!(open(&disk).err(), Some(DiskError::InUse(_, false))));
+    // The next boot has it, too.
+    drop(taken);
+    assert!(!examine_from(&disk, file.try_clone().unwrap()).unwrap());
+    assert!(matches!(open(&disk).err(), Some(DiskError::InUse(_, false))));
+    drop(file);
+    assert!(open(&disk).is_ok());
+}

@@ -12,13 +12,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rvmm_devices::virtio::net::{HEADER_LEN, NetBackend, Offloads};
 use rvmm_spec::TapName;
 use vm_memory::VolatileSlice;
-use vmm_sys_util::ioctl::{ioctl_with_ref, ioctl_with_val};
+use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val};
 
 use crate::transfer;
 
-/// `_IOW('T', 202, int)`, `_IOW('T', 208, unsigned int)`, `_IOW('T', 216, int)`, `_IOW('T', 217, int)` of
+/// `_IOW('T', 202, int)`, `_IOR('T', 210, unsigned int)`, `_IOW('T', 208, unsigned int)`, `_IOW('T', 216, int)`, `_IOW('T', 217, int)` of
 /// `linux/if_tun.h`.
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
 const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
 const TUNSETQUEUE: libc::c_ulong = 0x4004_54d9;
@@ -71,6 +72,9 @@ pub enum TapError {
     /// The host has no taps, or keeps them from this process.
     #[error("no taps without '{TUN}', which cannot be opened")]
     Tun(#[source] io::Error),
+    /// A descriptor that came from elsewhere.
+    #[error("what came along is not tap '{0}', attached without packet information and with virtio headers")]
+    Handed(String),
     /// Anything else.
     #[error("tap '{0}' cannot be used")]
     Io(String, #[source] io::Error),
@@ -105,6 +109,34 @@ impl Tap {
         Ok(taps)
     }
 
+    /// The queues of a tap that another process attached, one for each file.
+    ///
+    /// # Errors
+    /// [`TapError::Handed`] where one is no tap, or was attached in another way than [`Tap::open`] does.
+    pub fn adopt(name: &TapName, files: Vec<File>) -> Result<Vec<Self>, TapError> {
+        let several = files.len() > 1;
+        let adopt = |file| Self::adopt_queue(name, file, several);
+        files.into_iter().map(adopt).collect()
+    }
+
+    fn adopt_queue(name: &TapName, file: File, several: bool) -> Result<Self, TapError> {
+        let other = || TapError::Handed(name.as_str().to_owned());
+        let mut request = InterfaceRequest::flags(0);
+        get(&file, TUNGETIFF, &mut request).map_err(|_| other())?;
+        let kind = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+        let is_named = request.name == InterfaceRequest::new(name, 0).name;
+        if request.flags & kind != kind || (request.flags & IFF_MULTI_QUEUE != 0) != several || !is_named {
+            return Err(other());
+        }
+        rustix::io::ioctl_fionbio(&file, true).map_err(|_| other())?;
+        Self::set_up(name, file, several)
+    }
+
+    /// What keeps it attached, for another process to [`Tap::adopt`].
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     fn attach(name: &TapName, several: bool) -> Result<Self, TapError> {
         let file = OpenOptions::new()
             .read(true)
@@ -115,6 +147,10 @@ impl Tap {
         let flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | if several { IFF_MULTI_QUEUE } else { 0 };
         let attached = set(&file, TUNSETIFF, &InterfaceRequest::new(name, flags));
         attached.map_err(|error| refusal(name.as_str().to_owned(), several, error))?;
+        Self::set_up(name, file, several)
+    }
+
+    fn set_up(name: &TapName, file: File, several: bool) -> Result<Self, TapError> {
         let failed = |error| TapError::Io(name.as_str().to_owned(), error);
         let header = libc::c_int::try_from(HEADER_LEN).unwrap_or(0);
         set(&file, TUNSETVNETHDRSZ, &header).map_err(failed)?;
@@ -234,6 +270,18 @@ fn set<T>(file: &File, request: libc::c_ulong, value: &T) -> io::Result<()> {
     }
 }
 
+/// Has the kernel fill in a value of the type that the request writes.
+fn get(file: &File, request: libc::c_ulong, value: &mut InterfaceRequest) -> io::Result<()> {
+    #[expect(unsafe_code, reason = "taps are asked by ioctl only")]
+    // SAFETY: TUNGETIFF writes a `struct ifreq`, which `InterfaceRequest` has the size of.
+    let done = unsafe { ioctl_with_mut_ref(file, request, value) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
 fn refusal(name: String, several: bool, error: io::Error) -> TapError {
     match error.raw_os_error() {
         Some(libc::EBUSY) => TapError::InUse(name),
@@ -312,6 +360,13 @@ mod tests {
         let received = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
         let line = received.lines().find(|line| line.contains("t0:")).unwrap();
         assert_eq!(line.split_whitespace().nth(1), Some("60"));
+
+        let file = |tap: &Tap| vec![tap.file.try_clone().unwrap()];
+        let adopt = |name: &str, files| Tap::adopt(&name.parse().unwrap(), files);
+        assert_eq!(adopt("t0", file(tap)).unwrap().len(), 1);
+        assert!(matches!(adopt("t9", file(tap)), Err(TapError::Handed(_))));
+        let other = vec![File::open("/dev/null").unwrap()];
+        assert!(matches!(adopt("t0", other), Err(TapError::Handed(_))));
 
         ip("tuntap add dev t1 mode tap multi_queue");
         ip("link set t1 up");

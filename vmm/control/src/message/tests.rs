@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rvmm_spec::{Disk, NetWish, Network};
 use serde::de::DeserializeOwned;
 
 use super::*;
@@ -21,19 +22,19 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Reset,
         Request::Balloon { bytes: 134_217_728 },
         Request::AddDisk {
-            path: "/d.img".to_owned(),
-            read_only: true,
-            serial: Some("s1".to_owned()),
-        },
-        Request::RemoveDisk {
-            id: "disk1".to_owned(),
+            id: Some("data".to_owned()),
+            disk: DiskDocument::from(&Disk {
+                read_only: true,
+                serial: Some("s1".to_owned()),
+                ..Disk::new("/d.img")
+            }),
         },
         Request::AddNet {
-            tap: "tap1".to_owned(),
-            mac: None,
+            id: None,
+            net: NetDocument::from(&NetWish::new(Network::Tap("tap1".parse().unwrap()))),
         },
-        Request::RemoveNet {
-            id: "net1".to_owned(),
+        Request::RemoveDevice {
+            id: "data".to_owned(),
         },
     ]
 }
@@ -55,6 +56,7 @@ fn info() -> Info {
         devices: vec![Device {
             id: "disk0".to_owned(),
             backend: "/d.img".to_owned(),
+            plugged: false,
         }],
     }
 }
@@ -65,6 +67,11 @@ fn replies() -> Vec<Reply> {
         Reply::Info(Box::new(info())),
         Reply::Stats(Stats { counters }),
         Reply::Done,
+        Reply::Plugged(Device {
+            id: "data".to_owned(),
+            backend: "/d.img".to_owned(),
+            plugged: true,
+        }),
         Reply::Stopped(Stopped {
             how: How::Asked,
             by: Some(AskedBy::Agent),

@@ -15,7 +15,7 @@ use crate::MachineError;
 use crate::interrupts::Wiring;
 use crate::slots::{Backend, Slot};
 use mmio::MmioSlots;
-use pci::PciBus;
+pub use pci::PciBus;
 
 /// The places for devices of one machine, filled in the order that both backends keep.
 pub enum Places {
@@ -59,7 +59,7 @@ impl Places {
     ) -> Result<Slot, MachineError> {
         match self {
             Self::Mmio(slots) => slots.plug(bus, wiring, device, backend),
-            Self::Pci(pci) => pci.plug(device, wiring, backend),
+            Self::Pci(pci) => pci.plug(device, wiring, backend).map(|(_, slot)| slot),
         }
     }
 }

@@ -66,7 +66,7 @@ impl PciBus {
         })
     }
 
-    /// Plugs a device into the lowest free slot.
+    /// Plugs a device into the lowest free slot, and says which that is.
     ///
     /// # Errors
     /// When all slots are taken, or the host has no more descriptors.
@@ -75,7 +75,7 @@ impl PciBus {
         device: Box<dyn VirtioDevice>,
         wiring: &Wiring,
         mut backend: Option<Backend>,
-    ) -> Result<Slot, MachineError> {
+    ) -> Result<(usize, Slot), MachineError> {
         let mut host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = host
             .free_slot()
@@ -86,7 +86,13 @@ impl PciBus {
             .map_err(MachineError::Hypervisor)?;
         let (function, core) = pci::function(device, self.memory.clone(), doorbells.kick(), wiring);
         host.plug(slot, function).map_err(MachineError::Pci)?;
-        Ok(Slot::new(core, doorbells, backend))
+        Ok((slot, Slot::new(core, doorbells, backend)))
+    }
+
+    /// Takes out what is in a slot. Its driver finds all-ones from now on.
+    pub fn unplug(&self, slot: usize) {
+        let mut host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(host.unplug(slot));
     }
 
     fn wire(

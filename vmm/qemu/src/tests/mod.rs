@@ -49,6 +49,7 @@ impl Life {
             folder.path(),
             &hub,
             &agent,
+            Arc::new(Wishes::new().unwrap()),
             on_news,
         );
         Self {

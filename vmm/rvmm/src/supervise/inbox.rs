@@ -1,6 +1,6 @@
 //! The one queue of everything that a machine's life depends on, so that concurrent wishes have an order.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
@@ -15,8 +15,10 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 pub enum Happening {
     /// The boot with this number has news.
     News(u64, News),
-    /// A client of the control socket wants something. There are never more than the socket's bounds allow.
-    Call(Request, Answer),
+    /// A client of the control socket wants something, and what it sent along. There are never more than the socket's bounds allow.
+    Call(Request, Vec<OwnedFd>, Answer),
+    /// The device that the boot with this number was given, or is to lose, is in or out, or neither, and why.
+    Plugged(u64, Result<(), String>),
     /// The guest agent began to listen, or stopped.
     Agent(bool),
     /// Someone wants the machine to end, and who.
@@ -78,7 +80,7 @@ impl MutEventSubscriber for Waker {
 // === impl Door ===
 
 impl Controlled for Door {
-    fn call(&mut self, request: Request, answer: Answer) {
-        self.0.put(Happening::Call(request, answer));
+    fn call(&mut self, request: Request, opened: Vec<OwnedFd>, answer: Answer) {
+        self.0.put(Happening::Call(request, opened, answer));
     }
 }

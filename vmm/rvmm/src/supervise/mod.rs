@@ -20,10 +20,12 @@
 mod finish;
 mod inbox;
 mod place;
+mod plug;
 mod serve;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,6 +34,7 @@ use anyhow::Context;
 use event_manager::{EventManager, SubscriberOps};
 use rvmm_backends::console::{Hub, Server as ConsoleServer, Terminal};
 use rvmm_backends::control::{Answer, Notifier, Server as ControlServer};
+use rvmm_backends::plugged::Plugged;
 use rvmm_backends::signals::{Signals, Told};
 use rvmm_backends::vhost_user::Servers;
 use rvmm_backends::{Agent, Lasting, News, OnNews};
@@ -39,11 +42,12 @@ use rvmm_control::{EndReason, Event, How, Request, State};
 use rvmm_spec::{OnReset, Outcome, Spec};
 
 use crate::accelerator::Decision;
-use crate::guest::{Guest, Subscriber};
+use crate::guest::{Guest, Subscriber, Wanted};
 use crate::throttle::Throttle;
 pub use finish::Finish;
 use inbox::{Door, Happening, Inbox};
 pub use place::Place;
+use plug::OnItsWay;
 use serve::Stop;
 
 /// How long viewers may take to fetch the last output when the machine is over.
@@ -74,8 +78,13 @@ pub struct Supervisor<'a> {
     stop: Option<Stop>,
     /// The state that the vCPUs were asked for, and who asked.
     changing: Option<(State, Answer)>,
-    /// Requests that wait for that.
-    line: VecDeque<(Request, Answer)>,
+    /// What is being plugged in or pulled out.
+    on_its_way: Option<OnItsWay>,
+    /// Requests that wait for either.
+    line: VecDeque<(Request, Vec<OwnedFd>, Answer)>,
+    /// What was plugged in, in its order, and how many interfaces ever were.
+    plugged: Vec<Plugged>,
+    nets_plugged: usize,
     /// What earlier boots counted.
     counted: BTreeMap<String, u64>,
 }
@@ -141,7 +150,10 @@ impl<'a> Supervisor<'a> {
             again: None,
             stop: None,
             changing: None,
+            on_its_way: None,
             line: VecDeque::new(),
+            plugged: Vec::new(),
+            nets_plugged: 0,
             counted: BTreeMap::new(),
         })
     }
@@ -162,6 +174,7 @@ impl<'a> Supervisor<'a> {
             stop.answer(if by_guest { How::Asked } else { How::Killed }, was_told);
         }
         self.changing = None;
+        self.on_its_way = None;
         self.line.clear();
         self.notify(Event::Ended(finish.ending.clone()));
         if let Some(control) = &self.control {
@@ -186,7 +199,9 @@ impl<'a> Supervisor<'a> {
     fn take(&mut self, happening: Happening) -> anyhow::Result<Option<Finish>> {
         match happening {
             Happening::Kill(who) => Ok(Some(Finish::killed(who))),
-            Happening::Call(request, answer) => self.call(request, answer),
+            Happening::Call(request, opened, answer) => self.call(request, opened, answer),
+            Happening::Plugged(boot, result) if boot == self.boots => self.rearranged(result),
+            Happening::Plugged(..) => Ok(None),
             Happening::Agent(open) => {
                 self.notify(Event::Agent(open));
                 Ok(None)
@@ -240,8 +255,9 @@ impl<'a> Supervisor<'a> {
         self.notify(Event::Reset);
         // What they wanted was of the boot that is over: each is held against the state that is now.
         self.changing = None;
-        for (request, answer) in std::mem::take(&mut self.line) {
-            self.call(request, answer)?;
+        self.on_its_way = None;
+        for (request, opened, answer) in std::mem::take(&mut self.line) {
+            self.call(request, opened, answer)?;
         }
         Ok(())
     }
@@ -262,9 +278,14 @@ impl<'a> Supervisor<'a> {
         let folder = self
             .place
             .map_or_else(std::env::temp_dir, |place| place.run().path().to_owned());
+        let plugged = self.plugged.iter().map(Plugged::copy);
+        let wanted = Wanted {
+            spec: &self.spec,
+            plugged: plugged.collect::<Result<_, _>>()?,
+        };
         let guest = Guest::start(
             self.accelerator.accelerator,
-            &self.spec,
+            wanted,
             &folder,
             &self.lasting,
             &mut self.events,

@@ -1,18 +1,15 @@
 //! What the control socket's clients want, one after the other.
 //!
-//! `info`, `stats`, `subscribe`, `stop` and `kill` are taken at once. A pause or its end takes a moment, in which the
-//! other requests stand in line, so that each is held against the state that those before it led to.
+//! `info`, `stats`, `subscribe`, `stop` and `kill` are taken at once. A pause, its end, and a device on its way in or out
+//! take a moment, in which the other requests stand in line, so that each is held against the state that those before it led to.
 
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use super::{Finish, Supervisor};
 use rvmm_backends::control::Answer;
 use rvmm_control::transition::check;
-use rvmm_control::{
-    AskedBy, Device, Event, How, Info, Refusal, RefusalCode, Reply, Request, State, Stats, Stopped,
-};
-use rvmm_spec::Network;
-
-use super::{Finish, Supervisor};
+use rvmm_control::{AskedBy, Event, How, Info, Refusal, RefusalCode, Reply, Request, State, Stats, Stopped};
 
 /// The machine is to switch itself off by then.
 #[derive(Debug)]
@@ -45,13 +42,18 @@ impl Stop {
 
 impl Supervisor<'_> {
     /// Takes a request, or puts it in line.
-    pub(super) fn call(&mut self, request: Request, answer: Answer) -> anyhow::Result<Option<Finish>> {
+    pub(super) fn call(
+        &mut self,
+        request: Request,
+        opened: Vec<OwnedFd>,
+        answer: Answer,
+    ) -> anyhow::Result<Option<Finish>> {
         let at_once = matches!(
             request,
             Request::Info | Request::Stats | Request::Subscribe | Request::Stop { .. } | Request::Kill
         );
-        if !at_once && self.changing.is_some() {
-            self.line.push_back((request, answer));
+        if !at_once && self.is_busy() {
+            self.line.push_back((request, opened, answer));
             return Ok(None);
         }
         if let Err(refusal) = check(&request, self.state) {
@@ -73,13 +75,9 @@ impl Supervisor<'_> {
                 answer.send(Reply::Done);
             }
             Request::Balloon { bytes } => self.balloon(bytes, answer),
-            Request::AddDisk { .. }
-            | Request::RemoveDisk { .. }
-            | Request::AddNet { .. }
-            | Request::RemoveNet { .. } => answer.refuse(Refusal::new(
-                RefusalCode::Unsupported,
-                format!("this machine cannot do '{}'", request.name()),
-            )),
+            Request::AddDisk { .. } | Request::AddNet { .. } | Request::RemoveDevice { .. } => {
+                self.rearrange(request, opened, answer);
+            }
         }
         Ok(None)
     }
@@ -128,14 +126,23 @@ impl Supervisor<'_> {
             Some((wanted, answer)) if wanted == state => answer.send(Reply::Done),
             other => self.changing = other,
         }
-        while self.changing.is_none()
-            && let Some((request, answer)) = self.line.pop_front()
+        self.serve_line()
+    }
+
+    /// Those in line have their turn, until one of them takes a moment again.
+    pub(super) fn serve_line(&mut self) -> anyhow::Result<Option<Finish>> {
+        while !self.is_busy()
+            && let Some((request, opened, answer)) = self.line.pop_front()
         {
-            if let Some(finish) = self.call(request, answer)? {
+            if let Some(finish) = self.call(request, opened, answer)? {
                 return Ok(Some(finish));
             }
         }
         Ok(None)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.changing.is_some() || self.on_its_way.is_some()
     }
 
     /// Begins to stop, or joins what goes on, which may become shorter by it.
@@ -172,25 +179,6 @@ impl Supervisor<'_> {
     }
 
     pub(super) fn info(&self) -> Info {
-        let disks = (0..)
-            .zip(self.spec.disks())
-            .map(|(index, disk): (u32, _)| Device {
-                id: format!("disk{index}"),
-                backend: disk.path.display().to_string(),
-            });
-        let nets = (0..).zip(self.spec.nets()).map(|(index, net): (u32, _)| Device {
-            id: format!("net{index}"),
-            backend: match &net.network {
-                Network::Tap(tap) => tap.as_str().to_owned(),
-                Network::Passt(socket) => socket.display().to_string(),
-            },
-        });
-        let shares = (0..)
-            .zip(self.spec.shares())
-            .map(|(index, share): (u32, _)| Device {
-                id: format!("fs{index}"),
-                backend: share.socket().display().to_string(),
-            });
         Info {
             name: self.spec.name().to_owned(),
             uid: self.spec.uid().map(str::to_owned),
@@ -204,7 +192,7 @@ impl Supervisor<'_> {
             resets: self.resets,
             uptime_seconds: self.since.elapsed().as_secs(),
             agent: self.lasting.agent.is_open(),
-            devices: disks.chain(nets).chain(shares).collect(),
+            devices: self.devices(),
         }
     }
 

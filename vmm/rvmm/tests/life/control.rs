@@ -1,6 +1,7 @@
 //! What clients and the run directory see.
 
 use std::fs;
+use std::os::fd::AsFd;
 
 use rustix::process::Signal;
 use rvmm_control::{
@@ -205,4 +206,27 @@ fn ctl_asks_in_words_and_in_json_and_a_refusal_is_one_line() {
     assert_eq!(machine.status(), Some(0));
     let (status, said) = stage.ctl(&["info"]);
     assert!(status == Some(1) && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn nothing_is_plugged_in_without_pci_and_nothing_pulled_out_that_is_not_there() {
+    let stage = Stage::new();
+    let machine = stage.start("pausable");
+    let mut client = stage.client_when(State::Running);
+    let add = Request::AddDisk {
+        id: None,
+        disk: (&rvmm_spec::Disk::new("/d")).into(),
+    };
+    let file = fs::File::open("/dev/null").unwrap();
+    let why = client.plug(add, &[file.as_fd()]).unwrap_err();
+    assert_eq!(
+        why.to_string(),
+        "the machine refused: devices are plugged in over PCI only: start the machine with --transport pci"
+    );
+    let remove = Request::RemoveDevice {
+        id: "disk7".to_owned(),
+    };
+    assert_eq!(refused(client.perform(remove)), RefusalCode::Failed);
+    client.kill().unwrap();
+    assert_eq!(machine.status(), Some(0));
 }

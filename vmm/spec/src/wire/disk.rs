@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::wire_enum;
 use crate::{CacheMode, Disk, DiskFormat, MemorySize};
 
+/// A [`Disk`] as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct DiskDocument {
+pub struct DiskDocument {
     path: PathBuf,
     #[serde(default)]
     format: FormatDocument,

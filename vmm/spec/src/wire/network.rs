@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::WireError;
 use crate::{Net, NetWish, Network};
 
+/// A [`Net`], or what is wished of it, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct NetDocument {
+pub struct NetDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tap: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,16 +44,27 @@ impl TryFrom<NetDocument> for NetWish {
 
 impl From<&Net> for NetDocument {
     fn from(net: &Net) -> Self {
-        let (tap, passt) = match &net.network {
+        Self::from(&NetWish {
+            network: net.network.clone(),
+            mac: Some(net.mac),
+            queues: net.queues,
+            mtu: net.mtu,
+        })
+    }
+}
+
+impl From<&NetWish> for NetDocument {
+    fn from(wish: &NetWish) -> Self {
+        let (tap, passt) = match &wish.network {
             Network::Tap(tap) => (Some(tap.as_str().to_owned()), None),
             Network::Passt(path) => (None, Some(path.clone())),
         };
         Self {
             tap,
             passt,
-            mac: Some(net.mac.to_string()),
-            queues: net.queues,
-            mtu: net.mtu,
+            mac: wish.mac.map(|mac| mac.to_string()),
+            queues: wish.queues,
+            mtu: wish.mtu,
         }
     }
 }

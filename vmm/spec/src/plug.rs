@@ -1,0 +1,108 @@
+//! Devices that are plugged into a machine that runs: held against the same bounds as those it began with.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::limits::MAX_DEVICE_ID;
+use crate::{Disk, Net, NetWish, Spec, SpecError, Transport};
+
+/// The name of a device that is plugged in: 1 to [`MAX_DEVICE_ID`] ASCII letters, digits, `-` and `_`, a letter first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceId(String);
+
+/// The text is no name for a device.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' is no name for a device: 1 to {MAX_DEVICE_ID} letters, digits, '-' and '_', a letter first")]
+pub struct ParseDeviceIdError(String);
+
+// === impl DeviceId ===
+
+impl DeviceId {
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DeviceId {
+    type Err = ParseDeviceIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let begins = text
+            .bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphabetic());
+        if begins && text.len() <= MAX_DEVICE_ID && text.bytes().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParseDeviceIdError(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+// === impl Spec ===
+
+impl Spec {
+    /// Whether there is room for one more device besides this many that are plugged in already.
+    ///
+    /// # Errors
+    /// [`SpecError::NoHotPlug`] without a bus that knows it, [`SpecError::Devices`] where it is full.
+    pub fn has_room(&self, plugged: usize) -> Result<(), SpecError> {
+        let devices = self.virtio_devices() + plugged + 1;
+        match self.transport {
+            Transport::Mmio => Err(SpecError::NoHotPlug),
+            transport if devices > transport.max_devices() => Err(SpecError::Devices(devices, transport)),
+            Transport::Pci => Ok(()),
+        }
+    }
+
+    /// Holds a disk against the bounds of this machine.
+    ///
+    /// # Errors
+    /// What is not possible.
+    pub fn check_disk(&self, disk: &Disk) -> Result<(), SpecError> {
+        disk.check(self.cpus)
+    }
+
+    /// The interface that is wished for, as the one with this number that the machine ever had.
+    ///
+    /// # Errors
+    /// What is not possible.
+    pub fn check_net(&self, wish: NetWish, index: usize) -> Result<Net, SpecError> {
+        wish.check()?;
+        Ok(wish.met(self.uid.as_deref().unwrap_or(&self.name), index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Boot;
+
+    #[test]
+    fn names_are_short_and_plain() {
+        assert_eq!("data-1".parse::<DeviceId>().unwrap().as_str(), "data-1");
+        for text in ["", "1a", "a/b", "a,b=c", "\u{e4}", &"x".repeat(MAX_DEVICE_ID + 1)] {
+            assert!(text.parse::<DeviceId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn there_is_room_on_pci_alone_and_only_so_much() {
+        let on_mmio = Spec::builder(Boot::new("Image")).build().unwrap();
+        assert_eq!(on_mmio.has_room(0), Err(SpecError::NoHotPlug));
+        let on_pci = Spec::builder(Boot::new("Image"))
+            .transport(Transport::Pci)
+            .build()
+            .unwrap();
+        assert_eq!(on_pci.has_room(28), Ok(()));
+        assert_eq!(on_pci.has_room(29), Err(SpecError::Devices(32, Transport::Pci)));
+    }
+}
