@@ -13,7 +13,7 @@ fn freed_memory_goes_back_and_sockets_reach_the_host() {
 }
 
 #[test]
-fn full_devices_come_and_go_while_the_guest_runs() {
+fn devices_come_and_go_while_the_guest_runs() {
     let lab = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
     hotplug::devices_come_and_go(&lab.start().unwrap());
 }
