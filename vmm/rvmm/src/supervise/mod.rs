@@ -47,7 +47,7 @@ use crate::throttle::Throttle;
 pub use finish::Finish;
 use inbox::{Door, Happening, Inbox};
 pub use place::Place;
-use plug::OnItsWay;
+use plug::{OnItsWay, PluggedIn};
 use serve::Stop;
 
 /// How long viewers may take to fetch the last output when the machine is over.
@@ -82,9 +82,8 @@ pub struct Supervisor<'a> {
     on_its_way: Option<OnItsWay>,
     /// Requests that wait for either.
     line: VecDeque<(Request, Vec<OwnedFd>, Answer)>,
-    /// What was plugged in, in its order, and how many interfaces ever were.
-    plugged: Vec<Plugged>,
-    nets_plugged: usize,
+    /// What was plugged in.
+    plugged: PluggedIn,
     /// What earlier boots counted.
     counted: BTreeMap<String, u64>,
 }
@@ -152,8 +151,7 @@ impl<'a> Supervisor<'a> {
             changing: None,
             on_its_way: None,
             line: VecDeque::new(),
-            plugged: Vec::new(),
-            nets_plugged: 0,
+            plugged: PluggedIn::default(),
             counted: BTreeMap::new(),
         })
     }
@@ -278,7 +276,7 @@ impl<'a> Supervisor<'a> {
         let folder = self
             .place
             .map_or_else(std::env::temp_dir, |place| place.run().path().to_owned());
-        let plugged = self.plugged.iter().map(Plugged::copy);
+        let plugged = self.plugged.devices.iter().map(Plugged::copy);
         let wanted = Wanted {
             spec: &self.spec,
             plugged: plugged.collect::<Result<_, _>>()?,

@@ -20,6 +20,15 @@ use rvmm_spec::{DeviceId, Disk, NetWish, Network, SpecError};
 use super::inbox::Happening;
 use super::{Finish, Supervisor};
 
+/// What was plugged in.
+#[derive(Default)]
+pub(super) struct PluggedIn {
+    /// In the order in which it came.
+    pub(super) devices: Vec<Plugged>,
+    /// How many network interfaces ever were.
+    nets: usize,
+}
+
 /// A device on its way, and who waits for it.
 pub(super) struct OnItsWay {
     change: Change,
@@ -63,10 +72,10 @@ impl Supervisor<'_> {
             (Err(why), _) => answer.refuse(failed(why)),
             (Ok(()), Change::Plug(plugged)) => {
                 answer.send(Reply::Plugged(told(&plugged)));
-                self.plugged.push(plugged);
+                self.plugged.devices.push(plugged);
             }
             (Ok(()), Change::Unplug(id)) => {
-                self.plugged.retain(|plugged| plugged.id != id);
+                self.plugged.devices.retain(|plugged| plugged.id != id);
                 answer.send(Reply::Done);
             }
         }
@@ -105,7 +114,7 @@ impl Supervisor<'_> {
             let text = "only a tap can be plugged in, not a passt";
             return Err(Refusal::new(RefusalCode::Unsupported, text));
         }
-        let index = self.spec.nets().len() + self.nets_plugged;
+        let index = self.spec.nets().len() + self.plugged.nets;
         let net = self
             .spec
             .check_net(wish, index)
@@ -113,7 +122,7 @@ impl Supervisor<'_> {
         if opened.len() != usize::from(net.queues) {
             return Err(along("a tap is a descriptor for each queue", opened.len()));
         }
-        self.nets_plugged += 1;
+        self.plugged.nets += 1;
         let kind = PluggedKind::Net(net, opened);
         Ok(Plugged { id, kind })
     }
@@ -121,7 +130,7 @@ impl Supervisor<'_> {
     /// A name that no device has, if there is room for one more.
     fn name(&self, wished: Option<String>, kind: &str) -> Result<DeviceId, Refusal> {
         self.spec
-            .has_room(self.plugged.len())
+            .has_room(self.plugged.devices.len())
             .map_err(|error| impossible(&error))?;
         let devices = self.devices();
         let is_free = |name: &str| !devices.iter().any(|device| device.id == name);
@@ -140,7 +149,12 @@ impl Supervisor<'_> {
     }
 
     fn removable(&self, id: &str) -> Result<DeviceId, Refusal> {
-        if let Some(plugged) = self.plugged.iter().find(|plugged| plugged.id.as_str() == id) {
+        if let Some(plugged) = self
+            .plugged
+            .devices
+            .iter()
+            .find(|plugged| plugged.id.as_str() == id)
+        {
             return Ok(plugged.id.clone());
         }
         let is_there = self.devices().iter().any(|device| device.id == id);
@@ -178,7 +192,7 @@ impl Supervisor<'_> {
         disks
             .chain(nets)
             .chain(shares)
-            .chain(self.plugged.iter().map(told))
+            .chain(self.plugged.devices.iter().map(told))
             .collect()
     }
 }
