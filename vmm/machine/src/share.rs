@@ -23,3 +23,6 @@ pub fn folder(share: &Share, servers: &Servers, memory: &GuestMemoryMmap) -> Res
     let backend = Backend::new(served.as_raw_fd(), 0..1).with_wires(wires);
     Ok((Box::new(Fs::new(Box::new(served), share.tag())), Some(backend)))
 }
+
+#[cfg(test)]
+mod tests;
