@@ -126,15 +126,13 @@ impl Connection {
         self.gone
     }
 
-    /// After the first failure all that follows fails at once.
+    /// After the first failure all that follows fails at once. (It is not hung up on: a vCPU's thread may not do that.)
     fn unless_gone<T>(&mut self, what: impl FnOnce(&UnixStream) -> io::Result<T>) -> io::Result<T> {
         if self.gone {
             return Err(ErrorKind::BrokenPipe.into());
         }
         what(&self.stream).inspect_err(|error| {
             self.gone = true;
-            // It hears of it, too, if it lives. One that is gone cannot be hung up on.
-            self.stream.shutdown(std::net::Shutdown::Both).ok();
             tracing::warn!(
                 "the server of files at '{}' is gone: {error}; its guest waits in vain until both are started again",
                 self.path.display()
