@@ -265,6 +265,10 @@ pub enum Event {
     Reset,
     /// The guest agent began to listen, or stopped.
     Agent(bool),
+    /// A device was plugged in.
+    Plugged(Device),
+    /// A device was pulled out.
+    Unplugged(Device),
     /// The machine is over; nothing comes after this.
     Ended(Ending),
 }

@@ -19,6 +19,15 @@ use serde::Serialize;
 
 use crate::args;
 
+const FIND: &str = "\
+The machine must have been started with --transport pci. Its guest finds the device when it looks at its bus again; in Linux:
+  echo 1 >/sys/bus/pci/rescan
+The device stays over a reset.";
+
+const LET_GO: &str = "\
+Have the guest let go of the device first, or its driver waits for it for ever; in Linux, for /dev/vdb:
+  echo 1 >$(readlink -f /sys/block/vdb/device/..)/remove";
+
 /// Ask a running machine, by its run directory or its control socket
 #[derive(Debug, Args)]
 pub struct Ctl {
@@ -69,25 +78,28 @@ enum Word {
         /// Such as 256M
         size: MemorySize,
     },
-    /// Plug a disk in (PCI only); a guest without hot-plug finds it at: echo 1 >/sys/bus/pci/rescan
+    /// Plug a disk in
+    #[command(after_help = FIND)]
     AddDisk {
-        /// As for --disk of rvmm: an image file or a block device
-        #[arg(value_name = args::disk::VALUE, long_help = args::disk::HELP)]
+        /// An image file or a block device, with the options of --disk (see rvmm --help)
+        #[arg(value_name = args::disk::VALUE)]
         disk: String,
         /// Its name from now on [default: disk and a number]
         #[arg(long)]
         id: Option<String>,
     },
-    /// Plug a network interface in (PCI only), as add-disk does a disk
+    /// Plug a network interface in
+    #[command(after_help = FIND)]
     AddNet {
-        /// As for --net of rvmm, on a tap
-        #[arg(value_name = args::net::VALUE, long_help = args::net::HELP)]
+        /// A tap that exists and that nobody uses, with the options of --net (see rvmm --help)
+        #[arg(value_name = "tap=NAME[,OPTION...]")]
         net: String,
         /// Its name from now on [default: net and a number]
         #[arg(long)]
         id: Option<String>,
     },
-    /// Pull out what was plugged in; let the guest go of it first: echo 1 >/sys/bus/pci/devices/ADDRESS/remove
+    /// Pull out what was plugged in
+    #[command(after_help = LET_GO)]
     RemoveDevice {
         /// As `info` names it
         id: String,
@@ -225,6 +237,8 @@ fn event_text(event: &Event) -> String {
         Event::Reset => "reset".to_owned(),
         Event::Agent(true) => "agent listens".to_owned(),
         Event::Agent(false) => "agent gone".to_owned(),
+        Event::Plugged(device) => format!("plugged in: {} {}", device.id, device.backend),
+        Event::Unplugged(device) => format!("pulled out: {} {}", device.id, device.backend),
         Event::Ended(Ending { reason, message }) => format!("ended ({}): {message}", reason_name(*reason)),
     }
 }

@@ -61,17 +61,21 @@ fn info() -> Info {
     }
 }
 
+fn data() -> Device {
+    Device {
+        id: "data".to_owned(),
+        backend: "/d.img".to_owned(),
+        plugged: true,
+    }
+}
+
 fn replies() -> Vec<Reply> {
     let counters = BTreeMap::from([("console.output-bytes".to_owned(), 4096)]);
     vec![
         Reply::Info(Box::new(info())),
         Reply::Stats(Stats { counters }),
         Reply::Done,
-        Reply::Plugged(Device {
-            id: "data".to_owned(),
-            backend: "/d.img".to_owned(),
-            plugged: true,
-        }),
+        Reply::Plugged(data()),
         Reply::Stopped(Stopped {
             how: How::Asked,
             by: Some(AskedBy::Agent),
@@ -90,6 +94,8 @@ fn events() -> Vec<Event> {
         Event::Stopping,
         Event::Reset,
         Event::Agent(true),
+        Event::Plugged(data()),
+        Event::Unplugged(data()),
         Event::Ended(Ending {
             reason: EndReason::Poweroff,
             message: "the guest switched itself off".to_owned(),

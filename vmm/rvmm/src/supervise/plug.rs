@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 
 use rvmm_backends::control::Answer;
 use rvmm_backends::plugged::{Plugged, PluggedKind};
-use rvmm_control::{Device, Refusal, RefusalCode, Reply, Request};
+use rvmm_control::{Device, Event, Refusal, RefusalCode, Reply, Request};
 use rvmm_spec::wire::{DiskDocument, NetDocument};
 use rvmm_spec::{DeviceId, Disk, NetWish, Network, SpecError};
 
@@ -71,11 +71,15 @@ impl Supervisor<'_> {
         match (result, change) {
             (Err(why), _) => answer.refuse(failed(why)),
             (Ok(()), Change::Plug(plugged)) => {
+                self.notify(Event::Plugged(told(&plugged)));
                 answer.send(Reply::Plugged(told(&plugged)));
                 self.plugged.devices.push(plugged);
             }
             (Ok(()), Change::Unplug(id)) => {
-                self.plugged.devices.retain(|plugged| plugged.id != id);
+                let out = self.plugged.devices.extract_if(.., |plugged| plugged.id == id);
+                let out: Vec<_> = out.map(|plugged| told(&plugged)).collect();
+                out.into_iter()
+                    .for_each(|device| self.notify(Event::Unplugged(device)));
                 answer.send(Reply::Done);
             }
         }
