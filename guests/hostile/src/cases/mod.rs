@@ -41,12 +41,32 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
 mod tests {
     use super::all;
     use std::collections::BTreeSet;
+    use std::vec::Vec;
 
     #[test]
     fn every_case_has_a_name_of_its_own_and_says_what_it_does() {
         let names: BTreeSet<_> = all().map(|case| case.id).collect();
         let texts: BTreeSet<_> = all().map(|case| case.text).collect();
         assert_eq!((names.len(), texts.len()), (all().count(), all().count()));
+    }
+
+    #[test]
+    fn where_more_than_one_verdict_is_right_the_list_says_why() {
+        let both = all().flat_map(|case| [case.kvm, case.tcg]);
+        let unsaid: Vec<_> = both
+            .filter(|expected| (expected.verdicts().len() > 1) != expected.why().is_some())
+            .collect();
+        assert_eq!(unsaid, []);
+    }
+
+    #[test]
+    fn several_verdicts_are_the_exception() {
+        let loose = |expected: crate::Expected| expected.why().is_some();
+        let (kvm, tcg) = (
+            all().filter(|case| loose(case.kvm)).count(),
+            all().filter(|case| loose(case.tcg)).count(),
+        );
+        assert!(kvm * 5 < all().count() && tcg * 10 < all().count(), "{kvm} {tcg}");
     }
 
     #[test]
