@@ -114,6 +114,9 @@ pub enum SpecError {
     /// The guest could mount only one of them.
     #[error("two shares have the tag '{0}'")]
     ShareTwice(String),
+    /// A server takes one guest, and one device of it.
+    #[error("two shares have the socket '{}'", .0.display())]
+    ShareSocketTwice(PathBuf),
     /// Its server is another process, and reads and writes guest RAM.
     #[error("share '{0}' needs memory that its server can see: --memory SIZE,shared")]
     ShareMemory(String),

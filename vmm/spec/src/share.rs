@@ -42,11 +42,14 @@ impl Share {
     }
 }
 
-/// Each has a name of its own, and a server that can see guest RAM.
+/// Each has a name and a server of its own, a server that can see guest RAM.
 pub(crate) fn check(shares: &[Share], memory_is_shared: bool) -> Result<(), SpecError> {
     for (index, share) in shares.iter().enumerate() {
         if shares[..index].iter().any(|other| other.tag == share.tag) {
             return Err(SpecError::ShareTwice(share.tag.clone()));
+        }
+        if shares[..index].iter().any(|other| other.socket == share.socket) {
+            return Err(SpecError::ShareSocketTwice(share.socket.clone()));
         }
         if !memory_is_shared {
             return Err(SpecError::ShareMemory(share.tag.clone()));
@@ -89,6 +92,11 @@ mod tests {
         assert_eq!(
             built([share.clone(), share.clone()], true),
             Err(SpecError::ShareTwice("data".to_owned()))
+        );
+        let other = Share::new("other", "/s").unwrap();
+        assert_eq!(
+            built([share.clone(), other], true),
+            Err(SpecError::ShareSocketTwice("/s".into()))
         );
         assert_eq!(built([share.clone()], true).unwrap().shares(), [share]);
     }
