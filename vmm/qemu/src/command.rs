@@ -198,10 +198,15 @@ impl Arguments {
                 let slot = MAX_VIRTIO_DEVICES.saturating_sub(1 + self.devices);
                 ("device", format!(",bus=virtio-mmio-bus.{slot}"))
             }
-            Transport::Pci => (
-                "pci-non-transitional",
-                format!(",bus=pcie.0,addr={:#x}", 1 + self.devices),
-            ),
+            Transport::Pci => {
+                // What came with version 1 has one form only.
+                let kind = if name == share::DEVICE {
+                    "pci"
+                } else {
+                    "pci-non-transitional"
+                };
+                (kind, format!(",bus=pcie.0,addr={:#x}", 1 + self.devices))
+            }
         };
         self.devices += 1;
         let mut device = OsString::from(format!("{name}-{kind}"));
@@ -431,6 +436,23 @@ mod tests {
              -device vhost-user-fs-device,chardev=share0,queue-size=1024,tag=a,,b,bus=virtio-mmio-bus.4";
         assert!(text.ends_with(end), "{text}");
         assert!(text.contains("memory-backend-memfd,id=ram,share=on,"), "{text}");
+    }
+
+    #[test]
+    fn a_share_on_pci_has_the_only_form_that_qemu_knows() {
+        let option: MemoryOption = "64M,shared".parse().unwrap();
+        let wish = Spec::builder(Boot::new("Image"))
+            .memory_backing(option.backing)
+            .transport(Transport::Pci)
+            .share(rvmm_spec::Share::new("data", "/s").unwrap());
+        let text = text(&arguments(
+            &wish.build().unwrap(),
+            &findings(&[]),
+            &descriptors(&[]),
+        ));
+        let wanted =
+            "-device vhost-user-fs-pci,chardev=share0,queue-size=1024,tag=data,bus=pcie.0,addr=0x3\n";
+        assert!(text.contains(wanted), "{text}");
     }
 
     #[test]

@@ -6,6 +6,9 @@ use rvmm_spec::Share;
 
 use super::{Arguments, escaped};
 
+/// QEMU's name of the device.
+pub(super) const DEVICE: &str = "vhost-user-fs";
+
 impl Arguments {
     /// The next one; QEMU connects to its server itself. A tag may hold commas.
     pub(super) fn share(&mut self, index: usize, share: &Share) {
@@ -14,6 +17,6 @@ impl Arguments {
         self.option("-chardev", server);
         let mut options = OsString::from(format!(",chardev=share{index},queue-size=1024,tag="));
         options.push(escaped(share.tag().as_ref()));
-        self.device("vhost-user-fs", options);
+        self.device(DEVICE, options);
     }
 }
