@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rvm_outer::{Here, Host, Profile, Setup};
+use rvm_outer::{Here, Host, Profile, Session, Setup};
 
 /// How long anything may take that will come if it comes at all.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -117,7 +117,30 @@ fn each_thread_is_kept_to_its_own_on_this_machine() {
     each_thread_is_kept_to_its_own(&Here::start().unwrap());
 }
 
-/// And a user who has nothing but leave to open `/dev/kvm` runs a guest.
+/// What the kernel says of each thread of rvmm: who it is, and which walls it is behind.
+const THREADS: &str = "for v in /proc/[0-9]*/task/*/comm; do grep -qx vcpu0 $v && p=${v%/task/*}; done; \
+    cat $p/task/*/status | awk '/^Name:/ { n = $2 } /^Uid:/ { u = $2 } /^CapEff:/ { c = $2 } /^NoNewPrivs:/ { w = $2 } \
+    /^Seccomp:/ { s = $2 } \
+    /^Seccomp_filters:/ { print n \" uid=\" u \" caps=\" c \" nnp=\" w \" seccomp=\" s \" filters=\" $2 }' | sort";
+
+/// What the user of the lab's guest gets: leave to open KVM, a disk, a tap, and a folder to put sockets into.
+const GIVEN: &str = "set -e; ip=/usr/sbin/ip; chmod 666 /dev/kvm; mkdir -m 777 /tmp/vm; \
+    truncate -s 1M /tmp/vm/disk; chmod 666 /tmp/vm/disk; $ip tuntap add dev rvmt0 mode tap user 65534; \
+    $ip addr add 198.18.7.1/24 dev rvmt0; $ip link set rvmt0 up";
+
+/// A machine with every kind of device.
+const MACHINE: &str = "rvm-trespasser as 65534 rvmm --accel kvm --memory 128M --cpus 2 --transport pci --balloon on \
+    --disk /tmp/vm/disk --net tap=rvmt0 --vsock cid=3,socket=/tmp/vm/v.sock --run-dir /tmp/vm/run";
+
+/// Types a command and waits for what it says, and for the next prompt.
+fn ask(vm: &mut Session, command: &str, answer: &str) {
+    vm.send(format!("{command}\n")).unwrap();
+    vm.expect(answer, PATIENCE).unwrap();
+    vm.expect("guest# ", PATIENCE).unwrap();
+}
+
+/// And a user who has nothing but leave to open `/dev/kvm` runs a guest whose devices all work, before and after a reset,
+/// each thread behind its walls.
 #[test]
 fn lab_each_thread_is_kept_to_its_own_and_an_ordinary_user_runs_a_guest() {
     let setup = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
@@ -128,16 +151,44 @@ fn lab_each_thread_is_kept_to_its_own_and_an_ordinary_user_runs_a_guest() {
         .unwrap();
     each_thread_is_kept_to_its_own(&lab);
 
-    lab.run(&["chmod", "666", "/dev/kvm"]).unwrap().ok().unwrap();
+    lab.run(&["sh", "-c", GIVEN]).unwrap().ok().unwrap();
     let assets = lab.assets();
-    let words = ["rvm-trespasser", "as", "65534", "rvmm", "--accel", "kvm"];
-    let guest = ["--kernel", &assets.kernel, "--initrd", &assets.tiny];
-    let mut vm = lab.spawn(&[&words[..], &guest].concat()).unwrap();
+    let kernel = ["--kernel", &assets.kernel, "--initrd", &assets.tiny];
+    let words: Vec<&str> = MACHINE.split_whitespace().chain(kernel).collect();
+    let mut vm = lab.spawn_on_terminal(&words).unwrap();
+    vm.expect("guest# ", PATIENCE).unwrap();
+    let threads = lab.run(&["sh", "-c", THREADS]).unwrap().text();
+    let walled_in = |name: &str, filters: u32| {
+        format!("{name} uid=65534 caps=0000000000000000 nnp=1 seccomp=2 filters={filters}\n")
+    };
+    // The vCPUs' and the disk's threads have the main thread's two filters, and two of their own.
+    let expected = [("disk0", 4), ("rvmm", 2), ("vcpu0", 4), ("vcpu1", 4)];
+    assert_eq!(
+        threads,
+        expected.map(|(name, filters)| walled_in(name, filters)).concat()
+    );
+    devices_work(&mut vm);
+    vm.send("reboot -f\n").unwrap();
     vm.expect("GUEST-UP", PATIENCE).unwrap();
     vm.expect("guest# ", PATIENCE).unwrap();
-    let threads = "for t in /proc/[0-9]*/task/*; do grep -qs '^Name:.vcpu0' $t/status && cat $t/status; done";
-    let status = lab.run(&["sh", "-c", threads]).unwrap().text();
-    assert!(status.contains("Uid:\t65534\t65534"), "{status}");
+    devices_work(&mut vm);
     vm.send("poweroff -f\n").unwrap();
     assert_eq!(vm.wait(PATIENCE).unwrap().status(), Some(0));
+    let disk = lab.get("/tmp/vm/disk").unwrap();
+    assert_eq!(&disk[..8], b"written\n");
+}
+
+fn devices_work(vm: &mut Session) {
+    ask(
+        vm,
+        "echo written | dd of=/dev/vda bs=512 conv=fsync,sync; echo rc=$?",
+        "rc=0",
+    );
+    ask(
+        vm,
+        "ip addr add 198.18.7.2/24 dev eth0; ip link set eth0 up; ping -c 1 198.18.7.1",
+        "1 packets received",
+    );
+    ask(vm, "probe ask-host 53 nobody", "reset by peer");
+    ask(vm, "head -c 64 /dev/hwrng | wc -c", "64\r\n");
 }

@@ -11,6 +11,7 @@
 use rvmm_backends::plugged::{Plugged, PluggedKind};
 use rvmm_devices::virtio::VirtioDevice;
 use rvmm_devices::virtio::net::Link;
+use rvmm_sandbox::Sandbox;
 use rvmm_spec::DeviceId;
 
 use crate::interrupts::Wiring;
@@ -49,13 +50,13 @@ impl Bays {
     ///
     /// # Errors
     /// What was opened for it is not what it should be, or the host has no more threads or descriptors.
-    pub fn plug(&mut self, plugged: Plugged) -> Result<Option<Subscriber>, MachineError> {
+    pub fn plug(&mut self, plugged: Plugged, sandbox: &Sandbox) -> Result<Option<Subscriber>, MachineError> {
         let id = plugged.id;
         match plugged.kind {
             PluggedKind::Disk(disk, file) => {
                 let (block, alarm) = disks::open_from(&disk, file)?;
                 let (number, slot) = self.insert(Box::new(block), alarm)?;
-                let worker = Worker::start(id.to_string(), slot).map_err(|error| {
+                let worker = Worker::start(id.to_string(), slot, sandbox).map_err(|error| {
                     self.bus.unplug(number);
                     MachineError::Thread(id.to_string(), error)
                 })?;

@@ -50,7 +50,8 @@ use rvmm_backends::{Agent, Lasting, OnNews};
 use rvmm_boot::memory::GuestRam;
 use rvmm_devices::BusError;
 use rvmm_hypervisor::{Config, Created, HypervisorError};
-use rvmm_spec::{DeviceId, Spec};
+use rvmm_sandbox::{Sandbox, Thread};
+use rvmm_spec::{DeviceId, Outcome, Spec};
 
 pub use balloon::BalloonControl;
 use bays::Bays;
@@ -76,6 +77,8 @@ pub struct Machine {
     balloon: Option<BalloonControl>,
     /// Where devices are plugged in, if that is possible.
     bays: Option<Bays>,
+    /// For the threads of what is plugged in.
+    sandbox: Sandbox,
 }
 
 /// Why a machine cannot be started.
@@ -154,9 +157,10 @@ pub enum MachineError {
 // === impl Machine ===
 
 impl Machine {
-    /// Boots a machine, with what was plugged into it before. `on_news` is called from the vCPUs' threads; the first word, that it runs, is the caller's to
-    /// say. The subscribers are to be added to the caller's event loop at once: the guest's networks answer there; those
-    /// of devices that were plugged in come with their names.
+    /// Boots a machine, with what was plugged into it before, each of its threads confined. `on_news` is called from the
+    /// vCPUs' threads; the first word, that it runs, is the caller's to say. The subscribers are to be added to the
+    /// caller's event loop at once: the guest's networks answer there; those of devices that were plugged in come with
+    /// their names.
     ///
     /// # Errors
     /// What is missing, or what the host refused; nothing is left behind then.
@@ -164,9 +168,10 @@ impl Machine {
         spec: &Spec,
         lasting: &Lasting,
         plugged: Vec<Plugged>,
+        sandbox: &Sandbox,
         on_news: OnNews,
     ) -> Result<(Self, Vec<Feed>), MachineError> {
-        Self::start_on(rvmm_hypervisor::create, spec, lasting, plugged, on_news)
+        Self::start_on(rvmm_hypervisor::create, spec, lasting, plugged, sandbox, on_news)
     }
 
     /// The device tree that this machine's guest would find.
@@ -190,6 +195,7 @@ impl Machine {
         spec: &Spec,
         lasting: &Lasting,
         plugged: Vec<Plugged>,
+        sandbox: &Sandbox,
         on_news: OnNews,
     ) -> Result<(Self, Vec<Feed>), MachineError> {
         let gate = Arc::new(Gate::new(spec.cpus(), on_news));
@@ -204,6 +210,7 @@ impl Machine {
             _ram: assembled.ram,
             balloon: assembled.balloon,
             bays: assembled.bays,
+            sandbox: *sandbox,
         };
         let feeds = match machine.plug_all(plugged) {
             Ok(feeds) => feeds,
@@ -215,7 +222,7 @@ impl Machine {
         hub.set_input(Some(assembled.input));
         for (number, slot) in assembled.disks.into_iter().enumerate() {
             let name = format!("disk{number}");
-            match Worker::start(name.clone(), slot) {
+            match Worker::start(name.clone(), slot, sandbox) {
                 Ok(worker) => machine.disks.push(worker),
                 Err(error) => {
                     machine.stop();
@@ -228,7 +235,11 @@ impl Machine {
             machine.counters.push(Arc::clone(&exits.counters));
             let name = format!("vcpu{number}");
             let thread = std::thread::Builder::new().name(name.clone());
-            let spawned = thread.spawn(move || vcpu_loop::run(&mut *vcpu, &mut exits, &gate));
+            let sandbox = *sandbox;
+            let spawned = thread.spawn(move || match sandbox.confine(Thread::Vcpu) {
+                Ok(confined) => vcpu_loop::run(&mut *vcpu, &mut exits, &gate, &confined),
+                Err(error) => gate.report(Outcome::Failed(vcpu_loop::one_line(&error))),
+            });
             match spawned {
                 Ok(thread) => machine.vcpus.push(thread),
                 Err(error) => {
@@ -256,7 +267,10 @@ impl Machine {
     /// # Errors
     /// This machine has no place for it, or the host has not what it needs.
     pub fn plug(&mut self, device: Plugged) -> Result<Option<Subscriber>, MachineError> {
-        self.bays.as_mut().ok_or(MachineError::Bay)?.plug(device)
+        self.bays
+            .as_mut()
+            .ok_or(MachineError::Bay)?
+            .plug(device, &self.sandbox)
     }
 
     fn plug_all(&mut self, devices: Vec<Plugged>) -> Result<Vec<Feed>, MachineError> {

@@ -71,7 +71,8 @@ fn start_with(facts: Facts, scripts: Vec<Vec<Act>>, wish: impl FnOnce(SpecBuilde
         seen = Some(vm);
         Ok(created)
     };
-    let (machine, _) = Machine::start_on(create, &spec, &lasting, Vec::new(), on_news).unwrap();
+    let sandbox = Sandbox::none();
+    let (machine, _) = Machine::start_on(create, &spec, &lasting, Vec::new(), &sandbox, on_news).unwrap();
     Run {
         vm: seen.unwrap(),
         hub,

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rvmm_devices::bus::Bus;
 use rvmm_hypervisor::{ExitHandler, Next, Vcpu, sbi};
+use rvmm_sandbox::Confined;
 use rvmm_spec::Outcome;
 
 use crate::counters::Counters;
@@ -33,8 +34,8 @@ pub struct Exits {
     pub counters: Arc<Counters>,
 }
 
-/// Runs a vCPU until the machine ends.
-pub fn run(vcpu: &mut dyn Vcpu, exits: &mut Exits, gate: &Gate) {
+/// Runs a vCPU until the machine ends, on a thread that is confined.
+pub fn run(vcpu: &mut dyn Vcpu, exits: &mut Exits, gate: &Gate, _confined: &Confined) {
     while gate.pass() {
         match vcpu.run(exits) {
             Ok(Next::Continue) => {}

@@ -12,9 +12,11 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::{Builder, JoinHandle};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use rvmm_sandbox::{Sandbox, Thread};
 use std::os::fd::AsRawFd;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -38,11 +40,15 @@ struct Bell(Arc<Stop>);
 // === impl Worker ===
 
 impl Worker {
-    /// Serves this subscriber from now on.
+    /// Serves this subscriber from now on, on a thread that is confined to what disks need.
     ///
     /// # Errors
     /// The host has no more threads or descriptors.
-    pub fn start(name: String, slot: impl MutEventSubscriber + Send + 'static) -> io::Result<Self> {
+    pub fn start(
+        name: String,
+        slot: impl MutEventSubscriber + Send + 'static,
+        sandbox: &Sandbox,
+    ) -> io::Result<Self> {
         let stop = Arc::new(Stop {
             asked: AtomicBool::new(false),
             bell: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
@@ -51,8 +57,14 @@ impl Worker {
         events.add_subscriber(Box::new(Bell(Arc::clone(&stop))));
         events.add_subscriber(Box::new(slot));
         let asked = Arc::clone(&stop);
+        let (ready, confined) = mpsc::channel();
+        let sandbox = *sandbox;
         let serve = move || {
-            while !asked.asked.load(Ordering::Acquire) {
+            // Who started this waits for the word.
+            let confined = sandbox.confine(Thread::Disk);
+            let is_confined = confined.is_ok();
+            ready.send(confined.map(drop)).ok();
+            while is_confined && !asked.asked.load(Ordering::Acquire) {
                 if let Err(error) = events.run() {
                     tracing::error!(?error, "a disk's event loop failed; its guest waits for ever");
                     return;
@@ -60,6 +72,10 @@ impl Worker {
             }
         };
         let thread = Builder::new().name(name).spawn(serve)?;
+        confined
+            .recv()
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
         Ok(Self { stop, thread })
     }
 
@@ -128,7 +144,7 @@ mod tests {
             end: ended,
             said: said.clone(),
         };
-        let worker = Worker::start("slow".to_owned(), slow).unwrap();
+        let worker = Worker::start("slow".to_owned(), slow, &Sandbox::none()).unwrap();
         // This thread goes on while the request is under way.
         assert_eq!(heard.recv().unwrap(), "begun");
         let stopping = std::thread::spawn(move || {
@@ -149,7 +165,9 @@ mod tests {
             end: ended,
             said,
         };
-        Worker::start("idle".to_owned(), idle).unwrap().stop();
+        Worker::start("idle".to_owned(), idle, &Sandbox::none())
+            .unwrap()
+            .stop();
         assert_eq!(heard.iter().collect::<Vec<_>>(), ["gone"]);
     }
 }

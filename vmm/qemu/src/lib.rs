@@ -17,6 +17,7 @@ mod complaint;
 mod errand;
 pub mod find;
 mod keyboard;
+mod launcher;
 mod prepare;
 mod process;
 mod qmp;
@@ -31,7 +32,6 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rvmm_backends::console::Hub;
@@ -45,6 +45,8 @@ use command::{Descriptors, Findings, arguments};
 pub use find::FindError;
 use find::OLDEST;
 use keyboard::Keyboard;
+use launcher::Over;
+pub use launcher::{Launcher, LauncherError};
 pub use prepare::PrepareError;
 use prepare::{Prepared, prepare};
 use process::{Sockets, numbers, spawn};
@@ -67,7 +69,7 @@ const NO_SANDBOX: &str = "seccomp is not compiled";
 pub struct QemuGuest {
     wishes: Arc<Wishes>,
     has_balloon: bool,
-    thread: Option<JoinHandle<()>>,
+    over: Option<Over>,
 }
 
 /// The guest cannot be started, or cannot go on.
@@ -124,6 +126,7 @@ impl QemuGuest {
     /// # Errors
     /// The host gives no thread.
     pub fn start(
+        launcher: &Launcher,
         spec: &Spec,
         folder: &Path,
         hub: &Hub,
@@ -135,7 +138,7 @@ impl QemuGuest {
         for device in plugged {
             wishes.errand(wish(device)?, None);
         }
-        Self::start_program(None, spec, folder, hub, agent, wishes, on_news)
+        Self::start_program(launcher, None, spec, folder, hub, agent, wishes, on_news)
     }
 
     /// The device tree that this machine's guest would find.
@@ -151,6 +154,7 @@ impl QemuGuest {
     }
 
     fn start_program(
+        launcher: &Launcher,
         program: Option<&Path>,
         spec: &Spec,
         folder: &Path,
@@ -168,12 +172,10 @@ impl QemuGuest {
             wishes: Arc::clone(&wishes),
             on_news,
         };
-        let thread = thread::Builder::new().name("qemu".to_owned());
-        let thread = thread.spawn(move || order.run()).map_err(QemuError::System)?;
         Ok(Self {
             wishes,
             has_balloon: spec.balloon(),
-            thread: Some(thread),
+            over: Some(launcher.run(Box::new(move || order.run()))),
         })
     }
 
@@ -222,9 +224,8 @@ impl QemuGuest {
 
     fn end(&mut self) {
         self.wishes.kill();
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has dropped, and so killed, its QEMU.
-            thread.join().ok();
+        if let Some(over) = self.over.take() {
+            over.wait();
         }
     }
 }

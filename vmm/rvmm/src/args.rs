@@ -8,7 +8,10 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
-use rvmm_spec::{AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Spec, Transport, Vsock, wire};
+use rvmm_spec::{
+    AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Sandbox, SandboxMode, Spec, Transport,
+    Vsock, wire,
+};
 
 use crate::boot_args::BootArgs;
 
@@ -86,11 +89,17 @@ pub struct Args {
     /// What a reset of the guest does: boot it again, or end rvmm with status 3
     #[arg(long, value_enum, default_value_t)]
     on_reset: OnResetArg,
+    /// Whether rvmm gives up all rights that the machine does not need, logs what it would be stopped for, or keeps them
+    #[arg(long, value_enum, default_value_t)]
+    sandbox: SandboxArg,
+    /// A file or folder that stays open in the sandbox, for disks that are plugged in later; may be repeated
+    #[arg(long = "sandbox-allow", value_name = "PATH")]
+    sandbox_allow: Vec<PathBuf>,
     /// Name for logs and tools [default: vm]
     #[arg(long)]
     name: Option<String>,
     /// Read the machine from a JSON document instead of these options
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "vsock", "shares", "watchdog", "on_reset"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "vsock", "shares", "watchdog", "on_reset", "sandbox", "sandbox_allow"])]
     spec: Option<PathBuf>,
     /// Keep control socket, console socket, console log and exit status in this folder
     #[arg(long, value_name = "DIR")]
@@ -141,6 +150,14 @@ enum AccelArg {
 enum Switch {
     On,
     #[default]
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum SandboxArg {
+    #[default]
+    On,
+    Log,
     Off,
 }
 
@@ -202,6 +219,14 @@ impl Args {
             .on_reset(match self.on_reset {
                 OnResetArg::Restart => OnReset::Restart,
                 OnResetArg::Exit => OnReset::Exit,
+            })
+            .sandbox(Sandbox {
+                mode: match self.sandbox {
+                    SandboxArg::On => SandboxMode::On,
+                    SandboxArg::Log => SandboxMode::Log,
+                    SandboxArg::Off => SandboxMode::Off,
+                },
+                allowed: self.sandbox_allow,
             });
         if let Some(memory) = self.memory {
             wish = wish.memory(memory.size).memory_backing(memory.backing);

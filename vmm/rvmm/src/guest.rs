@@ -1,18 +1,17 @@
 //! One boot of a machine, whichever backend runs it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberId, SubscriberOps};
 use rvmm_backends::plugged::Plugged;
 use rvmm_backends::{Lasting, News, OnNews};
-use rvmm_control::Accelerator;
 use rvmm_machine::Machine;
 use rvmm_qemu::QemuGuest;
 use rvmm_spec::{DeviceId, MemorySize, Spec};
 
 use crate::startup;
+use crate::walls::Backend;
 
 /// What the event loop holds.
 pub type Subscriber = Box<dyn MutEventSubscriber>;
@@ -41,22 +40,21 @@ pub enum Guest {
 // === impl Guest ===
 
 impl Guest {
-    /// Boots the machine, without waiting until it runs. What a start needs for a moment goes into `folder`. `on_news` is told, from any thread, what becomes of it.
+    /// Boots the machine, without waiting until it runs. `on_news` is told, from any thread, what becomes of it.
     ///
     /// # Errors
     /// What is missing, or what the host refused, as far as that is seen at once.
     pub fn start(
-        accelerator: Accelerator,
+        backend: &Backend,
         wanted: Wanted<'_>,
-        folder: &Path,
         lasting: &Lasting,
         events: &mut EventManager<Subscriber>,
         on_news: &OnNews,
     ) -> anyhow::Result<Self> {
         let Wanted { spec, plugged } = wanted;
-        Ok(match accelerator {
-            Accelerator::Kvm => {
-                let (machine, devices) = Machine::start(spec, lasting, plugged, Arc::clone(on_news))?;
+        Ok(match backend {
+            Backend::Kvm(sandbox) => {
+                let (machine, devices) = Machine::start(spec, lasting, plugged, sandbox, Arc::clone(on_news))?;
                 let subscribers = devices
                     .into_iter()
                     .map(|(owner, device)| (owner, events.add_subscriber(device)))
@@ -68,9 +66,12 @@ impl Guest {
                     subscribers,
                 }
             }
-            Accelerator::Tcg => Self::Tcg(QemuGuest::start(
+            Backend::Tcg {
+                launcher, work_dir, ..
+            } => Self::Tcg(QemuGuest::start(
+                launcher,
                 spec,
-                folder,
+                work_dir,
                 &lasting.hub,
                 &lasting.agent,
                 plugged,

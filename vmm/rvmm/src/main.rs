@@ -9,6 +9,7 @@ mod startup;
 mod supervise;
 mod tell;
 mod throttle;
+mod walls;
 
 use std::io::Write;
 use std::process::ExitCode;

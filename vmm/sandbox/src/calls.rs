@@ -52,6 +52,8 @@ const DISK: &[Thread] = &[Thread::Disk];
 const MAIN: &[Thread] = &[];
 
 const PR_SET_NAME: u64 = 15;
+/// What the C library of a static program asks for the size of a page.
+const PR_GET_AUXV: u64 = 0x4155_5856;
 const PR_SET_VMA: u64 = 0x5356_4d41;
 const PR_SET_SECCOMP: u64 = 22;
 const PR_SET_NO_NEW_PRIVS: u64 = 38;
@@ -78,6 +80,7 @@ pub const CALLS: &[Call] = &[
     row("rt_sigaction",     EVERY, With::Anything,    "abort puts SIGABRT back"),
     row("sigaltstack",      EVERY, With::Anything,    "a thread's guard against stack overflow"),
     row("tgkill",           EVERY, With::Ourselves,   "kicks a vCPU; abort"),
+    row("kill",             MAIN,  With::Ourselves,   "stops itself for a shell (SIGTSTP)"),
     row("gettid",           EVERY, With::Anything,    "abort, panic messages"),
     row("getpid",           EVERY, With::Anything,    "abort, control socket"),
     row("sched_yield",      EVERY, With::Anything,    "spinning locks, channels"),
@@ -88,7 +91,7 @@ pub const CALLS: &[Call] = &[
     row("set_robust_list",  EVERY, With::Anything,    "a thread begins"),
     row("rseq",             EVERY, With::Anything,    "a thread begins"),
     row("set_tid_address",  MAIN,  With::Anything,    "a thread begins"),
-    row("prctl",            EVERY, With::OneOf(&[PR_SET_NAME, PR_SET_VMA, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS]),
+    row("prctl",            EVERY, With::OneOf(&[PR_SET_NAME, PR_GET_AUXV, PR_SET_VMA, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS]),
                                                       "names of threads and mappings; a thread confines itself"),
     row("seccomp",          EVERY, With::Anything,    "a thread confines itself: filters only ever add"),
     row("clone",            MAIN,  With::AThread,     "vCPUs, disks; never a process"),
@@ -122,7 +125,7 @@ pub const CALLS: &[Call] = &[
     row("preadv2",          DISK,  With::Anything,    "disks"),
     row("pwritev2",         DISK,  With::Anything,    "disks"),
     row("fsync",            DISK,  With::Anything,    "a disk's flush"),
-    row("fdatasync",        DISK,  With::Anything,    "a disk's flush"),
+    row("fdatasync",        EVERY, With::Anything,    "a disk's flush; the firmware's variables"),
     row("fallocate",        DISK,  With::Anything,    "discard, write zeroes"),
     row("ftruncate",        DISK,  With::Anything,    "shared guest RAM, growing images"),
     row("lseek",            DISK,  With::Anything,    "sizes, holes"),
@@ -133,6 +136,7 @@ pub const CALLS: &[Call] = &[
     row("flock",            MAIN,  With::Anything,    "the run directory's lock"),
     row("fstat",            EVERY, With::Anything,    "sizes and kinds of files"),
     row("newfstatat",       EVERY, With::Anything,    "sizes and kinds of files"),
+    row("fstatfs",          DISK,  With::Anything,    "what a disk's file system can do"),
     row("statx",            EVERY, With::Anything,    "sizes and kinds of files"),
     row("ioctl",            EVERY, With::Requests,    "KVM, taps, block devices, terminals"),
     row("io_uring_enter",   DISK,  With::Anything,    "disks"),
@@ -159,6 +163,8 @@ pub const CALLS: &[Call] = &[
     row("fchmodat",         MAIN,  With::Anything,    "sockets for their owner alone"),
     row("umask",            MAIN,  With::Anything,    "sockets for their owner alone"),
     row("chmod",            MAIN,  With::Anything,    "as fchmodat"),
+    row("getpgid",          EVERY, With::Anything,    "whether the terminal is ours, for whoever puts it back"),
+    row("getpgrp",          EVERY, With::Anything,    "as getpgid"),
     row("getcwd",           MAIN,  With::Anything,    "paths that are not absolute"),
     // The event loop.
     row("epoll_create1",    MAIN,  With::Anything,    "event loop"),
@@ -180,10 +186,10 @@ pub const CALLS: &[Call] = &[
     row("bind",             MAIN,  With::Anything,    "vsock"),
     row("listen",           MAIN,  With::Anything,    "vsock"),
     row("accept4",          MAIN,  With::Anything,    "viewers, control clients, vsock"),
-    row("shutdown",         MAIN,  With::Anything,    "half-closed connections"),
-    row("sendto",           VCPU,  With::Anything,    "sockets"),
-    row("recvfrom",         MAIN,  With::Anything,    "sockets"),
-    row("sendmsg",          MAIN,  With::Anything,    "sockets, descriptors for vhost-user"),
+    row("shutdown",         VCPU,  With::Anything,    "half-closed connections; a server of files that is gone"),
+    row("sendto",           VCPU,  With::Anything,    "sockets; a server of files is told what the driver sets up"),
+    row("recvfrom",         VCPU,  With::Anything,    "sockets, as sendto"),
+    row("sendmsg",          VCPU,  With::Anything,    "sockets, descriptors for vhost-user"),
     row("recvmsg",          MAIN,  With::Anything,    "sockets, descriptors of control clients"),
     row("getsockopt",       MAIN,  With::Anything,    "who is at the other end, whether a connect succeeded"),
     row("setsockopt",       MAIN,  With::Anything,    "buffer sizes"),
@@ -227,7 +233,6 @@ mod tests {
             "setuid",
             "capset",
             "bpf",
-            "kill",
             "pidfd_open",
             "setns",
             "unshare",

@@ -138,12 +138,13 @@ fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule,
 fn requests(thread: Thread, kvm: &KvmRequests) -> Vec<u64> {
     let named = |table: &[(&str, u32)]| table.iter().map(|(_, number)| *number).collect::<Vec<_>>();
     let tables = match thread {
-        Thread::Vcpu => vec![kvm.run.to_vec(), named(requests::EVERY)],
+        Thread::Vcpu => vec![kvm.run.to_vec(), named(requests::VCPU), named(requests::EVERY)],
         Thread::Disk => vec![kvm.run.to_vec(), named(requests::DISK), named(requests::EVERY)],
         Thread::Main | Thread::Launcher => vec![
             kvm.run.to_vec(),
             kvm.build.to_vec(),
             named(requests::DISK),
+            named(requests::VCPU),
             named(requests::MAIN),
             named(requests::EVERY),
         ],

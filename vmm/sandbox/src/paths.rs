@@ -117,15 +117,21 @@ fn rules(plan: &Plan<'_>) -> Vec<Rule> {
     let allowed = plan.spec.sandbox().allowed.iter();
     rules.extend(allowed.map(|path| (path.clone(), write)));
     if let Some(emulator) = &plan.emulator {
-        rules.extend(emulator_rules(emulator));
+        rules.extend(emulator_rules(emulator, plan.run_dir));
     }
     rules
 }
 
-fn emulator_rules(emulator: &Emulator<'_>) -> Vec<Rule> {
+fn emulator_rules(emulator: &Emulator<'_>, run_dir: Option<&Path>) -> Vec<Rule> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let run = read | AccessFs::Execute;
-    let work = run | AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
+    let work = run
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::RemoveFile
+        | AccessFs::MakeDir
+        | AccessFs::RemoveDir;
     let mut rules: Vec<Rule> = SYSTEM.iter().map(|path| (path.into(), run)).collect();
     rules.extend(ABOUT_HOST.iter().map(|path| (path.into(), read)));
     // A QEMU outside the system's folders lies in `PREFIX/bin` and has its data in `PREFIX`; one that is started by a
@@ -144,8 +150,8 @@ fn emulator_rules(emulator: &Emulator<'_>) -> Vec<Rule> {
     );
     rules.extend(emulator.firmware.map(|path| (path.to_owned(), read)));
     rules.push((emulator.work_dir.to_owned(), work));
-    // The work folder is removed at the end; empty ones beside it could be, too.
-    let beside = emulator.work_dir.parent();
+    // A work folder of its own is removed at the end; empty ones beside it could be, too.
+    let beside = emulator.work_dir.parent().filter(|_| run_dir.is_none());
     rules.extend(beside.map(|path| (path.to_owned(), AccessFs::RemoveDir.into())));
     rules
 }

@@ -7,7 +7,11 @@ pub const EVERY: &[(&str, u32)] = &[
     ("TCSETS", 0x5402),
     ("TCGETS2", 0x802c_542a),
     ("TCSETS2", 0x402c_542b),
+    ("TIOCGPGRP", 0x540f),
 ];
+
+/// Requests of a vCPU's thread, on which a driver sets a device up and resets it.
+pub const VCPU: &[(&str, u32)] = &[("TUNSETOFFLOAD", 0x4004_54d0), ("TUNSETQUEUE", 0x4004_54d9)];
 
 /// Requests of the main thread.
 pub const MAIN: &[(&str, u32)] = &[
@@ -18,10 +22,8 @@ pub const MAIN: &[(&str, u32)] = &[
     ("TUNGETFEATURES", 0x8004_54cf),
     ("TUNSETIFF", 0x4004_54ca),
     ("TUNGETIFF", 0x8004_54d2),
-    ("TUNSETOFFLOAD", 0x4004_54d0),
     ("TUNSETVNETHDRSZ", 0x4004_54d8),
     ("TUNGETVNETHDRSZ", 0x8004_54d7),
-    ("TUNSETQUEUE", 0x4004_54d9),
     ("VHOST_SET_OWNER", 0xaf01),
     ("VHOST_RESET_OWNER", 0xaf02),
     ("VHOST_GET_FEATURES", 0x8008_af00),

@@ -6,10 +6,12 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::Instant;
 
 use event_manager::{EventManager, SubscriberOps};
 use rvmm_backends::console::Server;
+use rvmm_sandbox::Walls;
 use rvmm_spec::{Boot, CacheMode, Disk, MemorySize, SpecBuilder, Thp};
 
 use super::*;
@@ -44,6 +46,7 @@ impl Life {
         let on_news: OnNews = Arc::new(move |said| sender.send(said).unwrap());
         let agent = Agent::new(Box::new(|_| {})).unwrap();
         let guest = QemuGuest::start_program(
+            &Launcher::start(&Walls::none()).unwrap(),
             Some(Path::new(program)),
             &spec,
             folder.path(),

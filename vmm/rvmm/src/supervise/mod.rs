@@ -44,6 +44,7 @@ use rvmm_spec::{OnReset, Outcome, Spec};
 use crate::accelerator::Decision;
 use crate::guest::{Guest, Subscriber, Wanted};
 use crate::throttle::Throttle;
+use crate::walls::Backend;
 pub use finish::Finish;
 use inbox::{Door, Happening, Inbox};
 pub use place::Place;
@@ -62,6 +63,7 @@ pub struct Supervisor<'a> {
     console: Arc<Mutex<ConsoleServer>>,
     control: Option<Arc<Mutex<ControlServer<Door>>>>,
     notifier: Option<Notifier>,
+    backend: Backend,
     events: EventManager<Subscriber>,
     inbox: Inbox,
     queue: Receiver<Happening>,
@@ -123,8 +125,10 @@ impl<'a> Supervisor<'a> {
         events.add_subscriber(Box::new(Arc::clone(&console)));
         let on_open = inbox.clone();
         let agent = Agent::new(Box::new(move |open| on_open.put(Happening::Agent(open))))?;
+        let backend = Backend::confine(&spec, accelerator.accelerator, place)?;
         let now = Instant::now();
         Ok(Self {
+            backend,
             spec,
             accelerator,
             place,
@@ -273,18 +277,14 @@ impl<'a> Supervisor<'a> {
             }
             inbox.put(Happening::News(boot, news));
         });
-        let folder = self
-            .place
-            .map_or_else(std::env::temp_dir, |place| place.run().path().to_owned());
         let plugged = self.plugged.devices.iter().map(Plugged::copy);
         let wanted = Wanted {
             spec: &self.spec,
             plugged: plugged.collect::<Result<_, _>>()?,
         };
         let guest = Guest::start(
-            self.accelerator.accelerator,
+            &self.backend,
             wanted,
-            &folder,
             &self.lasting,
             &mut self.events,
             &on_news,

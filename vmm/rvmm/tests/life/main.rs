@@ -4,3 +4,4 @@
 mod control;
 mod stage;
 mod terminal;
+mod walls;

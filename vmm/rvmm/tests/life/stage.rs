@@ -73,19 +73,19 @@ impl Stage {
     }
 
     pub fn start_kernel(&self, kernel: &str, act: &str) -> Rvmm {
-        let arguments = [
-            "--kernel",
-            kernel,
-            "--accel",
-            "tcg",
-            "--run-dir",
-            "vm",
-            "--cmdline",
-            act,
-        ];
+        self.spawn(&["--kernel", kernel, "--cmdline", act])
+    }
+
+    /// The same with more options.
+    pub fn start_with(&self, options: &[&str], act: &str) -> Rvmm {
+        self.spawn(&[&["--kernel", "Image", "--cmdline", act], options].concat())
+    }
+
+    fn spawn(&self, options: &[&str]) -> Rvmm {
         let child = self
             .command(RVMM)
-            .args(arguments)
+            .args(["--accel", "tcg", "--run-dir", "vm"])
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
