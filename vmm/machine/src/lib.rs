@@ -57,6 +57,7 @@ pub use balloon::BalloonControl;
 use bays::Bays;
 use counters::Counters;
 use gate::Gate;
+use slots::Slot;
 use worker::Worker;
 
 /// A device's place in the event loop.
@@ -220,15 +221,9 @@ impl Machine {
             }
         };
         hub.set_input(Some(assembled.input));
-        for (number, slot) in assembled.disks.into_iter().enumerate() {
-            let name = format!("disk{number}");
-            match Worker::start(name.clone(), slot, sandbox) {
-                Ok(worker) => machine.disks.push(worker),
-                Err(error) => {
-                    machine.stop();
-                    return Err(MachineError::Thread(name, error));
-                }
-            }
+        if let Err(error) = machine.start_disks(assembled.disks) {
+            machine.stop();
+            return Err(error);
         }
         for (number, mut vcpu) in assembled.vcpus.into_iter().enumerate() {
             let (mut exits, gate) = (assembled.exits.for_another(), Arc::clone(&machine.gate));
@@ -255,6 +250,16 @@ impl Machine {
             .chain([Box::new(assembled.alarm) as Subscriber])
             .map(|subscriber| (None, subscriber));
         Ok((machine, subscribers.chain(feeds).collect()))
+    }
+
+    fn start_disks(&mut self, slots: Vec<Slot>) -> Result<(), MachineError> {
+        for (number, slot) in slots.into_iter().enumerate() {
+            let name = format!("disk{number}");
+            let worker = Worker::start(name.clone(), slot, &self.sandbox);
+            self.disks
+                .push(worker.map_err(|error| MachineError::Thread(name, error))?);
+        }
+        Ok(())
     }
 
     /// Its balloon, if it has one. It ends with this boot of the machine.

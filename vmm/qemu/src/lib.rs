@@ -104,6 +104,15 @@ pub enum QemuError {
     Qmp(#[source] QmpError),
 }
 
+/// By whom and from where QEMU is started.
+struct Start<'a> {
+    launcher: &'a Launcher,
+    /// The program, if it was chosen already.
+    program: Option<&'a Path>,
+    /// Where files for the time of a start go.
+    folder: &'a Path,
+}
+
 /// What the thread needs to run QEMU.
 struct Order {
     /// The program, if it was chosen already.
@@ -138,7 +147,12 @@ impl QemuGuest {
         for device in plugged {
             wishes.errand(wish(device)?, None);
         }
-        Self::start_program(launcher, None, spec, folder, hub, agent, wishes, on_news)
+        let from = Start {
+            launcher,
+            program: None,
+            folder,
+        };
+        Self::start_program(&from, spec, hub, agent, wishes, on_news)
     }
 
     /// The device tree that this machine's guest would find.
@@ -154,19 +168,17 @@ impl QemuGuest {
     }
 
     fn start_program(
-        launcher: &Launcher,
-        program: Option<&Path>,
+        from: &Start<'_>,
         spec: &Spec,
-        folder: &Path,
         hub: &Hub,
         agent: &Agent,
         wishes: Arc<Wishes>,
         on_news: OnNews,
     ) -> Result<Self, QemuError> {
         let order = Order {
-            program: program.map(Path::to_owned),
+            program: from.program.map(Path::to_owned),
             spec: spec.clone(),
-            folder: folder.to_owned(),
+            folder: from.folder.to_owned(),
             hub: hub.clone(),
             agent: agent.clone(),
             wishes: Arc::clone(&wishes),
@@ -175,7 +187,7 @@ impl QemuGuest {
         Ok(Self {
             wishes,
             has_balloon: spec.balloon(),
-            over: Some(launcher.run(Box::new(move || order.run()))),
+            over: Some(from.launcher.run(Box::new(move || order.run()))),
         })
     }
 

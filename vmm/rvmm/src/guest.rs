@@ -54,7 +54,8 @@ impl Guest {
         let Wanted { spec, plugged } = wanted;
         Ok(match backend {
             Backend::Kvm(sandbox) => {
-                let (machine, devices) = Machine::start(spec, lasting, plugged, sandbox, Arc::clone(on_news))?;
+                let (machine, devices) =
+                    Machine::start(spec, lasting, plugged, sandbox, Arc::clone(on_news))?;
                 let subscribers = devices
                     .into_iter()
                     .map(|(owner, device)| (owner, events.add_subscriber(device)))

@@ -45,11 +45,14 @@ impl Life {
         let (sender, news) = mpsc::channel();
         let on_news: OnNews = Arc::new(move |said| sender.send(said).unwrap());
         let agent = Agent::new(Box::new(|_| {})).unwrap();
+        let from = Start {
+            launcher: &Launcher::start(&Walls::none()).unwrap(),
+            program: Some(Path::new(program)),
+            folder: folder.path(),
+        };
         let guest = QemuGuest::start_program(
-            &Launcher::start(&Walls::none()).unwrap(),
-            Some(Path::new(program)),
+            &from,
             &spec,
-            folder.path(),
             &hub,
             &agent,
             Arc::new(Wishes::new().unwrap()),

@@ -114,11 +114,7 @@ impl<'a> Supervisor<'a> {
             control = Some(server);
         }
         if place.is_none() || io::stdin().is_terminal() {
-            let on_leave = inbox.clone();
-            console.attach(
-                Terminal::open()?,
-                Box::new(move || on_leave.put(Happening::Kill("Ctrl-]"))),
-            );
+            attach_terminal(&mut console, inbox.clone())?;
         }
         let notifier = control.as_ref().map(|server| lock(server).notifier());
         let console = Arc::new(Mutex::new(console));
@@ -282,13 +278,7 @@ impl<'a> Supervisor<'a> {
             spec: &self.spec,
             plugged: plugged.collect::<Result<_, _>>()?,
         };
-        let guest = Guest::start(
-            &self.backend,
-            wanted,
-            &self.lasting,
-            &mut self.events,
-            &on_news,
-        )?;
+        let guest = Guest::start(&self.backend, wanted, &self.lasting, &mut self.events, &on_news)?;
         self.guest = Some(guest);
         Ok(())
     }
@@ -369,6 +359,15 @@ fn event_loop(inbox: &Inbox, hub: &Hub) -> anyhow::Result<EventManager<Subscribe
     events.add_subscriber(Box::new(signals));
     events.add_subscriber(Box::new(waker));
     Ok(events)
+}
+
+/// This terminal is a viewer, too; leaving it ends the machine.
+fn attach_terminal(console: &mut ConsoleServer, on_leave: Inbox) -> io::Result<()> {
+    console.attach(
+        Terminal::open()?,
+        Box::new(move || on_leave.put(Happening::Kill("Ctrl-]"))),
+    );
+    Ok(())
 }
 
 /// One line for the user, once it is sure that the guest starts.
