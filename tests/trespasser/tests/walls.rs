@@ -124,7 +124,7 @@ const THREADS: &str = "for v in /proc/[0-9]*/task/*/comm; do grep -qx vcpu0 $v &
     /^Seccomp_filters:/ { print n \" uid=\" u \" caps=\" c \" nnp=\" w \" seccomp=\" s \" filters=\" $2 }' | sort";
 
 /// What the user of the lab's guest gets: leave to open KVM, a disk, a tap, and a folder to put sockets into.
-const GIVEN: &str = "set -e; ip=/usr/sbin/ip; chmod 666 /dev/kvm; mkdir -m 777 /tmp/vm; \
+const GIVEN: &str = "set -e; ip=/usr/sbin/ip; chmod 666 /dev/kvm /dev/net/tun; mkdir -m 777 /tmp/vm; \
     truncate -s 1M /tmp/vm/disk; chmod 666 /tmp/vm/disk; $ip tuntap add dev rvmt0 mode tap user 65534; \
     $ip addr add 198.18.7.1/24 dev rvmt0; $ip link set rvmt0 up";
 
