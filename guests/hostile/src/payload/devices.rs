@@ -1,5 +1,7 @@
 //! The machine's devices, and what well-behaved drivers ask of them.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use super::bare::{fill, load8, load64, store8, store32, store64};
 use super::virtio::{F_EVENTS, NEXT, Virtio, WRITE, register};
 use super::{Verdict, life};
@@ -51,12 +53,16 @@ pub fn blk() -> Virtio {
 
 /// The same, as it is.
 pub fn raw_blk() -> Virtio {
-    life::needed(Virtio::find(KIND_BLK, |disk| disk.offered() & READ_ONLY == 0))
+    known(0, KIND_BLK, |disk| disk.offered() & READ_ONLY == 0)
 }
 
 /// The disk that can only be read, live.
 pub fn read_only() -> Virtio {
-    life::needed(Virtio::find(KIND_BLK, |disk| disk.offered() & READ_ONLY != 0)).up()
+    raw_read_only().up()
+}
+
+fn raw_read_only() -> Virtio {
+    known(1, KIND_BLK, |disk| disk.offered() & READ_ONLY != 0)
 }
 
 /// The network interface, live.
@@ -66,7 +72,7 @@ pub fn net() -> Virtio {
 
 /// The same, as it is.
 pub fn raw_net() -> Virtio {
-    life::needed(Virtio::find(KIND_NET, |_| true))
+    known(2, KIND_NET, |_| true)
 }
 
 /// The console, live.
@@ -76,7 +82,7 @@ pub fn console() -> Virtio {
 
 /// The same, as it is.
 pub fn raw_console() -> Virtio {
-    life::needed(Virtio::find(KIND_CONSOLE, |_| true))
+    known(3, KIND_CONSOLE, |_| true)
 }
 
 /// The entropy device, live.
@@ -86,18 +92,25 @@ pub fn rng() -> Virtio {
 
 /// The same, as it is.
 pub fn raw_rng() -> Virtio {
-    life::needed(Virtio::find(KIND_RNG, |_| true))
+    known(4, KIND_RNG, |_| true)
+}
+
+/// In which window a device was found, counted from 1: it stays there, and looking costs many accesses.
+static PLACES: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+
+fn known(place: usize, kind: u64, wanted: fn(Virtio) -> bool) -> Virtio {
+    let window = PLACES[place].load(Ordering::Relaxed);
+    if window > 0 {
+        return Virtio::at(window - 1);
+    }
+    let found = life::needed(Virtio::find(kind, wanted));
+    PLACES[place].store(found.slot() + 1, Ordering::Relaxed);
+    found
 }
 
 /// Every device there is.
 pub(super) fn all() -> [Virtio; 5] {
-    [
-        raw_blk(),
-        raw_net(),
-        raw_console(),
-        raw_rng(),
-        life::needed(Virtio::find(KIND_BLK, |disk| disk.offered() & READ_ONLY != 0)),
-    ]
+    [raw_blk(), raw_net(), raw_console(), raw_rng(), raw_read_only()]
 }
 
 // === impl Virtio: disks ===

@@ -131,11 +131,16 @@ impl Virtio {
         Self::at(0)
     }
 
-    fn at(slot: u64) -> Self {
+    /// The device in this window, whichever it is.
+    pub(super) fn at(slot: u64) -> Self {
         Self {
             base: WINDOWS + slot * WINDOW,
             arena: ARENA + slot * DEVICE_ARENA,
         }
+    }
+
+    pub(super) fn slot(self) -> u64 {
+        (self.base - WINDOWS) / WINDOW
     }
 
     /// Reads a register.
