@@ -57,8 +57,8 @@ pub enum Expected {
     /// and where something is not, its place is a hole.
     ByHost,
     /// An instruction that this CPU has not. It is refused by a fault in the guest, where the host's firmware hands such
-    /// a fault on to whom it belongs. The lab's does not (OpenSBI 1.6 goes on at the host's own trap handler, in the
-    /// guest's mode), whichever VMM runs there: there it is the guest's end, as [`Expected::Fault`] is.
+    /// a fault on to whom it belongs. The lab does not: KVM then finds the guest at what looks like the host's own trap
+    /// handler and cannot go on, whichever VMM runs there. There it is the guest's end, as [`Expected::Fault`] is.
     Illegal,
     /// Answered, refused, or the guest's end as [`Expected::Fault`] is: whether the instruction reaches the device at all
     /// is the CPU's matter.
