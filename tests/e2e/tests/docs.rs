@@ -1,7 +1,6 @@
 //! The documentation tells the truth: every command in it is one that our programs and the Makefile know.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,33 +75,45 @@ fn examples(programs: &[&str]) -> Vec<Example> {
     found
 }
 
+/// What the program's help, and that of the commands that lead to this one, say.
+fn help(folder: &Path, place: &str, words: &[String]) -> String {
+    let help_of = |argv: &[String]| {
+        let output = Command::new(folder.join(&argv[0]))
+            .args(&argv[1..])
+            .arg("--help")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{place}: {argv:?} is not a command");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut argv = vec![words[0].clone()];
+    let mut text = help_of(&argv);
+    for word in &words[1..] {
+        let entry = format!("\n  {word} ");
+        let commands = text.rsplit("\nCommands:\n").next().unwrap_or_default();
+        let verb_of_rvm = words[0] == "rvm" && argv.len() == 1 && !word.starts_with('-');
+        if verb_of_rvm || format!("\n{commands}").contains(&entry) {
+            argv.push(word.clone());
+            text.push_str(&help_of(&argv));
+        }
+    }
+    text
+}
+
 #[test]
 fn every_option_in_the_documentation_is_one_that_the_program_has() {
     let folder = rvm_outer::here::built_programs().unwrap();
-    let mut helps: BTreeMap<String, String> = BTreeMap::new();
     let examples = examples(&["rvmm", "rvm", "rvm-handler"]);
     assert!(examples.len() >= 4, "the README shows each program at work");
     for Example { place, words } in examples {
-        let verb = words
-            .get(1)
-            .filter(|word| words[0] == "rvm" && !word.starts_with('-'));
-        let argv: Vec<&str> = words.iter().take(1).chain(verb).map(String::as_str).collect();
-        let help = helps.entry(argv.join(" ")).or_insert_with(|| {
-            let output = Command::new(folder.join(argv[0]))
-                .args(&argv[1..])
-                .arg("--help")
-                .output()
-                .unwrap();
-            assert!(output.status.success(), "{place}: {argv:?} is not a command");
-            String::from_utf8(output.stdout).unwrap()
-        });
+        let help = help(&folder, &place, &words);
         for option in words
             .iter()
             .filter(|word| word.starts_with('-') && word.len() > 1)
         {
             let name = option.split('=').next().unwrap();
             let known = help.split([' ', ',', '\n', '[', '=']).any(|word| word == name);
-            assert!(known, "{place}: {argv:?} has no {name}");
+            assert!(known, "{place}: {words:?} has no {name}");
         }
     }
 }
