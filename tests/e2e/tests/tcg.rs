@@ -17,7 +17,7 @@ fn a_guest_boots_with_one_and_with_two_vcpus() {
 }
 
 #[test]
-fn a_guest_boots_with_as_many_vcpus_as_there_can_be() {
+fn full_a_guest_boots_with_as_many_vcpus_as_there_can_be() {
     boot::boots_to_init(&here(), 64);
 }
 
