@@ -67,7 +67,7 @@ const EACH: [(&str, &str, Verdict); 22] = [
     ("vcpu", "write-another-file", Refused("Permission denied")),
     ("disk", "nothing", Through),
     ("disk", "open-the-internet", Stopped("socket")),
-    ("disk", "read-another-file", Stopped("openat")),
+    ("disk", "read-another-file", Refused("Permission denied")),
     ("launcher", "nothing", Through),
     ("launcher", "make-a-process", Through),
     ("launcher", "trace-a-process", Stopped("ptrace")),

@@ -143,8 +143,8 @@ pub const CALLS: &[Call] = &[
     row("io_uring_setup",   MAIN,  With::Anything,    "disks"),
     row("io_uring_register", MAIN, With::Anything,    "disks"),
     // Files: Landlock says which.
-    row("openat",           VCPU,  With::Anything,    "files of the Spec at a boot; a vCPU's thread may begin a new console.log"),
-    row("open",             VCPU,  With::Anything,    "as openat"),
+    row("openat",           EVERY, With::Anything,    "files of the Spec at a boot; a new console.log; glibc looks at overcommit_memory as it frees"),
+    row("open",             EVERY, With::Anything,    "as openat"),
     row("renameat2",        VCPU,  With::Anything,    "console.log becomes console.log.old; exit.json"),
     row("renameat",         VCPU,  With::Anything,    "as renameat2"),
     row("rename",           VCPU,  With::Anything,    "as renameat2"),
