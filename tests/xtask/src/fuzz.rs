@@ -14,7 +14,7 @@ use clap::Args;
 use rvm_guests::command::output;
 use rvm_guests::cross::{target_dir, workspace};
 
-use crate::{setup, step};
+use crate::{packages, setup, step};
 
 /// What has the compiler note which edges are taken, and what is compared with what.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -55,6 +55,7 @@ pub fn run(wish: &Wish) -> Result<ExitCode> {
         &wish.targets
     };
     setup::for_building()?;
+    packages::ensure_for_fuzzing()?;
     let program = build()?;
     let mut failed = Vec::new();
     // Zero means to libFuzzer that it should choose one itself.

@@ -72,9 +72,25 @@ const PACKAGES: [Package; 10] = [
     },
 ];
 
+/// What `make fuzz` needs besides.
+const FUZZING: [Package; 1] = [Package {
+    name: "g++",
+    shown_by: &["c++"],
+    reason: "compiles libFuzzer",
+}];
+
 /// Makes sure that every package is there: installs what is missing as root, else says what to install.
 pub fn ensure() -> Result<()> {
-    let missing: Vec<_> = PACKAGES.iter().filter(|package| !is_there(package)).collect();
+    ensure_these(&PACKAGES)
+}
+
+/// The same for what only fuzzing needs.
+pub fn ensure_for_fuzzing() -> Result<()> {
+    ensure_these(&FUZZING)
+}
+
+fn ensure_these(packages: &[Package]) -> Result<()> {
+    let missing: Vec<_> = packages.iter().filter(|package| !is_there(package)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -99,7 +115,7 @@ pub fn ensure() -> Result<()> {
             .args(["-q", "-y", "--no-install-recommends", "install"])
             .args(&names),
     )?;
-    let still: Vec<_> = PACKAGES
+    let still: Vec<_> = packages
         .iter()
         .filter(|package| !is_there(package))
         .map(|package| package.name)
