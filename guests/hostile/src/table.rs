@@ -51,7 +51,7 @@ pub enum Expected {
     /// decides; or random bytes are what the device reads next.
     Race,
     /// Answered or refused: nothing is asked of the device properly, but it may look at its rings unasked, as QEMU's
-    /// main loop does while it polls.
+    /// main loop does while it polls, and ours once when their driver is ready.
     Polled,
     /// Answered or refused: hosts differ in their CPU, their KVM's firmware calls and their interrupt controllers,
     /// and where something is not, its place is a hole.

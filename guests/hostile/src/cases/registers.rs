@@ -12,9 +12,9 @@ cases! {
     "B-write-half", Blk, "two bytes written to the status", Refused Refused => || on(blk(), |d| {store16(d.base + register::STATUS, 0); Verdict::answered_if(d.status() != S_LIVE)});
     "B-write-double", Blk, "eight bytes written to the status and what is behind it", Refused Answered => || on(blk(), |d| {store64(d.base + register::STATUS, 0); Verdict::answered_if(d.status() != S_LIVE)});
     "B-write-address-double", Blk, "the table's address written in one piece of eight bytes", Refused Answered => || on(raw_blk(), |d| address_in_one_piece(d));
-    "B-notify-byte", Blk, "a kick of one byte", Answered Polled => || on(blk(), |d| {let d = flush_laid(d); store8(d.base + register::NOTIFY, 0); d.wait_for(0, 1)});
-    "B-notify-half", Blk, "a kick of two bytes", Answered Polled => || on(blk(), |d| {let d = flush_laid(d); store16(d.base + register::NOTIFY, 0); d.wait_for(0, 1)});
-    "B-notify-double", Blk, "a kick of eight bytes", Answered Answered => || on(blk(), |d| {let d = flush_laid(d); store64(d.base + register::NOTIFY, 0); d.wait_for(0, 1)});
+    "B-notify-byte", Blk, "a kick of one byte", Polled Polled => || on(blk(), |d| {let d = flush_laid(d); store8(d.base + register::NOTIFY, 0); d.wait_for(0, 1)});
+    "B-notify-half", Blk, "a kick of two bytes", Polled Polled => || on(blk(), |d| {let d = flush_laid(d); store16(d.base + register::NOTIFY, 0); d.wait_for(0, 1)});
+    "B-notify-double", Blk, "a kick of eight bytes", Polled Answered => || on(blk(), |d| {let d = flush_laid(d); store64(d.base + register::NOTIFY, 0); d.wait_for(0, 1)});
     "B-compressed-access", Blk, "registers reached by compressed instructions", Answered Answered => || on(blk(), |d| {compressed_load(d.base); compressed_store(d.base + register::STATUS); Verdict::answered_if(d.status() == 0)});
     "B-undefined-read", Blk, "every offset without a register is read", Answered Answered => || on(blk(), |d| {(0x18..0x100).step_by(4).for_each(|at| {d.read(at);}); flush(d)});
     "B-undefined-write", Blk, "every offset without a register is written", Answered Answered => || on(blk(), |d| {UNDEFINED.iter().for_each(|&at| {d.write(at, 0xffff_ffff);}); flush(d)});
