@@ -19,6 +19,9 @@ pub mod hostile;
 pub mod kernel;
 pub mod kube;
 pub mod oci;
+#[cfg(feature = "push")]
+pub mod push;
+pub mod registry;
 pub mod tiny;
 pub mod toolbox;
 pub mod virtiofsd;

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use rvm_guests::{Cache, Kernel, Toolbox, bench, demo, efi, hostile, kube, tiny, virtiofsd};
+use rvm_guests::{Cache, Kernel, Toolbox, bench, demo, efi, hostile, kube, registry, tiny, virtiofsd};
 
 const USAGE: &str =
-    "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|firmware|qemu|opensbi|kube|virtiofsd";
+    "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|firmware|qemu|opensbi|kube|registry|virtiofsd";
 
 fn main() -> ExitCode {
     let what = std::env::args().nth(1).unwrap_or_default();
@@ -34,6 +34,7 @@ fn make(what: &str) -> Result<PathBuf> {
         "efi" => efi::build(&cache),
         "firmware" => Ok(Toolbox::open(&cache)?.firmware_dir()),
         "kube" => kube::assets(&cache),
+        "registry" => registry::server(&cache),
         "qemu" => Ok(Toolbox::open(&cache)?.qemu()),
         "virtiofsd" => virtiofsd::here(&cache),
         "opensbi" => Ok(Toolbox::open(&cache)?.opensbi()),

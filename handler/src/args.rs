@@ -10,6 +10,7 @@ use clap::{Parser, ValueEnum};
 use rvm_handler::images::{Mirror, Mirrors};
 use rvm_handler::node::is_name;
 use rvm_server::TlsFiles;
+use rvm_types::quantity::Quantity;
 use rvmm_spec::AcceleratorChoice;
 
 /// Makes this node's virtual machines match the cluster's wishes.
@@ -59,14 +60,17 @@ pub struct Args {
     /// The folder with Image and init.cpio, which boot an ordinary image
     #[arg(long, env = "RVM_GUESTS", value_name = "DIR")]
     guests: Option<PathBuf>,
-    /// An image's place on this disk, as an OCI layout; may be given more than once
+    /// An image's place on this disk, as an OCI layout, or the registry that is asked in another's place; may be given more than once
     #[arg(
         long,
         env = "RVM_MIRRORS",
-        value_name = "NAME=oci:DIR[:TAG]",
+        value_name = "IMAGE=oci:DIR[:TAG]|REGISTRY=https://HOST[:PORT][/PREFIX]",
         value_delimiter = ','
     )]
     mirror: Vec<Mirror>,
+    /// Most bytes of images that are kept; those that were asked for longest ago go, and never what a machine uses
+    #[arg(long, value_name = "SIZE", default_value = "20Gi", value_parser = size)]
+    image_cache_limit: u64,
     /// What runs the guests
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
@@ -142,6 +146,8 @@ pub struct Settings {
     pub guests: Option<PathBuf>,
     /// Where images are.
     pub mirrors: Mirrors,
+    /// Most bytes of images that are kept.
+    pub image_cache_limit: u64,
     /// What runs the guests.
     pub accelerator: AcceleratorChoice,
 }
@@ -215,6 +221,7 @@ impl Args {
             rvmm: self.rvmm.map_or_else(find_rvmm, absolute)?,
             guests: self.guests.map(absolute).transpose()?,
             mirrors: self.mirror.into_iter().collect(),
+            image_cache_limit: self.image_cache_limit,
             accelerator: match self.accel {
                 Accel::Auto => AcceleratorChoice::Auto,
                 Accel::Kvm => AcceleratorChoice::Kvm,
@@ -222,6 +229,10 @@ impl Args {
             },
         })
     }
+}
+
+fn size(text: &str) -> Result<u64> {
+    Quantity::from(text).bytes().context("not a size, such as 20Gi")
 }
 
 fn loopback(text: &str) -> Result<SocketAddr> {

@@ -11,11 +11,11 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::claim::Claim;
+use crate::events::Happening;
 use crate::events::Recorder;
 use crate::plan::Me;
 use crate::process::Machines;
 use crate::process::watch::Watch;
-use crate::status::Happening;
 use crate::vm::{Machine, VmId};
 
 /// The consoles and switches of this node's machines.

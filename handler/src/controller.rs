@@ -134,6 +134,7 @@ async fn sweep(effects: &Effects, store: &Store<VirtualMachineInstance>) -> Resu
         .filter_map(|vmi| vmi.metadata.uid.clone())
         .collect();
     effects.retries.retain(|uid| known.contains(uid));
+    effects.pulls.retain(|uid| known.contains(uid));
     let machines = Arc::clone(&effects.machines);
     let here = tokio::task::spawn_blocking(move || machines.all()).await??;
     for id in here.into_iter().filter(|id| !known.contains(&id.uid)) {

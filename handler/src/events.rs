@@ -11,7 +11,7 @@ use kube::{Client, Resource};
 use rvm_types::VirtualMachineInstance;
 use tokio::sync::mpsc;
 
-use crate::status::{Happening, bounded};
+use crate::status::bounded;
 
 /// Events that wait to be written.
 const QUEUE: usize = 256;
@@ -22,11 +22,44 @@ const COMPONENT: &str = "rvm-handler";
 /// Longest VMI name that leaves room for the rest of an event's name.
 const MAX_NAME: usize = 253 - 17;
 
+/// An event to record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Happening {
+    /// Something that should not be.
+    pub warning: bool,
+    /// One word.
+    pub reason: &'static str,
+    /// What happened.
+    pub message: String,
+}
+
 /// Takes events.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     queue: mpsc::Sender<Event>,
     node: String,
+}
+
+// === impl Happening ===
+
+impl Happening {
+    /// What is expected to happen.
+    pub fn normal(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            warning: false,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// What is not.
+    pub fn warning(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            warning: true,
+            reason,
+            message: message.into(),
+        }
+    }
 }
 
 // === impl Recorder ===

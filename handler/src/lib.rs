@@ -1,7 +1,7 @@
 //! One per node: makes the node's virtual machines match the cluster's wishes.
 //!
 //! ```text
-//!   controller ──► steps ──► images     an image → kernel and initrd
+//!   controller ──► steps ──► images     an image → kernel and initrd       pulling: from registries, beside the loop
 //!       │            │  └──► process    one rvmm for each VM, found again by its run directory
 //!       │            └─────► the API    compare-and-swap writes, events
 //!       └──► plan (pure) ──► claim      which node
@@ -22,6 +22,7 @@ pub mod node;
 pub mod place;
 pub mod plan;
 pub mod process;
+pub mod pulling;
 pub mod retries;
 #[cfg(test)]
 mod sample;

@@ -8,11 +8,16 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rvm_handler::images::pull::child;
 
 /// The exit status for a command line that is not valid.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // We start ourselves so, for each image that is pulled.
+    if std::env::args_os().nth(1).is_some_and(|word| word == child::WORD) {
+        return child::main();
+    }
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => return refuse(&error),

@@ -25,7 +25,8 @@ use rvm_types::{Phase, VirtualMachineInstance};
 use rvmm_control::{Info, State};
 
 use crate::claim::{self, Abandoned, Claim, Verdict};
-use crate::status::{Edit, Happening, Over, Report};
+use crate::events::Happening;
+use crate::status::{Edit, Over, Report};
 use crate::vm::{Machine, VmId};
 
 /// How often a machine that is about to answer is looked at.

@@ -37,6 +37,11 @@ impl Retries {
         pause
     }
 
+    /// How often a VMI could not be prepared so far.
+    pub fn failures(&self, id: &VmId) -> u32 {
+        self.map().get(&id.uid).map_or(0, |(failures, _)| *failures)
+    }
+
     /// It worked, or is gone.
     pub fn forget(&self, id: &VmId) {
         self.map().remove(&id.uid);

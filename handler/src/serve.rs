@@ -18,12 +18,14 @@ use rvm_handler::consoles::Doors;
 use rvm_handler::controller;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::Images;
+use rvm_handler::images::pull::Puller;
 use rvm_handler::node::{self, Register};
 use rvm_handler::place::Place;
 use rvm_handler::plan::Me;
 use rvm_handler::process::Machines;
 use rvm_handler::process::children::Children;
 use rvm_handler::process::watch::Watch;
+use rvm_handler::pulling::Pulls;
 use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
 use rvm_local::{Identity, LocalApi};
@@ -85,7 +87,9 @@ async fn serve(settings: Settings) -> Result<()> {
     stop_on_signals(&stop)?;
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     let place = Place::take(&settings.run_dir, &settings.state_dir)?;
-    let images = Images::new(settings.mirrors, settings.guests, place.state())?;
+    let ourselves = std::env::current_exe().context("our own program is not known")?;
+    let images = Images::new(settings.mirrors, settings.guests, place.state())?
+        .pulled_by(Puller::new(ourselves), settings.image_cache_limit);
     let client = connect(&settings.cluster, place.state(), &mut tasks).await?;
     let register = Register {
         name: settings.node.clone(),
@@ -121,6 +125,7 @@ async fn serve(settings: Settings) -> Result<()> {
         events,
         accelerator: settings.accelerator,
         children: Children::default(),
+        pulls: Pulls::default(),
         retries: Retries::default(),
     });
     tasks.spawn(async move { Ok(register.keep_beating(&client, &me_sender).await?) });

@@ -22,6 +22,8 @@ use rvm_types::{Phase, VirtualMachineInstance, VirtualMachineInstanceStatus};
 use rvmm_control::{Accelerator, EndReason, Ending, Info};
 use serde_json::{Map, Value, json};
 
+use crate::events::Happening;
+
 /// Longest text of ours in a status or an event: what ended a machine may quote anything.
 const MAX_TEXT: usize = 1024;
 
@@ -59,17 +61,6 @@ pub struct Over {
     pub well: bool,
     /// One word on why, where it did not.
     pub reason: Option<&'static str>,
-    /// What happened.
-    pub message: String,
-}
-
-/// An event to record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Happening {
-    /// Something that should not be.
-    pub warning: bool,
-    /// One word.
-    pub reason: &'static str,
     /// What happened.
     pub message: String,
 }
@@ -112,28 +103,6 @@ impl Over {
     }
 }
 
-// === impl Happening ===
-
-impl Happening {
-    /// What is expected to happen.
-    pub fn normal(reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            warning: false,
-            reason,
-            message: message.into(),
-        }
-    }
-
-    /// What is not.
-    pub fn warning(reason: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            warning: true,
-            reason,
-            message: message.into(),
-        }
-    }
-}
-
 // === impl Report ===
 
 impl Report {
@@ -168,6 +137,19 @@ impl Report {
         }
     }
 
+    /// A VMI could not be prepared, for so many times now. Whose image cannot be had is said to be waited for, from the second time on,
+    /// as the kubelet does.
+    pub fn not_prepared(reason: &'static str, message: String, failures: u32) -> Self {
+        if reason == reasons::ERR_IMAGE_PULL && failures > 1 {
+            let message = format!("Back-off: {message}");
+            return Self::OutOfSync {
+                reason: reasons::IMAGE_PULL_BACK_OFF,
+                message,
+            };
+        }
+        Self::OutOfSync { reason, message }
+    }
+
     /// What is recorded once the report has been written; `vmi` is the object before that.
     pub fn events(&self, vmi: &VirtualMachineInstance) -> Vec<Happening> {
         let started = vmi.phase() == Some(&Phase::Running);
@@ -177,7 +159,7 @@ impl Report {
                 reasons::FAILED_CREATE,
                 admission::summary(causes),
             )],
-            Self::OutOfSync { message, .. } => vec![Happening::warning(events::SYNC_FAILED, message)],
+            Self::OutOfSync { reason, message } => vec![out_of_sync(reason, message)],
             Self::Orphaned => vec![Happening::warning(events::SYNC_FAILED, ORPHANED)],
             Self::Running(_) if started => vec![],
             Self::Running(_) => vec![Happening::normal(
@@ -198,6 +180,14 @@ impl Report {
             }
             Self::Over(over) => vec![Happening::warning(events::SYNC_FAILED, &over.message)],
         }
+    }
+}
+
+fn out_of_sync(reason: &str, message: &str) -> Happening {
+    match reason {
+        reasons::ERR_IMAGE_PULL => Happening::warning(events::FAILED, message),
+        reasons::IMAGE_PULL_BACK_OFF => Happening::normal(events::BACK_OFF, message),
+        _ => Happening::warning(events::SYNC_FAILED, message),
     }
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::claim::Claim;
-use crate::events::Recorder;
+use crate::events::{Happening, Recorder};
 use crate::images::{ImageError, Images};
 use crate::node;
 use crate::plan::{self, Me, POLL, SETTLE, Seen, Step};
@@ -23,10 +23,14 @@ use crate::process::children::Children;
 use crate::process::spawn::SpawnError;
 use crate::process::watch::Watch;
 use crate::process::{Machines, stop};
+use crate::pulling::Pulls;
 use crate::retries::Retries;
-use crate::status::{Happening, Report};
+use crate::status::Report;
 use crate::translate::{self, Artefacts, BootSource};
 use crate::vm::{Machine, VmId};
+
+/// How often a VMI is looked at whose images are being pulled; it is woken when they are here.
+const PULLING: Duration = Duration::from_secs(60);
 
 /// Everything that steps act on.
 pub struct Effects {
@@ -46,6 +50,8 @@ pub struct Effects {
     pub accelerator: AcceleratorChoice,
     /// The rvmms that were started from here. Lost with us, as their exit statuses are.
     pub children: Children,
+    /// Images that are being pulled for VMIs.
+    pub pulls: Pulls,
     /// VMIs that could not be prepared. Lost with us, which only means that they are tried at once.
     pub retries: Retries,
 }
@@ -192,6 +198,7 @@ impl Effects {
                 Ok(Outcome::Done)
             }
             Step::RemoveRunDir => {
+                self.pulls.forget(id);
                 let (machines, vm) = (Arc::clone(&self.machines), id.clone());
                 tokio::task::spawn_blocking(move || machines.remove(&vm))
                     .await?
@@ -249,6 +256,9 @@ impl Effects {
     }
 
     async fn prepare(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
+        let Some(pulled) = self.pulled(id, vmi).await else {
+            return Ok(Outcome::Wait(PULLING));
+        };
         tracing::info!(vm = %id, uid = id.uid, "preparing");
         let (machines, images, accelerator) = (
             Arc::clone(&self.machines),
@@ -256,16 +266,25 @@ impl Effects {
             self.accelerator,
         );
         let (vm, wish) = (id.clone(), vmi.clone());
-        let prepared =
-            tokio::task::spawn_blocking(move || lay_out(&machines, &images, &vm, &wish, accelerator)).await?;
+        let prepared = match pulled {
+            Err((reason, message)) => Err(NotPrepared { reason, message }),
+            Ok(held) => {
+                let prepare = move || {
+                    let done = lay_out(&machines, &images, &vm, &wish, accelerator);
+                    drop(held);
+                    done
+                };
+                tokio::task::spawn_blocking(prepare).await?
+            }
+        };
         let Err(NotPrepared { reason, message }) = prepared else {
             self.retries.forget(id);
             return Ok(Outcome::Done);
         };
         let pause = self.retries.note(id, Timestamp::now());
         tracing::warn!(vm = %id, uid = id.uid, reason, retry_in = ?pause, "cannot be prepared: {message}");
-        self.write(id, vmi, &Step::Report(Report::OutOfSync { reason, message }))
-            .await?;
+        let report = Report::not_prepared(reason, message, self.retries.failures(id));
+        self.write(id, vmi, &Step::Report(report)).await?;
         Ok(Outcome::Wait(pause))
     }
 

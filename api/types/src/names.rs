@@ -111,6 +111,14 @@ pub mod events {
     pub const STOPPED: &str = "Stopped";
     /// The machine could not be brought to what was asked for.
     pub const SYNC_FAILED: &str = "SyncFailed";
+    /// An image is being pulled.
+    pub const PULLING: &str = "Pulling";
+    /// An image is here.
+    pub const PULLED: &str = "Pulled";
+    /// An image cannot be had.
+    pub const FAILED: &str = "Failed";
+    /// An image could not be had several times, so we wait before we ask again.
+    pub const BACK_OFF: &str = "BackOff";
     /// The VMI was handed to a node.
     pub const SUCCESSFUL_HAND_OVER: &str = "SuccessfulHandOver";
     /// The processors were stopped.

@@ -7,24 +7,29 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
-use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os};
+use oci_spec::image::{
+    Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os, Sha256Digest,
+};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 /// Largest index, manifest or configuration.
-const MAX_DOCUMENT: u64 = 4 << 20;
+pub(super) const MAX_DOCUMENT: u64 = 4 << 20;
 
 /// Most manifests that one index may name.
-const MAX_MANIFESTS: usize = 256;
+pub(super) const MAX_MANIFESTS: usize = 256;
 
 /// Indexes that point to indexes, at most this deep.
-const MAX_INDEX_DEPTH: usize = 3;
+pub(super) const MAX_INDEX_DEPTH: usize = 3;
 
 /// Most layers of an image; container runtimes stop at 127.
 pub const MAX_LAYERS: usize = 128;
 
 /// Most bytes of all layers together when unpacked: they end up in the guest's memory.
 pub const MAX_UNPACKED: u64 = 4 << 30;
+
+/// What a layer is called in images of Docker's older format, which is otherwise the same.
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
 /// The annotation by which an index names its images.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -51,7 +56,7 @@ pub enum LayoutError {
     #[error("the layout '{0}' has no image '{1}'")]
     NoSuchTag(PathBuf, String),
     /// Nothing for riscv64.
-    #[error("the image has nothing for linux/riscv64; it is for {0}")]
+    #[error("the image has no riscv64 variant; it is for {0}")]
     Platform(String),
     /// Several images, and no name to choose by.
     #[error("the layout '{0}' holds several images for linux/riscv64; name one, as in oci:DIR:TAG")]
@@ -78,6 +83,10 @@ pub struct Layout {
 pub struct Image {
     /// The manifest's sha256, in hex: the image's identity.
     pub digest: String,
+    /// Its configuration's sha256, in hex.
+    pub config: String,
+    /// The configuration's size.
+    pub config_size: u64,
     /// From the lowest up.
     pub layers: Vec<Layer>,
 }
@@ -88,6 +97,20 @@ pub struct Layer {
     digest: String,
     size: u64,
     gzip: bool,
+}
+
+// === impl Layer ===
+
+impl Layer {
+    /// Its sha256, in hex.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Its size as it is stored.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 // === impl Layout ===
@@ -107,19 +130,22 @@ impl Layout {
                 return Err(LayoutError::NoSuchTag(self.dir.clone(), tag.clone()));
             }
         }
-        let mut search = Search {
-            layout: self,
-            fitting: Vec::new(),
-            others: Vec::new(),
-            looked: 0,
-        };
+        let mut search = Search::of(self);
         search.among(&path, &named, MAX_INDEX_DEPTH)?;
-        search.fitting.dedup();
-        match search.fitting.len() {
-            0 => Err(LayoutError::Platform(search.others.join(", "))),
-            1 => Ok(search.fitting.remove(0)),
-            _ => Err(LayoutError::Ambiguous(self.dir.clone())),
-        }
+        search.found(&self.dir)
+    }
+
+    /// The image for linux/riscv64 whose manifest has this digest, in hex, and size.
+    ///
+    /// # Errors
+    /// Any [`LayoutError`].
+    pub fn image_at(&self, digest: &str, size: u64) -> Result<Image, LayoutError> {
+        let sha: Sha256Digest = digest
+            .parse()
+            .map_err(|_| LayoutError::DigestForm(digest.to_owned()))?;
+        let mut search = Search::of(self);
+        search.manifest(&Descriptor::new(MediaType::ImageManifest, size, sha))?;
+        search.found(&self.dir)
     }
 
     /// Unpacks a layer into a file and returns its size there, which is at most `room`. What was written is only to
@@ -177,6 +203,8 @@ impl Layout {
         }
         Ok(Image {
             layers: layers.iter().map(layer).collect::<Result<_, _>>()?,
+            config: sha256_of(manifest.config())?,
+            config_size: manifest.config().size(),
             digest,
         })
     }
@@ -192,7 +220,25 @@ struct Search<'a> {
     looked: usize,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn of(layout: &'a Layout) -> Self {
+        Self {
+            layout,
+            fitting: Vec::new(),
+            others: Vec::new(),
+            looked: 0,
+        }
+    }
+
+    fn found(mut self, dir: &Path) -> Result<Image, LayoutError> {
+        self.fitting.dedup();
+        match self.fitting.len() {
+            0 => Err(LayoutError::Platform(self.others.join(", "))),
+            1 => Ok(self.fitting.remove(0)),
+            _ => Err(LayoutError::Ambiguous(dir.to_owned())),
+        }
+    }
+
     fn among(&mut self, path: &Path, descriptors: &[Descriptor], depth: usize) -> Result<(), LayoutError> {
         if depth == 0 || descriptors.len() > MAX_MANIFESTS {
             return Err(LayoutError::TooMuch(
@@ -260,6 +306,7 @@ fn layer(descriptor: &Descriptor) -> Result<Layer, LayoutError> {
     let gzip = match descriptor.media_type() {
         MediaType::ImageLayer => false,
         MediaType::ImageLayerGzip => true,
+        MediaType::Other(kind) if kind == DOCKER_LAYER => true,
         other => return Err(LayoutError::LayerType(other.to_string())),
     };
     Ok(Layer {
@@ -270,7 +317,7 @@ fn layer(descriptor: &Descriptor) -> Result<Layer, LayoutError> {
 }
 
 /// The digest in hex, which is also the name of the blob's file: so it must be hex and nothing else.
-fn sha256_of(descriptor: &Descriptor) -> Result<String, LayoutError> {
+pub(super) fn sha256_of(descriptor: &Descriptor) -> Result<String, LayoutError> {
     let digest = descriptor.as_digest_sha256().unwrap_or_default();
     if digest.len() == 64
         && digest

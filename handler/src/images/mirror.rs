@@ -1,26 +1,61 @@
-//! Where images come from: names of registries, pointed at OCI layouts on this machine's disk.
+//! Where images come from: names of images and registries, pointed at OCI layouts on this machine's disk or at other
+//! registries.
+//!
+//! ```text
+//!   docker.io/library/alpine:3.23=oci:DIR          that image is this layout
+//!   docker.io=https://mirror.example:5000/hub      docker.io/library/alpine:3.23 is mirror.example:5000/hub/library/alpine:3.23
+//!   docker.io/library=http://mirror.example/lib    only what is below docker.io/library, and without TLS
+//! ```
+//!
+//! A registry that stands for another is asked in its place, not before it: what it does not have there is not.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::layout::Layout;
+use oci_client::{ParseError, Reference};
 
-/// One `NAME=oci:DIR[:TAG]`.
+use super::layout::Layout;
+use super::pull::job::Source;
+
+/// One `NAME=PLACE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
     name: String,
-    layout: Layout,
+    place: Place,
 }
 
-/// Not of the form `NAME=oci:DIR[:TAG]`.
+/// What stands for a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Layout(Layout),
+    Registry {
+        host: String,
+        /// What goes before a repository's name; empty, or with a slash at its end.
+        prefix: String,
+        plain: bool,
+    },
+}
+
+/// Not of the form `NAME=oci:DIR[:TAG]` or `NAME=https://HOST[:PORT][/PREFIX]`.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' is not a mirror; write NAME=oci:DIR or NAME=oci:DIR:TAG")]
+#[error(
+    "'{0}' is not a mirror; write NAME=oci:DIR, NAME=oci:DIR:TAG or REGISTRY=https://HOST:PORT/PREFIX (http:// for plain)"
+)]
 pub struct ParseMirrorError(String);
 
-/// All mirrors, by the canonical name of the image that they stand for.
+/// Not the name of an image.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is not the name of an image")]
+pub struct NameError(String, #[source] ParseError);
+
+/// All mirrors, by the canonical name of what they stand for.
 #[derive(Debug, Clone, Default)]
-pub struct Mirrors(BTreeMap<String, Layout>);
+pub struct Mirrors {
+    layouts: BTreeMap<String, Layout>,
+    registries: BTreeMap<String, Place>,
+}
 
 // === impl Mirror ===
 
@@ -33,46 +68,121 @@ impl FromStr for Mirror {
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
             .ok_or_else(err)?;
-        let place = place
-            .strip_prefix("oci:")
-            .filter(|place| !place.is_empty())
-            .ok_or_else(err)?;
-        // What follows the last colon is a tag unless a folder's name goes on behind it.
-        let (dir, tag) = match place.rsplit_once(':') {
-            Some((dir, tag)) if !tag.contains('/') => (dir, Some(tag.to_owned())),
-            _ => (place, None),
+        if let Some(place) = place.strip_prefix("oci:") {
+            return Ok(Self {
+                name: canonical(name),
+                place: Place::Layout(layout(place).ok_or_else(err)?),
+            });
+        }
+        let (plain, rest) = match (place.strip_prefix("https://"), place.strip_prefix("http://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return Err(err()),
         };
-        if dir.is_empty() || tag.as_deref() == Some("") {
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (path, name) = (path.trim_matches('/'), name.trim_end_matches('/'));
+        let sound = |text: &str| !text.contains(|c: char| c.is_whitespace() || "@?#".contains(c));
+        if host.is_empty() || !sound(rest) || !sound(name) {
             return Err(err());
         }
+        let prefix = if path.is_empty() {
+            String::new()
+        } else {
+            format!("{path}/")
+        };
         Ok(Self {
-            name: canonical(name),
-            layout: Layout {
-                dir: PathBuf::from(dir),
-                tag,
+            name: name.to_owned(),
+            place: Place::Registry {
+                host: host.to_owned(),
+                prefix,
+                plain,
             },
         })
     }
+}
+
+/// `DIR[:TAG]`. What follows the last colon is a tag unless a folder's name goes on behind it.
+fn layout(place: &str) -> Option<Layout> {
+    let (dir, tag) = match place.rsplit_once(':') {
+        Some((dir, tag)) if !tag.contains('/') => (dir, Some(tag.to_owned())),
+        _ => (place, None),
+    };
+    (!dir.is_empty() && tag.as_deref() != Some("")).then(|| Layout {
+        dir: PathBuf::from(dir),
+        tag,
+    })
 }
 
 // === impl Mirrors ===
 
 impl FromIterator<Mirror> for Mirrors {
     fn from_iter<I: IntoIterator<Item = Mirror>>(mirrors: I) -> Self {
-        Self(
-            mirrors
-                .into_iter()
-                .map(|mirror| (mirror.name, mirror.layout))
-                .collect(),
-        )
+        let mut all = Self::default();
+        for Mirror { name, place } in mirrors {
+            match place {
+                Place::Layout(layout) => drop(all.layouts.insert(name, layout)),
+                place @ Place::Registry { .. } => drop(all.registries.insert(name, place)),
+            }
+        }
+        all
     }
 }
 
 impl Mirrors {
     /// The layout that stands for an image, however short the image's name is written.
     pub fn find(&self, image: &str) -> Option<&Layout> {
-        self.0.get(&canonical(image))
+        self.layouts.get(&canonical(image))
     }
+
+    /// An image's full name, and where it is asked for.
+    ///
+    /// # Errors
+    /// [`NameError`].
+    pub fn source(&self, image: &str) -> Result<(String, Source), NameError> {
+        let reference: Reference = image
+            .parse()
+            .map_err(|error| NameError(image.to_owned(), error))?;
+        let name = format!("{}/{}", reference.registry(), reference.repository());
+        let below = |mirrored: &str| {
+            let rest = name.strip_prefix(mirrored)?.strip_prefix('/')?;
+            Some((mirrored.len(), rest.to_owned()))
+        };
+        let mirrored = self
+            .registries
+            .iter()
+            .filter_map(|(mirrored, place)| Some((below(mirrored)?, place)));
+        let (registry, repository, plain) = match mirrored.max_by_key(|((length, _), _)| *length) {
+            Some(((_, rest), Place::Registry { host, prefix, plain })) => {
+                (host.clone(), format!("{prefix}{rest}"), *plain)
+            }
+            _ => {
+                let registry = reference.registry().to_owned();
+                let plain = is_loopback(&registry);
+                (registry, reference.repository().to_owned(), plain)
+            }
+        };
+        let source = Source {
+            registry,
+            repository,
+            tag: reference.tag().map(str::to_owned),
+            digest: reference.digest().map(str::to_owned),
+            plain,
+        };
+        Ok((reference.whole(), source))
+    }
+}
+
+/// Whether a registry is this machine, which is asked without TLS as by other tools.
+fn is_loopback(registry: &str) -> bool {
+    let host = match registry.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => registry,
+    };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// An image's full name: `alpine` is `docker.io/library/alpine:latest`.
@@ -125,11 +235,11 @@ mod tests {
             mirror,
             Mirror {
                 name: "localhost:5000/a:latest".into(),
-                layout: layout("/b:c/d", Some("e"))
+                place: Place::Layout(layout("/b:c/d", Some("e")))
             }
         );
         let mirror: Mirror = "a=oci:/b:c/d".parse().unwrap();
-        assert_eq!(mirror.layout, layout("/b:c/d", None));
+        assert_eq!(mirror.place, Place::Layout(layout("/b:c/d", None)));
     }
 
     #[test]
@@ -139,5 +249,51 @@ mod tests {
         assert!("a=docker:/a".parse::<Mirror>().is_err());
         assert!("a=oci:".parse::<Mirror>().is_err());
         assert!("a=oci:/a:".parse::<Mirror>().is_err());
+        assert!("a=https://".parse::<Mirror>().is_err());
+        assert!("a=https://user@host".parse::<Mirror>().is_err());
+    }
+
+    fn asked(mirrors: &[&str], image: &str) -> String {
+        let mirrors: Mirrors = mirrors.iter().map(|mirror| mirror.parse().unwrap()).collect();
+        let (_, source) = mirrors.source(image).unwrap();
+        let scheme = if source.plain { "http" } else { "https" };
+        format!("{scheme}://{}/{}", source.registry, source.repository)
+    }
+
+    #[test]
+    fn a_registry_stands_for_another_and_the_longest_name_wins() {
+        let mirrors = [
+            "docker.io=https://m.example:5000/hub",
+            "docker.io/library=http://l.example",
+        ];
+        assert_eq!(
+            asked(&mirrors, "kubevirt/alpine:devel"),
+            "https://m.example:5000/hub/kubevirt/alpine"
+        );
+        assert_eq!(asked(&mirrors, "alpine:3.23"), "http://l.example/alpine");
+        assert_eq!(asked(&mirrors, "docker.iox/a"), "https://docker.iox/a");
+    }
+
+    #[test]
+    fn only_this_machine_is_asked_without_tls_unbidden() {
+        assert_eq!(asked(&[], "localhost:5000/a"), "http://localhost:5000/a");
+        assert_eq!(asked(&[], "127.0.0.1:5000/a"), "http://127.0.0.1:5000/a");
+        assert_eq!(asked(&[], "registry:5000/a/b"), "https://registry:5000/a/b");
+        assert_eq!(
+            asked(&["registry:5000=http://127.0.0.1:5000"], "registry:5000/a/b"),
+            "http://127.0.0.1:5000/a/b"
+        );
+    }
+
+    #[test]
+    fn a_full_name_holds_what_was_meant() {
+        let name = |image: &str| Mirrors::default().source(image).unwrap().0;
+        assert_eq!(name("alpine"), "docker.io/library/alpine:latest");
+        let digest = format!("sha256:{}", "a".repeat(64));
+        assert_eq!(
+            name(&format!("r.example/a@{digest}")),
+            format!("r.example/a@{digest}")
+        );
+        assert!(Mirrors::default().source("UPPER case").is_err());
     }
 }

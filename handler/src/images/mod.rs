@@ -1,21 +1,24 @@
 //! What a machine boots from an OCI image: our kernel, and our init followed by the image's own root file system.
 //!
 //! ```text
-//!   image name ──mirror──► OCI layout on disk ──layout──► layers ──root_cpio──► root archive ┐
-//!   guests/Image, guests/init.cpio ───────────────────────────────────────────► init archive ┴► <state>/roots/….cpio
+//!   image name ──mirror──► OCI layout on disk ───┐
+//!        └──pull──► registry ──► store ──────────┴─layout──► layers ──root_cpio──► root archive ┐
+//!   guests/Image, guests/init.cpio ──────────────────────────────────────────────► init archive ┴► <state>/roots/….cpio
 //! ```
 //!
 //! The result is kept by what it was made from (image digest, init), written beside its place and then renamed, so
 //! a killed handler leaves no half of one. One that no machine uses is kept for an hour, for the next machine of its image
-//! ([`Images::sweep`]). All of this blocks: it is called where blocking is allowed.
+//! ([`Images::sweep`]). All of this but [`Images::pull`] blocks: it is called where blocking is allowed.
 
 pub mod cpio;
 pub mod layer;
 pub mod layout;
 pub mod mirror;
+pub mod pull;
 pub mod root_cpio;
 #[cfg(test)]
 mod sample;
+pub mod store;
 pub mod tree;
 
 use std::fs::{self, File};
@@ -28,7 +31,9 @@ use sha2::{Digest, Sha256};
 
 use layout::{Image, Layout};
 pub use mirror::{Mirror, Mirrors};
+use pull::{PullError, Puller, Told, Wish};
 use root_cpio::{Root, RootError};
+use store::{InUse, Store, StoreError};
 
 /// Changes when the archive made from the same image and init would differ.
 const FORMAT: &str = "v2";
@@ -55,11 +60,15 @@ pub struct BootFiles {
 /// The image cannot be booted from.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// Nothing says where it is.
-    #[error(
-        "image '{0}' has no mirror on this node and pulling from registries is not supported yet; start rvm-handler with --mirror '{0}=oci:DIR'"
-    )]
-    NoMirror(String),
+    /// Neither a layout stands for it nor was it pulled.
+    #[error("image '{0}' is not on this node")]
+    NotHere(String),
+    /// No registry gives it.
+    #[error("Failed to pull image \"{0}\"")]
+    Pull(String, #[source] PullError),
+    /// Pulled images cannot be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// Where it should be is nothing usable.
     #[error("image '{0}'")]
     Root(String, #[source] RootError),
@@ -80,6 +89,10 @@ pub struct Images {
     mirrors: Mirrors,
     guests: Option<PathBuf>,
     cache: PathBuf,
+    store: Store,
+    puller: Option<Puller>,
+    /// Most bytes of pulled images and of what was made from them.
+    limit: u64,
     /// One at a time: two machines of the same image then share the work.
     building: Mutex<()>,
 }
@@ -104,8 +117,42 @@ impl Images {
             mirrors,
             guests,
             cache,
+            store: Store::open(&state.join("images"))?,
+            puller: None,
+            limit: u64::MAX,
             building: Mutex::new(()),
         })
+    }
+
+    /// With images from registries, fetched by this puller; together with what is made from them they are to have `limit` bytes.
+    #[must_use]
+    pub fn pulled_by(self, puller: Puller, limit: u64) -> Self {
+        Self {
+            puller: Some(puller),
+            limit,
+            ..self
+        }
+    }
+
+    /// Whether nobody has to be asked for an image: a layout on this disk stands for it.
+    pub fn is_mirrored(&self, image: &str) -> bool {
+        self.puller.is_none() || self.mirrors.find(image).is_some()
+    }
+
+    /// Gets an image that comes from a registry. Nothing of it is removed until what is returned is dropped.
+    ///
+    /// # Errors
+    /// Any [`ImageError`].
+    pub async fn pull(&self, wish: &Wish, tell: &(dyn Fn(Told) + Sync)) -> Result<Option<InUse>, ImageError> {
+        match &self.puller {
+            Some(puller) if !self.is_mirrored(&wish.image) => {
+                let pulled = puller.pull(&self.store, &self.mirrors, wish, tell).await;
+                Ok(Some(
+                    pulled.map_err(|error| ImageError::Pull(wish.image.clone(), error))?,
+                ))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// An image as root file system: our kernel, and our init followed by the image's files.
@@ -162,20 +209,20 @@ impl Images {
         })
     }
 
-    /// Removes what was made, was not asked for lately, and stands in none of the machines' specs.
+    /// Removes what was made, was not asked for lately, and stands in none of the machines' specs; and of the pulled images those
+    /// that were asked for longest ago, where there are too many.
     ///
     /// # Errors
     /// [`ImageError::Cache`].
     pub fn sweep(&self, specs: &[String], now: SystemTime) -> Result<(), ImageError> {
         let failed = |error| ImageError::Cache(self.cache.clone(), error);
         let _one_at_a_time = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = 0_u64;
         for entry in fs::read_dir(&self.cache).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            let asked_for = entry
-                .metadata()
-                .and_then(|file| file.modified())
-                .map_err(failed)?;
+            let file = entry.metadata().map_err(failed)?;
+            let (asked_for, size) = (file.modified().map_err(failed)?, file.len());
             let lately = now.duration_since(asked_for).map_or(true, |age| age < KEPT);
             // Names are digests, so one that is found in a spec is there for itself.
             if !lately && !specs.iter().any(|spec| spec.contains(&name)) {
@@ -184,22 +231,30 @@ impl Images {
                     name,
                     "no machine uses it any more, it is removed from the image cache"
                 );
+            } else {
+                made += size;
             }
         }
-        Ok(())
+        Ok(self.store.make_room(self.limit.saturating_sub(made), now)?)
     }
 
-    fn find<'a>(&'a self, image: &'a str) -> Result<Source<'a>, ImageError> {
-        let layout = self
-            .mirrors
-            .find(image)
-            .ok_or_else(|| ImageError::NoMirror(image.to_owned()))?;
-        let found = layout
-            .resolve()
-            .map_err(|error| ImageError::Root(image.to_owned(), error.into()))?;
+    fn find<'a>(&self, image: &'a str) -> Result<Source<'a>, ImageError> {
+        if let Some(layout) = self.mirrors.find(image) {
+            let found = layout
+                .resolve()
+                .map_err(|error| ImageError::Root(image.to_owned(), error.into()))?;
+            return Ok(Source {
+                name: image,
+                layout: layout.clone(),
+                found,
+            });
+        }
+        let name = self.mirrors.source(image).map(|(name, _)| name);
+        let pulled = name.ok().and_then(|name| self.store.find(&name));
+        let (_, found) = pulled.ok_or_else(|| ImageError::NotHere(image.to_owned()))?;
         Ok(Source {
             name: image,
-            layout,
+            layout: self.store.layout(),
             found,
         })
     }
@@ -234,7 +289,7 @@ impl Images {
 /// An image that was found.
 struct Source<'a> {
     name: &'a str,
-    layout: &'a Layout,
+    layout: Layout,
     found: Image,
 }
 
@@ -242,7 +297,7 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn unpack(&self, scratch: &Path) -> Result<Root, ImageError> {
-        Root::unpack(self.layout, &self.found, scratch).map_err(|error| self.bad(error))
+        Root::unpack(&self.layout, &self.found, scratch).map_err(|error| self.bad(error))
     }
 
     fn bad(&self, error: RootError) -> ImageError {

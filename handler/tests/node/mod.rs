@@ -9,12 +9,14 @@ use kube::api::{Api, DeleteParams, PostParams};
 use rvm_handler::consoles::Doors;
 use rvm_handler::controller;
 use rvm_handler::events::Recorder;
+use rvm_handler::images::pull::Puller;
 use rvm_handler::images::{Images, Mirror};
 use rvm_handler::node::Register;
 use rvm_handler::place::Place;
 use rvm_handler::process::Machines;
 use rvm_handler::process::children::Children;
 use rvm_handler::process::watch::Watch;
+use rvm_handler::pulling::Pulls;
 use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
 use rvm_local::LocalApi;
@@ -32,6 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A cluster of one API and any number of nodes.
 pub struct Cluster {
     pub folder: tempfile::TempDir,
+    /// More places of images.
+    pub mirrors: Vec<String>,
+    /// Most bytes of images.
+    pub image_limit: u64,
     api: LocalApi,
     runtime: Runtime,
     client: Client,
@@ -60,6 +66,8 @@ impl Cluster {
             api,
             client,
             folder,
+            mirrors: Vec::new(),
+            image_limit: u64::MAX,
             runtime,
         }
     }
@@ -109,9 +117,10 @@ impl Cluster {
         let (_keep, me) = watch::channel(me);
         let (wake, wakes) = mpsc::unbounded_channel();
         let machines = Arc::new(Machines::open(place, rvmm.to_owned(), name.to_owned()).unwrap());
-        let mirror: Mirror = format!("alpine:3.23=oci:{}", self.folder.path().join("image").display())
-            .parse()
-            .unwrap();
+        let image = format!("alpine:3.23=oci:{}", self.folder.path().join("image").display());
+        let mirrors = [image].into_iter().chain(self.mirrors.clone());
+        let mirrors = mirrors.map(|mirror| mirror.parse::<Mirror>().unwrap()).collect();
+        let puller = Puller::new(env!("CARGO_BIN_EXE_rvm-handler").into());
         let guests = Some(self.folder.path().join("guests"));
         let doors = Doors {
             me: me.clone(),
@@ -123,11 +132,16 @@ impl Cluster {
             client,
             me,
             machines,
-            images: Arc::new(Images::new([mirror].into_iter().collect(), guests, &state).unwrap()),
+            images: Arc::new(
+                Images::new(mirrors, guests, &state)
+                    .unwrap()
+                    .pulled_by(puller, self.image_limit),
+            ),
             watch: doors.watch.clone(),
             events: doors.events.clone(),
             accelerator: rvmm_spec::AcceleratorChoice::Auto,
             children: Children::default(),
+            pulls: Pulls::default(),
             retries: Retries::default(),
         };
         runtime.spawn(controller::run(Arc::new(effects), wakes, async {

@@ -4,6 +4,7 @@
 //!   Tools      where every program lies, and a way to run commands
 //!   Cluster    etcd + kube-apiserver, with our CRD; Kubectl talks to it
 //!   Handler    rvm-handler, in a cluster or in local mode; may be killed and started again
+//!   Registry   docker-registry, and a Wire to it that can be cut
 //!   Console    a viewer of a guest's console, who types and reads
 //! ```
 //!
@@ -19,6 +20,7 @@ pub mod kubectl;
 pub mod manifest;
 pub mod patience;
 pub mod process;
+pub mod registry;
 pub mod sweep;
 pub mod tools;
 
@@ -30,4 +32,5 @@ pub use kubectl::Kubectl;
 pub use manifest::Manifest;
 pub use patience::{PATIENCE, eventually};
 pub use process::runs;
+pub use registry::{Registry, Wire};
 pub use tools::Tools;

@@ -1,0 +1,103 @@
+//! Pushes an OCI image layout to a registry: its blobs, its manifests, and its index by the tag.
+//!
+//! Only with the feature `push`, which brings an async runtime and TLS; what builds guests needs neither.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, Reference, RegistryOperation};
+use serde_json::Value;
+
+use crate::oci::INDEX;
+
+/// Who pushes, as `NAME:PASSWORD`.
+pub const LOGIN: &str = "RVM_REGISTRY_LOGIN";
+
+/// Pushes the layout in `folder` to `reference`, such as `localhost:5000/library/alpine:3.23`. This machine's own registries
+/// are reached without TLS.
+pub fn push(folder: &Path, reference: &str, login: Option<&str>) -> Result<()> {
+    let reference: Reference = reference
+        .parse()
+        .with_context(|| format!("'{reference}' is not the name of an image"))?;
+    let auth = match login.map(|login| login.split_once(':')) {
+        None => RegistryAuth::Anonymous,
+        Some(Some((name, password))) => RegistryAuth::Basic(name.to_owned(), password.to_owned()),
+        Some(None) => bail!("a login is NAME:PASSWORD"),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let pushed = runtime.block_on(push_layout(folder, &reference, &auth));
+    pushed.with_context(|| format!("cannot push {}", reference.whole()))
+}
+
+async fn push_layout(folder: &Path, reference: &Reference, auth: &RegistryAuth) -> Result<()> {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    let registry = reference.resolve_registry().to_owned();
+    let protocol = if is_loopback(&registry) {
+        ClientProtocol::HttpsExcept(vec![registry])
+    } else {
+        ClientProtocol::Https
+    };
+    let client = Client::try_from(ClientConfig {
+        protocol,
+        use_monolithic_push: true,
+        ..ClientConfig::default()
+    })?;
+    client.auth(reference, auth, RegistryOperation::Push).await?;
+    let bytes = fs::read(folder.join("index.json"))?;
+    let index: Value = serde_json::from_slice(&bytes)?;
+    for manifest in list(&index, "manifests") {
+        push_image(&client, folder, reference, manifest).await?;
+    }
+    push_manifest(&client, reference, bytes, INDEX).await
+}
+
+async fn push_image(client: &Client, folder: &Path, reference: &Reference, descriptor: &Value) -> Result<()> {
+    let bytes = blob(folder, descriptor)?;
+    let manifest: Value = serde_json::from_slice(&bytes)?;
+    for part in [&manifest["config"]].into_iter().chain(list(&manifest, "layers")) {
+        let digest = text(part, "digest")?;
+        if !client.blob_exists(reference, digest).await? {
+            client.push_blob(reference, blob(folder, part)?, digest).await?;
+        }
+    }
+    let by_digest = reference.clone_with_digest(text(descriptor, "digest")?.to_owned());
+    push_manifest(client, &by_digest, bytes, text(descriptor, "mediaType")?).await
+}
+
+async fn push_manifest(client: &Client, reference: &Reference, bytes: Vec<u8>, kind: &str) -> Result<()> {
+    let kind = kind.parse().context("a media type that no header can hold")?;
+    client.push_manifest_raw(reference, bytes, kind).await?;
+    Ok(())
+}
+
+fn blob(folder: &Path, descriptor: &Value) -> Result<Vec<u8>> {
+    let digest = text(descriptor, "digest")?.replace(':', "/");
+    Ok(fs::read(folder.join("blobs").join(digest))?)
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str> {
+    value[field]
+        .as_str()
+        .with_context(|| format!("the layout lacks a {field}"))
+}
+
+fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    value[field].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn is_loopback(registry: &str) -> bool {
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    let address = host.trim_matches(['[', ']']);
+    host == "localhost"
+        || address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}

@@ -1,0 +1,213 @@
+//! Pulls from a real registry: once, gone on with, let in, and every refusal in one condition and one event.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rvm_harness::{Registry, Wire};
+use rvm_types::VirtualMachineInstance as Vmi;
+use rvm_types::condition;
+
+use crate::layouts::{Image, link, noise};
+use crate::node::Cluster;
+
+/// A name that only the mirror leads anywhere.
+const IMAGE: &str = "registry.example:5000/team/demo:1";
+
+/// A registry, and a cluster whose nodes take `registry.example:5000` from there.
+struct Place {
+    registry: Registry,
+    wire: Wire,
+    cluster: Cluster,
+}
+
+impl Place {
+    fn new() -> Self {
+        let registry = Registry::start().unwrap();
+        let wire = Wire::to(registry.port(), u64::MAX).unwrap();
+        let mut cluster = Cluster::new();
+        cluster
+            .mirrors
+            .push(format!("registry.example:5000=http://127.0.0.1:{}", wire.port()));
+        Self {
+            registry,
+            wire,
+            cluster,
+        }
+    }
+
+    /// Pushes an image as [`IMAGE`]; returns the digests of its layers.
+    fn push(&self, image: &Image<'_>) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let layers = image.write(folder.path());
+        self.registry.push(folder.path(), "team/demo:1").unwrap();
+        layers
+    }
+
+    /// What came of a VMI of this image that cannot be prepared: its condition's reason and message, which is also its one warning.
+    fn refusal(&self, image: &str) -> (String, String) {
+        let _node = self.cluster.node("a");
+        self.cluster.create("vm", image);
+        let refused = |vmi: Option<&Vmi>| {
+            let reason = synchronized(vmi?)?.0;
+            (reason == "ErrImagePull").then_some(())
+        };
+        let vmi = self.cluster.until("vm", |vmi| refused(vmi).is_some()).unwrap();
+        let (reason, message) = synchronized(&vmi).unwrap();
+        let mut told = self.cluster.events("vm", 1);
+        while !told.iter().any(|event| event.1 == "Failed") {
+            told = self.cluster.events("vm", told.len() + 1);
+        }
+        told.retain(|event| event.0 == "Warning");
+        assert_eq!(
+            told,
+            [("Warning".to_owned(), "Failed".to_owned(), message.clone())]
+        );
+        (reason, message)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.cluster.folder.path().join("a/images")
+    }
+
+    fn arrived(&self, layer: &str) -> u64 {
+        fs::metadata(self.store().join("partial").join(layer)).map_or(0, |file| file.len())
+    }
+}
+
+fn synchronized(vmi: &Vmi) -> Option<(String, String)> {
+    let status = vmi.status.as_ref()?;
+    let condition = condition::find(&status.conditions, "Synchronized")?;
+    Some((condition.reason.clone()?, condition.message.clone()?))
+}
+
+#[test]
+fn a_pulled_image_runs_and_is_told_of_as_the_kubelet_does() {
+    let place = Place::new();
+    place.push(&Image::of(&[("etc/motd", b"hello")]));
+    let _node = place.cluster.node("a");
+    place.cluster.create("vm", IMAGE);
+    place.cluster.until_phase("vm", "Running");
+    let told = place.cluster.events("vm", 4);
+    assert_eq!(told[0].2, format!("Pulling image \"{IMAGE}\""));
+    assert!(
+        told[1]
+            .2
+            .starts_with(&format!("Successfully pulled image \"{IMAGE}\" in "))
+            && told[1].2.ends_with(" bytes."),
+        "{told:?}"
+    );
+    assert_eq!((told[2].1.as_str(), told[3].1.as_str()), ("Created", "Started"));
+}
+
+#[test]
+fn ten_machines_of_one_image_pull_it_once() {
+    let place = Place::new();
+    let layers = place.push(&Image::of(&[("data", &noise(1 << 20))]));
+    let _node = place.cluster.node("a");
+    let names: Vec<String> = (0..10).map(|number| format!("vm-{number}")).collect();
+    names
+        .iter()
+        .for_each(|name| drop(place.cluster.create(name, IMAGE)));
+    names
+        .iter()
+        .for_each(|name| drop(place.cluster.until_phase(name, "Running")));
+    let asked = |text: &str| {
+        place
+            .registry
+            .requests(&format!("\"GET /v2/team/demo/{text}"))
+            .len()
+    };
+    assert_eq!(asked(&format!("blobs/sha256:{}", layers[0])), 1);
+    assert_eq!(asked("manifests/1"), 1);
+}
+
+#[test]
+fn a_registry_that_dies_in_a_pull_is_gone_on_with_when_it_is_back() {
+    let mut place = Place::new();
+    let layers = place.push(&Image::of(&[("data", &noise(4 << 20))]));
+    place.wire.mend(place.registry.port(), 2 << 20);
+    let _node = place.cluster.node("a");
+    place.cluster.create("vm", IMAGE);
+    place
+        .cluster
+        .until("vm", |_| place.wire.left() == 0 && place.arrived(&layers[0]) > 0);
+    place.registry.kill().unwrap();
+    place.registry.start_again().unwrap();
+    place.wire.mend(place.registry.port(), 3 << 20);
+    place.cluster.until_phase("vm", "Running");
+    let rest = place.registry.requests(&layers[0]);
+    assert!(rest.iter().all(|line| line.contains("\" 206 ")), "{rest:?}");
+}
+
+#[test]
+fn no_such_image_is_said_so() {
+    let place = Place::new();
+    let (_, message) = place.refusal(IMAGE);
+    assert_eq!(
+        message,
+        format!(
+            "Failed to pull image \"{IMAGE}\": the registry '127.0.0.1:{}' has no image 'team/demo:1'",
+            place.wire.port()
+        )
+    );
+}
+
+#[test]
+fn an_image_for_another_architecture_is_said_to_have_no_riscv64_variant() {
+    let place = Place::new();
+    place.push(&Image {
+        architecture: "amd64",
+        ..Image::of(&[("disk/a.img", b"x")])
+    });
+    let (_, message) = place.refusal(IMAGE);
+    assert!(
+        message.ends_with("the image has no riscv64 variant; it is for linux/amd64"),
+        "{message}"
+    );
+}
+
+#[test]
+fn bytes_that_are_not_what_their_digest_says_are_refused_and_forgotten() {
+    let place = Place::new();
+    let layers = place.push(&Image::of(&[("data", &noise(9000))]));
+    let blob = place.registry.blob(&layers[0]);
+    let whole = fs::read(&blob).unwrap();
+    let mut wrong = whole.clone();
+    wrong[4000] ^= 1;
+    fs::write(&blob, wrong).unwrap();
+    let (_, message) = place.refusal(IMAGE);
+    assert!(
+        message.ends_with(&format!("blob {} does not match its digest or size", layers[0])),
+        "{message}"
+    );
+    assert_eq!(place.arrived(&layers[0]), 0);
+}
+
+#[test]
+fn layers_that_lead_out_of_the_image_are_refused() {
+    let place = Place::new();
+    place.push(&Image::of(&[("../../etc/passwd", b"x")]));
+    let (_, message) = place.refusal(IMAGE);
+    assert!(
+        message.contains(
+            ": layer 0 of the image cannot be used: '../../etc/passwd' in it is no path below a root"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn hard_links_out_of_the_image_are_refused() {
+    let place = Place::new();
+    place.push(&Image {
+        layers: vec![link(tar::EntryType::Link, "a", "../../etc/shadow")],
+        ..Image::of(&[])
+    });
+    let (_, message) = place.refusal(IMAGE);
+    assert!(
+        message.ends_with(
+            "layer 0 of the image cannot be used: 'a' in it has a size, owner, device or link that cannot be"
+        ),
+        "{message}"
+    );
+}
