@@ -1,7 +1,7 @@
 //! Bodies of tests about folders that a guest and its host share, through virtiofsd.
 
-use rvm_outer::{Host, Session};
-use rvmm_spec::{MemoryBacking, Share, SpecBuilder};
+use rvm_outer::{Host, Session, Signal};
+use rvmm_spec::{MemoryBacking, Share, SpecBuilder, Transport};
 
 use crate::boot::{PATIENCE, ask, guest, spawn, switch_off};
 
@@ -25,13 +25,16 @@ fn served(host: &dyn Host, virtiofsd: &str) -> Session {
     server
 }
 
-fn sharing(host: &dyn Host) -> SpecBuilder {
+fn sharing(host: &dyn Host, transport: Transport) -> SpecBuilder {
     let share = Share::new("data", host.folder().join("fs.sock")).expect("a tag and a path");
     let backing = MemoryBacking {
         shared: true,
         ..MemoryBacking::default()
     };
-    guest(host, "quiet").memory_backing(backing).share(share)
+    guest(host, "quiet")
+        .transport(transport)
+        .memory_backing(backing)
+        .share(share)
 }
 
 /// The guest has a shell, mounts the folder and reads what the host wrote.
@@ -44,18 +47,53 @@ fn mounts(vm: &mut Session) {
     );
 }
 
-/// What the host wrote the guest reads, and the other way round; the server sees the guest leave.
-pub fn guest_and_host_share_a_folder(host: &dyn Host, virtiofsd: &str) {
-    let mut server = served(host, virtiofsd);
-    let mut vm = spawn(host, sharing(host));
-    mounts(&mut vm);
-    ask(
-        &mut vm,
-        "echo written by the guest > /tmp/data/from-guest; echo rc=$?",
-        "rc=0",
-    );
-    switch_off(&mut vm);
+fn writes(vm: &mut Session) {
+    let write = "echo written by the guest > /tmp/data/from-guest; echo rc=$?";
+    ask(vm, write, "rc=0");
+}
+
+/// What the guest wrote is there, and the server saw the guest leave.
+fn written(host: &dyn Host, mut server: Session) {
     let written = host.get("shared/from-guest").expect("the file is there");
     assert_eq!(written, b"written by the guest\n");
     server.wait(PATIENCE).expect("virtiofsd ends with its guest");
+}
+
+/// What the host wrote the guest reads, and the other way round; the server sees the guest leave.
+pub fn guest_and_host_share_a_folder(host: &dyn Host, virtiofsd: &str) {
+    let server = served(host, virtiofsd);
+    let mut vm = spawn(host, sharing(host, Transport::Mmio));
+    mounts(&mut vm);
+    writes(&mut vm);
+    switch_off(&mut vm);
+    written(host, server);
+}
+
+/// The same, and the server serves the guest's next boot too.
+pub fn a_share_outlives_a_reset(host: &dyn Host, virtiofsd: &str) {
+    let server = served(host, virtiofsd);
+    let mut vm = spawn(host, sharing(host, Transport::Mmio));
+    mounts(&mut vm);
+    vm.send("reboot -f\n").expect("the guest takes input");
+    vm.expect("GUEST-UP", PATIENCE).expect("the guest boots again");
+    mounts(&mut vm);
+    writes(&mut vm);
+    switch_off(&mut vm);
+    written(host, server);
+}
+
+/// Over PCI; when the server dies, that is a line to the user, and the guest goes on without. To switch itself off it would
+/// wait for the server in vain, so that rvmm is told to end.
+pub fn a_guest_outlives_its_server(host: &dyn Host, virtiofsd: &str) {
+    let mut server = served(host, virtiofsd);
+    let mut vm = spawn(host, sharing(host, Transport::Pci));
+    mounts(&mut vm);
+    server.kill(Signal::KILL).expect("virtiofsd is there");
+    server.wait(PATIENCE).expect("virtiofsd ends");
+    ask(&mut vm, "echo still=$((6 * 7))", "still=42\r\n");
+    vm.kill(Signal::TERM).expect("rvmm takes a signal");
+    let ended = vm.wait(PATIENCE).expect("rvmm ends");
+    let said = ended.error_text();
+    assert_eq!(ended.status(), Some(128 + 15), "{said}");
+    assert_eq!(said.matches("the server of files at").count(), 1, "{said}");
 }
