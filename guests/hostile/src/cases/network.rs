@@ -34,7 +34,7 @@ cases! {
     "D-receive-readable", Net, "buffers for received frames that may only be read", Refused Refused => || received_into(2048, 0);
     "D-receive-nowhere", Net, "buffers for received frames behind RAM", Refused Refused => || on(net(), |d| {(0..8).for_each(|index| {d.descriptor(0, index, RAM_END, 2048, WRITE, 0).offer(0, index);}); d.kick(0).wait_for(0, 1)});
     "D-receive-loop", Net, "buffers for received frames that loop", Refused Refused => || on(net(), |d| d.descriptor(0, 0, d.buffer(DATA), 64, NEXT | WRITE, 0).offer(0, 0).serve(0));
-    "D-control-absent", Net, "a command to a control queue that was not agreed upon", Answered Answered => || on(raw_net().up_with(F_VERSION_1), |d| control(d, 2, &[0, 0, 1]));
+    "D-control-absent", Net, "a command to a control queue that was not agreed upon", Refused Answered => || on(raw_net().up_with(F_VERSION_1), |d| control(d, 2, &[0, 0, 1]));
     "D-control-class", Net, "a control command of a class that there is not", Answered Answered => || on(net(), |d| control(d, 2, &[0xff, 0, 1]));
     "D-control-empty", Net, "a control command of no bytes", Answered NeedsReset => || on(net(), |d| control(d, 2, &[]));
     "D-control-pairs-zero", Net, "multi-queue with no pairs", Answered Answered => || on(net(), |d| control(d, 2, &[4, 0, 0, 0]));

@@ -19,6 +19,7 @@ pub(super) const FEATURE_HOST_TSO6: u64 = 1 << VIRTIO_NET_F_HOST_TSO6;
 pub(super) const FEATURE_HOST_ECN: u64 = 1 << VIRTIO_NET_F_HOST_ECN;
 pub(super) const FEATURE_MRG_RXBUF: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
 pub(super) const FEATURE_MQ: u64 = 1 << VIRTIO_NET_F_MQ;
+pub(super) const FEATURE_COMMANDS: u64 = 1 << VIRTIO_NET_F_CTRL_VQ;
 pub(super) const FEATURE_MTU: u64 = 1 << VIRTIO_NET_F_MTU;
 const FEATURE_GUEST_CSUM: u64 = 1 << VIRTIO_NET_F_GUEST_CSUM;
 const FEATURE_GUEST_TSO4: u64 = 1 << VIRTIO_NET_F_GUEST_TSO4;
@@ -29,7 +30,7 @@ const GUEST_OFFLOADS: u64 = FEATURE_GUEST_CSUM | FEATURE_GUEST_TSO4 | FEATURE_GU
 /// What every interface has.
 pub(super) const FEATURES: u64 = 1 << VIRTIO_NET_F_MAC
     | 1 << VIRTIO_NET_F_STATUS
-    | 1 << VIRTIO_NET_F_CTRL_VQ
+    | FEATURE_COMMANDS
     | 1 << VIRTIO_NET_F_CTRL_RX
     | FEATURE_MRG_RXBUF;
 /// What one has besides whose network does what is left undone in a frame.
@@ -59,12 +60,13 @@ pub(super) enum Role {
     Nothing,
 }
 
-/// What the queue with this index is for: the commands come behind the pairs that the driver knows of (5.1.2).
+/// What the queue with this index is for: the commands come behind the pairs that the driver knows of, if it knows of
+/// commands (5.1.2).
 pub(super) fn role(index: usize, acked: u64, pairs: usize) -> Role {
     let known = if acked & FEATURE_MQ == 0 { 1 } else { pairs };
     match index {
-        _ if index == 2 * known => Role::Control,
-        _ if index > 2 * known => Role::Nothing,
+        _ if index == 2 * known && acked & FEATURE_COMMANDS != 0 => Role::Control,
+        _ if index >= 2 * known => Role::Nothing,
         _ if index.is_multiple_of(2) => Role::Receive(index / 2),
         _ => Role::Transmit(index / 2),
     }

@@ -519,7 +519,7 @@ fn offloads_are_what_the_driver_took_and_may_become_less() {
 #[test]
 fn a_driver_uses_as_many_pairs_as_there_are_and_not_none() {
     let (first, second) = (Cable::default(), Cable::default());
-    let mut rig = rig_with(&[&first, &second], spec::FEATURE_MQ);
+    let mut rig = rig_with(&[&first, &second], spec::FEATURE_MQ | spec::FEATURE_COMMANDS);
     let pairs = |count: u16| [&[4, 0][..], &count.to_le_bytes()].concat();
     assert_eq!((first.told().len(), second.told().len()), (2, 2));
     assert_eq!(command(&mut rig, 4, &pairs(2)), Some(0));
@@ -538,7 +538,7 @@ fn a_driver_uses_as_many_pairs_as_there_are_and_not_none() {
 #[test]
 fn each_pair_has_its_own_network() {
     let (first, second) = (Cable::default(), Cable::default());
-    let mut rig = rig_with(&[&first, &second], spec::FEATURE_MQ);
+    let mut rig = rig_with(&[&first, &second], spec::FEATURE_MQ | spec::FEATURE_COMMANDS);
     let memory = rig.memory.clone();
     Ring::watch(&memory, 3).add(&[(HEADER, 12, 0), (FRAME, 60, 0)]);
     rig.run(3);
@@ -552,10 +552,21 @@ fn each_pair_has_its_own_network() {
 #[test]
 fn a_driver_without_many_queues_finds_the_commands_behind_the_first_pair() {
     let (first, second) = (Cable::default(), Cable::default());
-    let mut rig = rig_with(&[&first, &second], 0);
+    let mut rig = rig_with(&[&first, &second], spec::FEATURE_COMMANDS);
     assert_eq!(command(&mut rig, CONTROL, &[0, 0, 1]), Some(0));
     assert_eq!(command(&mut rig, CONTROL, &[4, 0, 2, 0]), Some(1));
     assert_eq!(command(&mut rig, 4, &[0, 0, 1]), None);
+}
+
+#[test]
+fn a_driver_that_has_not_agreed_to_commands_has_no_queue_for_them() {
+    let (first, second) = (Cable::default(), Cable::default());
+    let mut rig = rig_with(&[&first, &second], 0);
+    assert_eq!(command(&mut rig, CONTROL, &[0, 0, 1]), None);
+    let mut rig = rig_with(&[&first, &second], spec::FEATURE_MQ);
+    assert_eq!(command(&mut rig, 4, &[4, 0, 2, 0]), None);
+    assert_eq!(second.told().last(), Some(&Told::Used(false)));
+    assert_eq!(rig.status() & NEEDS_RESET, 0);
 }
 
 #[test]
