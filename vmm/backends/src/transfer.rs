@@ -12,12 +12,17 @@ use vm_memory::volatile_memory::PtrGuardMut;
 /// Most parts that the kernel takes at once (`UIO_MAXIOV`).
 const MAX_PARTS: usize = 1024;
 
+/// Most bytes of one write through the host's cache. For each page of a file whose cache may have large pages, and has
+/// small ones, Linux first probes all that is left of the call's buffers (`fault_in_iov_iter_readable`): the work grows
+/// with the square of the call's length, and is more than that of copying where it is some hundred KiB.
+pub(crate) const MAX_CACHED_WRITE: usize = 64 << 10;
+
 /// Fills all buffers from this offset on.
 ///
 /// # Errors
 /// The file's, and [`io::ErrorKind::UnexpectedEof`] when it is shorter.
 pub(crate) fn read_at(fd: BorrowedFd<'_>, offset: u64, buffers: &[VolatileSlice<'_>]) -> io::Result<()> {
-    whole(offset, buffers, |parts, count, at| {
+    whole(offset, buffers, usize::MAX, |parts, count, at| {
         #[expect(unsafe_code, reason = "only the kernel may touch guest memory by its address")]
         // SAFETY: `whole` vouches for the parts, and the kernel writes nowhere else.
         unsafe {
@@ -31,7 +36,7 @@ pub(crate) fn read_at(fd: BorrowedFd<'_>, offset: u64, buffers: &[VolatileSlice<
 /// # Errors
 /// The file's.
 pub(crate) fn write_at(fd: BorrowedFd<'_>, offset: u64, buffers: &[VolatileSlice<'_>]) -> io::Result<()> {
-    whole(offset, buffers, |parts, count, at| {
+    whole(offset, buffers, MAX_CACHED_WRITE, |parts, count, at| {
         #[expect(unsafe_code, reason = "only the kernel may touch guest memory by its address")]
         // SAFETY: `whole` vouches for the parts, which the kernel only reads.
         unsafe {
@@ -49,7 +54,7 @@ pub(crate) fn send(fd: BorrowedFd<'_>, header: &[u8], buffers: &[VolatileSlice<'
     if buffers.len() >= MAX_PARTS {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut parts = Parts::of(buffers, 0);
+    let mut parts = Parts::of(buffers, 0, usize::MAX);
     parts.iovecs.insert(
         0,
         libc::iovec {
@@ -68,11 +73,12 @@ pub(crate) fn send(fd: BorrowedFd<'_>, header: &[u8], buffers: &[VolatileSlice<'
     })
 }
 
-/// Calls until all is transferred, each time with what is left. The parts that `call` gets are valid, writable and
+/// Calls until all is transferred, each time with what is left, but at most `most` bytes. The parts that `call` gets are valid, writable and
 /// `count` many.
 fn whole(
     offset: u64,
     buffers: &[VolatileSlice<'_>],
+    most: usize,
     call: impl Fn(*const libc::iovec, libc::c_int, i64) -> isize,
 ) -> io::Result<()> {
     let total: usize = buffers.iter().map(VolatileSlice::len).sum();
@@ -82,7 +88,7 @@ fn whole(
             .checked_add(done as u64)
             .and_then(|at| i64::try_from(at).ok());
         let at = at.ok_or(io::ErrorKind::InvalidInput)?;
-        match Parts::of(buffers, done).call(|parts, count| call(parts, count, at)) {
+        match Parts::of(buffers, done, most).call(|parts, count| call(parts, count, at)) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -101,18 +107,21 @@ struct Parts {
 // === impl Parts ===
 
 impl Parts {
-    /// What is left of the buffers after `skip` bytes, as far as one call takes it.
-    fn of(buffers: &[VolatileSlice<'_>], mut skip: usize) -> Self {
+    /// What is left of the buffers after `skip` bytes, as far as one call takes it, and at most `most` bytes.
+    fn of(buffers: &[VolatileSlice<'_>], mut skip: usize, mut most: usize) -> Self {
         let mut guards = Vec::with_capacity(buffers.len().min(MAX_PARTS));
         for buffer in buffers {
-            let Ok(rest) = buffer.offset(skip.min(buffer.len())) else {
+            let skipped = skip.min(buffer.len());
+            let taken = most.min(buffer.len() - skipped);
+            let Ok(part) = buffer.subslice(skipped, taken) else {
                 break;
             };
-            skip = skip.saturating_sub(buffer.len());
-            if !rest.is_empty() {
-                guards.push(rest.ptr_guard_mut());
+            skip -= skipped;
+            most -= taken;
+            if !part.is_empty() {
+                guards.push(part.ptr_guard_mut());
             }
-            if guards.len() == MAX_PARTS {
+            if guards.len() == MAX_PARTS || most == 0 {
                 break;
             }
         }
@@ -165,6 +174,21 @@ mod tests {
         let parts: Vec<_> = memory.chunks_mut(1).map(VolatileSlice::from).collect();
         write_at(file.as_fd(), 0, &parts).unwrap();
         assert_eq!(file.metadata().unwrap().len(), 3 * MAX_PARTS as u64);
+    }
+
+    #[test]
+    fn what_is_longer_than_one_write_arrives_in_its_order() {
+        let file = tempfile::tempfile().unwrap();
+        let mut memory: Vec<u8> = (0..3 * MAX_CACHED_WRITE + 5)
+            .map(|at| u8::try_from(at / 1000 % 251).unwrap())
+            .collect();
+        let wanted = memory.clone();
+        // No part ends where a write does.
+        let parts: Vec<_> = memory.chunks_mut(40_001).map(VolatileSlice::from).collect();
+        write_at(file.as_fd(), 7, &parts).unwrap();
+        let mut back = vec![0; wanted.len()];
+        file.read_exact_at(&mut back, 7).unwrap();
+        assert!(back == wanted);
     }
 
     #[test]

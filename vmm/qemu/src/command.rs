@@ -344,9 +344,9 @@ mod tests {
              -chardev socket,id=console,fd=5\n\
              -chardev socket,id=agent,fd=6\n\
              -blockdev driver=raw,node-name=disk0,read-only=off,discard=unmap,file.driver=file,file.filename=/a,,b.img\n\
-             -device virtio-blk-device,drive=disk0,werror=report,rerror=report,serial=s,,1,bus=virtio-mmio-bus.7\n\
+             -device virtio-blk-device,drive=disk0,werror=report,rerror=report,opt_io_size=524288,serial=s,,1,bus=virtio-mmio-bus.7\n\
              -blockdev driver=raw,node-name=disk1,read-only=on,discard=unmap,file.driver=host_device,file.filename=/dev/loop7\n\
-             -device virtio-blk-device,drive=disk1,werror=report,rerror=report,bus=virtio-mmio-bus.6\n\
+             -device virtio-blk-device,drive=disk1,werror=report,rerror=report,opt_io_size=524288,bus=virtio-mmio-bus.6\n\
              -netdev tap,id=net0,fd=9\n\
              -device virtio-net-device,netdev=net0,mac=52:54:00:00:00:07,bus=virtio-mmio-bus.5\n\
              -device virtio-serial-device,max_ports=2,bus=virtio-mmio-bus.4\n\
@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(
             devices,
             [
-                "-device virtio-blk-pci-non-transitional,drive=disk0,werror=report,rerror=report,num-queues=1,bus=pcie.0,addr=0x1",
+                "-device virtio-blk-pci-non-transitional,drive=disk0,werror=report,rerror=report,opt_io_size=524288,num-queues=1,bus=pcie.0,addr=0x1",
                 "-device virtio-net-pci-non-transitional,netdev=net0,mac=52:54:00:00:00:07,romfile=,bus=pcie.0,addr=0x2",
                 "-device virtio-serial-pci-non-transitional,max_ports=2,bus=pcie.0,addr=0x3",
                 "-device virtio-rng-pci-non-transitional,rng=rng,bus=pcie.0,addr=0x4",

@@ -18,6 +18,7 @@ use vm_memory::VolatileSlice;
 
 use super::qcow2::{Qcow2Error, cluster_size};
 use super::raw;
+use crate::transfer;
 
 /// Zeroes are written in pieces of this length, where the format has no better way.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
@@ -28,6 +29,8 @@ pub(super) struct ImageDisk {
     image: FormatAccess<Storage>,
     size: u64,
     geometry: Geometry,
+    /// Most bytes of one write.
+    most: u64,
 }
 
 // === impl ImageDisk ===
@@ -43,7 +46,7 @@ impl ImageDisk {
         // Smaller writes read and write back what is around them.
         let align = u32::try_from(image.req_align()).unwrap_or(u32::MAX);
         geometry.physical_block = geometry.physical_block.max(align.min(4096));
-        Ok(Self::new(image, geometry))
+        Ok(Self::new(image, geometry, true))
     }
 
     /// A qcow2 image whose header was checked.
@@ -59,14 +62,20 @@ impl ImageDisk {
         Ok(Self::new(
             FormatAccess::new(qcow2.map_err(Qcow2Error::Open)?),
             geometry,
+            direct,
         ))
     }
 
-    fn new(image: FormatAccess<Storage>, geometry: Geometry) -> Self {
+    fn new(image: FormatAccess<Storage>, geometry: Geometry, direct: bool) -> Self {
         Self {
             size: image.size(),
             image,
             geometry,
+            most: if direct {
+                u64::MAX
+            } else {
+                transfer::MAX_CACHED_WRITE as u64
+            },
         }
     }
 
@@ -96,7 +105,14 @@ impl BlockBackend for ImageDisk {
     }
 
     fn write_at(&mut self, offset: u64, buffers: &[VolatileSlice<'_>]) -> io::Result<()> {
-        let (buffers, _guard) = IoVector::from_volatile_slice(buffers);
+        let (mut buffers, _guard) = IoVector::from_volatile_slice(buffers);
+        let mut offset = offset;
+        while buffers.len() > self.most {
+            let (piece, rest) = buffers.split_at(self.most);
+            self.image.writev(piece, offset)?;
+            offset += self.most;
+            buffers = rest;
+        }
         self.image.writev(buffers, offset)
     }
 

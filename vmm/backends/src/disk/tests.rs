@@ -143,6 +143,22 @@ fn a_qcow2_disk_keeps_what_is_written_and_is_as_large_as_it_says() {
 }
 
 #[test]
+fn what_is_longer_than_one_write_of_the_host_is_written_whole() {
+    let wanted: Vec<u8> = (0..1_000_448)
+        .map(|at| u8::try_from(at / 4099 % 251).unwrap())
+        .collect();
+    for format in [DiskFormat::Raw, DiskFormat::Qcow2] {
+        let (_folder, path) = image(8 << 20);
+        if format == DiskFormat::Qcow2 {
+            qcow2(&path, 8 << 20, 65536);
+        }
+        let mut disk = open(&disk(&path, format)).unwrap();
+        write(&mut *disk, 512, &wanted);
+        assert!(read(&mut *disk, 512, wanted.len()) == wanted, "{format:?}");
+    }
+}
+
+#[test]
 fn a_disk_past_the_page_cache_takes_requests_of_any_alignment() {
     // Under the target folder: a temporary folder may lie on a file system without direct I/O.
     let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();

@@ -153,6 +153,7 @@ fn the_config_tells_topology_queues_and_limits() {
         3 | 8 << 16,
         "8 logical blocks in a physical one, which is the least"
     );
+    assert_eq!(rig.read(0x11c), 1024, "logical blocks that are best read at once");
     assert_eq!(rig.read(0x120) >> 16, 3, "queues");
     assert_eq!(
         (rig.read(0x124), rig.read(0x128), rig.read(0x12c)),
