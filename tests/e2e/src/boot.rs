@@ -2,13 +2,9 @@
 //!
 //! Each boots the tiny guest from a Spec file, as the handler does, and asserts what its user would see.
 
-use std::time::Duration;
-
+use rvm_outer::shell::{PATIENCE, PROMPT, ask, switch_off, until_ready};
 use rvm_outer::{Host, Output, Session, Signal};
 use rvmm_spec::{Boot, Console, Disk, MemorySize, OnReset, Spec, SpecBuilder, Transport, wire};
-
-/// How long anything may take that will come if it comes at all. Never what a test measures.
-pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// The number by which the guest's kernel knows its firmware (SBI specification, 4.1): KVM is 3, OpenSBI is 1.
 fn firmware_line(host: &dyn Host) -> &'static str {
@@ -59,25 +55,12 @@ fn run(host: &dyn Host, wish: SpecBuilder) -> Output {
     host.run(&["rvmm", "--spec", "vm.json"]).expect("rvmm ends")
 }
 
-/// Types a command into the guest's shell and returns what came up to and with `answer`.
-pub(crate) fn ask(vm: &mut Session, command: &str, answer: &str) -> String {
-    vm.send(format!("{command}\n")).expect("the guest takes input");
-    let said = vm.expect(answer, PATIENCE).expect("the guest answers");
-    vm.expect("guest# ", PATIENCE).expect("the shell is ready again");
-    said
-}
-
-pub(crate) fn switch_off(vm: &mut Session) {
-    vm.send("poweroff -f\n").expect("the guest takes input");
-    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
-}
-
 /// Boots to init with this many vCPUs, sees all of them, names its firmware, and ends with status 0.
 pub fn boots_to_init(host: &dyn Host, cpus: u64) {
     let mut vm = spawn(host, guest(host, "").cpus(cpus));
     let log = vm.expect("GUEST-UP", PATIENCE).expect("the guest boots");
     assert!(log.contains(firmware_line(host)), "{log}");
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     ask(&mut vm, "echo cpus=$(nproc)", &format!("cpus={cpus}\r\n"));
     switch_off(&mut vm);
 }
@@ -92,7 +75,7 @@ pub fn reads_and_writes_a_disk(host: &dyn Host) {
         ..Disk::new(host.folder().join("disk.img"))
     };
     let mut vm = spawn(host, guest(host, "quiet").disk(disk));
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     ask(&mut vm, "head -c 19 /dev/vda; echo", "written by the host\r\n");
     ask(&mut vm, "cat /sys/block/vda/serial; echo", "disk-1");
     ask(
@@ -120,7 +103,7 @@ pub fn devices_work_on_pci(host: &dyn Host, interrupt: &str) {
         });
     }
     let mut vm = spawn(host, wish);
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     ask(&mut vm, "head -c 6 /dev/vda; echo", "disk 0\r\n");
     ask(&mut vm, "head -c 6 /dev/vdh; echo", "disk 7\r\n");
     ask(&mut vm, "cat /sys/block/vdh/serial; echo", "serial-7");
@@ -151,7 +134,7 @@ pub fn a_read_only_disk_stays_as_it_is(host: &dyn Host) {
         ..Disk::new(host.folder().join("disk.img"))
     };
     let mut vm = spawn(host, guest(host, "quiet").disk(disk));
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     ask(&mut vm, "echo no | dd of=/dev/vda; echo rc=$?", "rc=1");
     switch_off(&mut vm);
     assert_eq!(host.get("disk.img").expect("the disk is there"), [0x5a; 4096]);
@@ -170,7 +153,7 @@ pub fn pings_the_host(host: &dyn Host) {
     let mut vm = host
         .spawn(&["unshare", "-n", "sh", "-c", script])
         .expect("rvmm starts");
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     ask(&mut vm, "cat /sys/class/net/eth0/address", "52:54:00:00:00:07");
     ask(
         &mut vm,
@@ -204,7 +187,7 @@ fn boots_for_its_control_socket(host: &dyn Host) -> Session {
     put(host, guest(host, "quiet"));
     let argv = ["rvmm", "--spec", "vm.json", "--run-dir", "vm"];
     let mut vm = host.spawn_on_terminal(&argv).expect("rvmm starts");
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     vm
 }
 
@@ -217,12 +200,12 @@ pub fn obeys_its_control_socket(host: &dyn Host) {
     vm.send("echo still=$((40 + 2))\n").expect("input waits");
     assert_eq!(ctl(host, &["resume"]), "");
     vm.expect("still=42", PATIENCE).expect("the guest goes on");
-    vm.expect("guest# ", PATIENCE).expect("the shell is ready again");
+    until_ready(&mut vm);
     let counted = ctl(host, &["stats"]);
     assert!(counted.contains("console.output-bytes"), "{counted}");
     assert_eq!(counted.contains("exits.mmio-write"), host.has_kvm(), "{counted}");
     assert_eq!(ctl(host, &["reset"]), "");
-    vm.expect("guest# ", PATIENCE).expect("the guest boots again");
+    until_ready(&mut vm);
     let stopped = ctl(host, &["stop", "--deadline", "4m", "-o", "json"]);
     assert_eq!(stopped, "{\"how\":\"asked\",\"by\":\"agent\"}\n");
     assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
@@ -257,11 +240,11 @@ pub fn resets_leak_nothing(host: &dyn Host, times: u32) {
     // What is made once and kept is made by now.
     reset(3);
     vm.expect("GUEST-UP", PATIENCE).expect("the guest boots again");
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     let before = held(host);
     reset(times);
     vm.expect("GUEST-UP", PATIENCE).expect("the guest boots again");
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     let after = held(host);
     assert_eq!(after[..3], before[..3], "descriptors, threads, children");
     assert!(after[3] <= before[3] + 4, "mappings: {before:?}, {after:?}");
@@ -316,7 +299,7 @@ pub fn the_vdso_reads_the_clock(host: &dyn Host) {
 /// The guest gets randomness from its virtio device.
 pub fn the_guest_gets_entropy(host: &dyn Host) {
     let mut vm = spawn(host, guest(host, "quiet"));
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     ask(&mut vm, "cat /sys/class/misc/hw_random/rng_current", "virtio_rng");
     ask(&mut vm, "head -c 64 /dev/hwrng | wc -c", "64\r\n");
     switch_off(&mut vm);
@@ -325,7 +308,7 @@ pub fn the_guest_gets_entropy(host: &dyn Host) {
 /// A hart that is switched off and on takes interrupts again.
 pub fn a_hart_comes_back(host: &dyn Host) {
     let mut vm = spawn(host, guest(host, "quiet").cpus(2));
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     let hart = "/sys/devices/system/cpu/cpu1/online";
     ask(
         &mut vm,
@@ -353,7 +336,7 @@ pub fn boots_again_and_again(host: &dyn Host, times: u32) {
 /// The virtio console carries a shell both ways.
 pub fn the_virtio_console_is_a_console(host: &dyn Host) {
     let mut vm = spawn(host, guest(host, "quiet console=hvc0").console(Console::Virtio));
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     ask(&mut vm, "cat /sys/class/tty/console/active", "hvc0\r\n");
     switch_off(&mut vm);
 }
@@ -364,7 +347,7 @@ pub fn ctrl_bracket_leaves_and_restores_the_terminal(host: &dyn Host) {
     let mut shell = host
         .spawn_on_terminal(&["sh", "-c", "rvmm --spec vm.json; echo status=$?; stty -a"])
         .expect("a shell starts");
-    shell.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut shell);
     // Raw: the guest, not this terminal, decides what Ctrl-C is. Its shell takes no signals while it edits a line, nor
     // between two commands of one: what says that it has begun is the job that is to be interrupted.
     shell
@@ -375,7 +358,7 @@ pub fn ctrl_bracket_leaves_and_restores_the_terminal(host: &dyn Host) {
         .expect("the guest's shell runs a command");
     shell.send("\x03").expect("the guest takes input");
     shell
-        .expect("guest# ", PATIENCE)
+        .expect(PROMPT, PATIENCE)
         .expect("Ctrl-C reached the guest's shell");
     shell.send("\x1d").expect("rvmm takes a key");
     shell.expect("status=0", PATIENCE).expect("rvmm has ended");

@@ -1,9 +1,10 @@
 //! Bodies of tests about the devices that a guest has when they are asked for.
 
+use rvm_outer::shell::{PATIENCE, ask, switch_off, until_ready};
 use rvm_outer::{Host, Session};
 use rvmm_spec::{MemorySize, Vsock};
 
-use crate::boot::{PATIENCE, ask, guest, spawn, switch_off};
+use crate::boot::{guest, spawn};
 
 /// What the host holds of the guest's RAM, in KiB: it is a mapping with a name, or, where the kernel has none, of
 /// `/dev/zero`.
@@ -28,7 +29,7 @@ pub fn freed_memory_goes_back_to_the_host(host: &dyn Host) {
         .memory(MemorySize::from_mib(512))
         .balloon(true);
     let mut vm = spawn(host, wish);
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     ask(
         &mut vm,
         "ls /sys/bus/virtio/drivers/virtio_balloon | grep -c virtio",
@@ -55,7 +56,7 @@ pub fn freed_memory_goes_back_to_the_host(host: &dyn Host) {
 pub fn guest_and_host_speak_over_vsock(host: &dyn Host) {
     let vsock = Vsock::new(3, host.folder().join("v.sock")).expect("a number and a path");
     let mut vm = spawn(host, guest(host, "quiet").vsock(vsock));
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     let mut server = host
         .spawn(&["rvm-guest-probe", "answer-path", "v.sock_52"])
         .expect("the host serves a port");

@@ -3,10 +3,11 @@
 use std::process::Command;
 
 use rvm_guests::{Cache, toolbox};
+use rvm_outer::shell::{ask, switch_off, until_ready};
 use rvm_outer::{Host, Session, qcow2};
 use rvmm_spec::{Disk, DiskFormat};
 
-use crate::boot::{ask, guest, spawn, switch_off};
+use crate::boot::{guest, spawn};
 
 const RAW: u64 = 8 << 20;
 const QCOW2: u64 = 16 << 20;
@@ -37,8 +38,7 @@ pub fn disks_do_what_guests_ask_of_them(host: &dyn Host) {
             ..disk("fixed.img")
         });
     let mut vm = spawn(host, wish);
-    vm.expect("guest# ", crate::boot::PATIENCE)
-        .expect("the guest has a shell");
+    until_ready(&mut vm);
     uses_a_raw_disk(&mut vm);
     uses_a_qcow2_disk(&mut vm);
     ask(&mut vm, "echo no | dd of=/dev/vdc; echo rc=$?", "rc=1");

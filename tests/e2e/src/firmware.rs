@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rvm_guests::{Cache, Toolbox, efi};
+use rvm_outer::shell::{PATIENCE, switch_off, until_ready};
 use rvm_outer::{Host, Session};
-use rvmm_spec::{Boot, Disk, Firmware, MemorySize, Spec, Vars, wire};
+use rvmm_spec::{Boot, Disk, Firmware, MemorySize, Spec, Vars};
 
-use crate::boot::PATIENCE;
+use crate::boot::spawn;
 
 /// Where firmware and the disk that it boots lie on a host.
 #[derive(Debug, Clone)]
@@ -78,22 +79,11 @@ fn start(host: &dyn Host, places: &Places, boot: Boot) -> Session {
         ..Disk::new(&places.disk)
     };
     let wish = Spec::builder(boot).memory(MemorySize::from_mib(512)).disk(disk);
-    let spec = wish.build().expect("a test asks for what is possible");
-    let json = wire::Document::from(&spec)
-        .to_json()
-        .expect("the paths are UTF-8");
-    host.put("vm.json", json.as_bytes())
-        .expect("the host takes a file");
-    let mut vm = host.spawn(&["rvmm", "--spec", "vm.json"]).expect("rvmm starts");
+    let mut vm = spawn(host, wish);
     vm.expect("GUEST-UP", PATIENCE)
         .expect("the firmware boots the guest");
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     vm
-}
-
-fn switch_off(vm: &mut Session) {
-    vm.send("poweroff -f\n").expect("the guest takes input");
-    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
 }
 
 /// A firmware finds an EFI system on a disk, and the kernel was started by it.
@@ -107,7 +97,7 @@ pub fn boots_an_efi_disk(host: &dyn Host, places: &Places, boot: Boot) {
         listed.contains("systab") || listed.contains("runtime"),
         "{listed}"
     );
-    vm.expect("guest# ", PATIENCE).expect("the shell is ready again");
+    until_ready(&mut vm);
     switch_off(&mut vm);
 }
 

@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rvm_outer::Host;
+use rvm_outer::shell::{PATIENCE, ask, switch_off, until_ready};
 use rvmm_spec::{Boot, Payload};
 
-use crate::boot::{PATIENCE, ask, machine, spawn, switch_off, tiny};
+use crate::boot::{machine, spawn, tiny};
 
 /// Where a riscv64 kernel's header has its size in memory (Linux, Documentation/arch/riscv/boot-image-header.rst).
 const IMAGE_SIZE_AT: usize = 16;
@@ -41,7 +42,7 @@ pub fn an_overlay_changes_what_the_guest_sees(host: &dyn Host) {
         ..tiny(host, "quiet")
     };
     let mut vm = spawn(host, machine(changed));
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
     ask(
         &mut vm,
         "cat /proc/device-tree/chosen/rvm-note; echo",

@@ -1,9 +1,10 @@
 //! Bodies of tests about devices that come and go while the guest runs, as its user brings them: with `rvmm ctl`.
 
+use rvm_outer::shell::{ask, switch_off, until_ready};
 use rvm_outer::{Host, Session};
 use rvmm_spec::Transport;
 
-use crate::boot::{PATIENCE, ask, ctl, guest, put, switch_off};
+use crate::boot::{ctl, guest, put};
 
 /// A network of the machine's own, with a tap that nobody uses yet.
 const START: &str = "set -e; ip=/usr/sbin/ip; $ip tuntap add dev rvmt1 mode tap; $ip addr add 198.18.8.1/24 dev rvmt1; \
@@ -32,7 +33,7 @@ pub fn devices_come_and_go(host: &dyn Host) {
     let mut vm = host
         .spawn_on_terminal(&["unshare", "-n", "sh", "-c", START])
         .expect("rvmm starts");
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(&mut vm);
 
     let add = ["add-disk", "plug.img,serial=plug-1", "--id", "data"];
     assert_eq!(ctl(host, &add), "data\n");
@@ -76,7 +77,7 @@ pub fn devices_come_and_go(host: &dyn Host) {
 
 fn they_survive_a_reset_and_go(host: &dyn Host, vm: &mut Session, up: &str) {
     assert_eq!(ctl(host, &["reset"]), "");
-    vm.expect("guest# ", PATIENCE).expect("the guest boots again");
+    until_ready(vm);
     ask(
         vm,
         "head -c 19 /dev/vda; cat /sys/block/vda/serial; echo",

@@ -1,9 +1,10 @@
 //! Bodies of tests about folders that a guest and its host share, through virtiofsd.
 
+use rvm_outer::shell::{PATIENCE, ask, switch_off, until_ready};
 use rvm_outer::{Host, Session, Signal};
 use rvmm_spec::{MemoryBacking, Share, SpecBuilder, Transport};
 
-use crate::boot::{PATIENCE, ask, guest, spawn, switch_off};
+use crate::boot::{guest, spawn};
 
 /// What virtiofsd says when a guest may come.
 const READY: &str = "Waiting for vhost-user socket connection";
@@ -39,7 +40,7 @@ fn sharing(host: &dyn Host, transport: Transport) -> SpecBuilder {
 
 /// The guest has a shell, mounts the folder and reads what the host wrote.
 fn mounts(vm: &mut Session) {
-    vm.expect("guest# ", PATIENCE).expect("the guest has a shell");
+    until_ready(vm);
     ask(
         vm,
         "mkdir -p /tmp/data; mount -t virtiofs data /tmp/data; cat /tmp/data/from-host",

@@ -87,14 +87,20 @@ fn help(folder: &Path, place: &str, words: &[String]) -> String {
         String::from_utf8(output.stdout).unwrap()
     };
     let mut argv = vec![words[0].clone()];
-    let mut text = help_of(&argv);
-    for word in &words[1..] {
+    let mut last = help_of(&argv);
+    let mut text = last.clone();
+    for (before, word) in words.iter().zip(&words[1..]) {
         let entry = format!("\n  {word} ");
-        let commands = text.rsplit("\nCommands:\n").next().unwrap_or_default();
-        let verb_of_rvm = words[0] == "rvm" && argv.len() == 1 && !word.starts_with('-');
-        if verb_of_rvm || format!("\n{commands}").contains(&entry) {
+        let commands = last.rsplit("\nCommands:\n").next().unwrap_or_default();
+        // What cannot do without a command takes the word behind it for one: its help says if that is none.
+        let needs_one = last
+            .lines()
+            .any(|line| line.starts_with("Usage: ") && line.ends_with("<COMMAND>"));
+        let behind_it = Some(before) == argv.last() && !word.starts_with('-');
+        if (needs_one && behind_it) || format!("\n{commands}").contains(&entry) {
             argv.push(word.clone());
-            text.push_str(&help_of(&argv));
+            last = help_of(&argv);
+            text.push_str(&last);
         }
     }
     text

@@ -1,8 +1,9 @@
 //! rvmm under KVM, on each kind of host that the lab can be.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rvm_e2e::boot::{self, PATIENCE};
+use rvm_e2e::boot;
 use rvm_e2e::forms;
+use rvm_outer::shell::PATIENCE;
 use rvm_outer::{Host, Lab, Profile, Setup, Signal};
 
 fn lab(profile: Profile) -> Lab {

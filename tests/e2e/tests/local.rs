@@ -31,7 +31,7 @@ fn kubectl_brings_a_vmi_from_its_manifest_to_a_console_and_it_outlives_its_handl
     let mut watch = kubectl.follow(&["get", "vmi", "-w"]).unwrap();
     kubectl.ok(&["apply", "-f", &manifest(&tools)]).unwrap();
     let vmi = kubectl.await_phase(NAME, "Running").unwrap();
-    watch.expect("Running", rvm_e2e::boot::PATIENCE).unwrap();
+    watch.expect("Running", rvm_outer::shell::PATIENCE).unwrap();
     assert_eq!(
         guest::phases(&kubectl).unwrap(),
         ["Pending", "Scheduling", "Scheduled", "Running"]
@@ -88,10 +88,12 @@ fn rvm_alone_does_all_that_a_vmi_needs() {
     let mut first = guest::answers(handler.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
     let mut second = handler.rvm_on_terminal(&["console", NAME]).unwrap();
     second
-        .expect("42 riscv64 rvm-demo", rvm_e2e::boot::PATIENCE)
+        .expect("42 riscv64 rvm-demo", rvm_outer::shell::PATIENCE)
         .unwrap();
     first.ask("echo for $((40 + 3)) to see").unwrap();
-    second.expect("for 43 to see", rvm_e2e::boot::PATIENCE).unwrap();
+    second
+        .expect("for 43 to see", rvm_outer::shell::PATIENCE)
+        .unwrap();
     assert_eq!(first.leave().unwrap().status(), Some(0));
 
     handler.rvm(&["stop", NAME]).unwrap().ok().unwrap();

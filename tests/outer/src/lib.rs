@@ -18,6 +18,7 @@ pub mod profile;
 pub mod qcow2;
 pub mod qmp;
 pub mod session;
+pub mod shell;
 
 pub use here::Here;
 pub use host::{Assets, Host};

@@ -1,12 +1,8 @@
 //! The sandbox: each kind of thread is kept to its own, here and in the lab, and what rvmm needs it has.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
-
+use rvm_outer::shell::{PATIENCE, ask, switch_off, until_ready};
 use rvm_outer::{Here, Host, Profile, Session, Setup};
-
-/// How long anything may take that will come if it comes at all.
-const PATIENCE: Duration = Duration::from_secs(240);
 
 /// What becomes of a deed.
 #[derive(Debug, Clone, Copy)]
@@ -132,13 +128,6 @@ const GIVEN: &str = "set -e; ip=/usr/sbin/ip; chmod 666 /dev/kvm /dev/net/tun; m
 const MACHINE: &str = "rvm-trespasser as 65534 rvmm --accel kvm --memory 128M --cpus 2 --transport pci --balloon on \
     --disk /tmp/vm/disk --net tap=rvmt0 --vsock cid=3,socket=/tmp/vm/v.sock --run-dir /tmp/vm/run";
 
-/// Types a command and waits for what it says, and for the next prompt.
-fn ask(vm: &mut Session, command: &str, answer: &str) {
-    vm.send(format!("{command}\n")).unwrap();
-    vm.expect(answer, PATIENCE).unwrap();
-    vm.expect("guest# ", PATIENCE).unwrap();
-}
-
 /// And a user who has nothing but leave to open `/dev/kvm` runs a guest whose devices all work, before and after a reset,
 /// each thread behind its walls.
 #[test]
@@ -156,7 +145,7 @@ fn lab_each_thread_is_kept_to_its_own_and_an_ordinary_user_runs_a_guest() {
     let kernel = ["--kernel", &assets.kernel, "--initrd", &assets.tiny];
     let words: Vec<&str> = MACHINE.split_whitespace().chain(kernel).collect();
     let mut vm = lab.spawn_on_terminal(&words).unwrap();
-    vm.expect("guest# ", PATIENCE).unwrap();
+    until_ready(&mut vm);
     let threads = lab.run(&["sh", "-c", THREADS]).unwrap().text();
     let walled_in = |name: &str, filters: u32| {
         format!("{name} uid=65534 caps=0000000000000000 nnp=1 seccomp=2 filters={filters}\n")
@@ -170,10 +159,9 @@ fn lab_each_thread_is_kept_to_its_own_and_an_ordinary_user_runs_a_guest() {
     devices_work(&mut vm);
     vm.send("reboot -f\n").unwrap();
     vm.expect("GUEST-UP", PATIENCE).unwrap();
-    vm.expect("guest# ", PATIENCE).unwrap();
+    until_ready(&mut vm);
     devices_work(&mut vm);
-    vm.send("poweroff -f\n").unwrap();
-    assert_eq!(vm.wait(PATIENCE).unwrap().status(), Some(0));
+    switch_off(&mut vm);
     let disk = lab.get("/tmp/vm/disk").unwrap();
     assert_eq!(&disk[..8], b"written\n");
 }
