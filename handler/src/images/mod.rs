@@ -15,6 +15,7 @@ pub mod layer;
 pub mod layout;
 pub mod mirror;
 pub mod pull;
+pub mod qcow2;
 pub mod root_cpio;
 #[cfg(test)]
 mod sample;

@@ -188,6 +188,15 @@ impl Cluster {
             .unwrap();
     }
 
+    /// Waits until it is so.
+    pub fn wait(&self, mut is_so: impl FnMut() -> bool) {
+        let until = std::time::Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(std::time::Instant::now() < until, "takes too long");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits until a VMI is as wanted.
     pub fn until(&self, name: &str, wanted: impl Fn(Option<&Vmi>) -> bool) -> Option<Vmi> {
         self.block_on(async {

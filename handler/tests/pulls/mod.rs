@@ -1,14 +1,22 @@
 //! Pulls from a real registry: once, gone on with, let in, and every refusal in one condition and one event.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
+use kube::api::{Api, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use rvm_harness::process::Process;
+use rvm_harness::registry::LOGIN;
+use rvm_harness::sweep::Sweeper;
 use rvm_harness::{Registry, Wire};
 use rvm_types::VirtualMachineInstance as Vmi;
 use rvm_types::condition;
+use serde_json::json;
 
 use crate::layouts::{Image, link, noise};
-use crate::node::Cluster;
+use crate::node::{Cluster, manifest};
 
 /// A name that only the mirror leads anywhere.
 const IMAGE: &str = "registry.example:5000/team/demo:1";
@@ -17,12 +25,22 @@ const IMAGE: &str = "registry.example:5000/team/demo:1";
 struct Place {
     registry: Registry,
     wire: Wire,
+    /// Machines outlive their handler.
+    _sweeper: Sweeper,
     cluster: Cluster,
 }
 
 impl Place {
     fn new() -> Self {
-        let registry = Registry::start().unwrap();
+        Self::with(Registry::start().unwrap())
+    }
+
+    /// With a registry that only its user may use.
+    fn guarded() -> Self {
+        Self::with(Registry::start_guarded().unwrap())
+    }
+
+    fn with(registry: Registry) -> Self {
         let wire = Wire::to(registry.port(), u64::MAX).unwrap();
         let mut cluster = Cluster::new();
         cluster
@@ -31,6 +49,7 @@ impl Place {
         Self {
             registry,
             wire,
+            _sweeper: Sweeper::start(cluster.folder.path()).unwrap(),
             cluster,
         }
     }
@@ -210,4 +229,162 @@ fn hard_links_out_of_the_image_are_refused() {
         ),
         "{message}"
     );
+}
+
+#[test]
+fn a_killed_handler_leaves_no_half_image_and_the_next_one_goes_on() {
+    let place = Place::new();
+    let layers = place.push(&Image::of(&[("data", &noise(4 << 20))]));
+    place.wire.mend(place.registry.port(), 2 << 20);
+    let mut handler = place.local_handler("first.log", "/dev/null");
+    let vmis = place.local_vmis(&mut handler);
+    place.create_local(&vmis);
+    place
+        .cluster
+        .wait(|| place.wire.left() == 0 && place.arrived(&layers[0]) > 0);
+    handler.kill().unwrap();
+    // Its pull ends with it, and lets go of the blob.
+    let blob = place.store().join("partial").join(&layers[0]);
+    place.cluster.wait(|| lock(&blob));
+    assert!(!place.store().join("blobs/sha256").join(&layers[0]).exists());
+    place.wire.mend(place.registry.port(), 3 << 20);
+    let mut handler = place.local_handler("second.log", "/dev/null");
+    let vmis = place.local_vmis(&mut handler);
+    place.until_running(&vmis);
+}
+
+#[test]
+fn a_registry_that_wants_a_login_says_so_and_gets_the_one_of_the_auth_file() {
+    let place = Place::guarded();
+    place.push(&Image::of(&[("etc/motd", b"hello")]));
+    let (_, message) = place.refusal(IMAGE);
+    assert!(
+        message.ends_with("does not let us have it: no login for it was found in a pull secret or auth file"),
+        "{message}"
+    );
+    let file = place.cluster.folder.path().join("auth.json");
+    fs::write(&file, place.login()).unwrap();
+    let mut handler = place.local_handler("handler.log", file.to_str().unwrap());
+    let vmis = place.local_vmis(&mut handler);
+    place.create_local(&vmis);
+    place.until_running(&vmis);
+}
+
+#[test]
+fn a_full_disk_is_said_and_the_pull_goes_on_when_there_is_room() {
+    let place = Place::new();
+    let layers = place.push(&Image::of(&[("data", &noise(3 << 20))]));
+    let Some(_small) = SmallDisk::mount(&place.store()) else {
+        eprintln!("skipped: this user may not mount a small disk");
+        return;
+    };
+    let (_, message) = place.refusal(IMAGE);
+    let full = format!(
+        "blob {} cannot be written: No space left on device (os error 28)",
+        layers[0]
+    );
+    assert!(message.ends_with(&full), "{message}");
+    assert!(mount(&[
+        "-o",
+        "remount,size=16m",
+        place.store().to_str().unwrap()
+    ]));
+    let _node = place.cluster.node("a");
+    place.cluster.until_phase("vm", "Running");
+}
+
+/// A disk of 2 MiB in the place of a folder.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// None where only root may.
+    fn mount(folder: &Path) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let options = [
+            "-t",
+            "tmpfs",
+            "-o",
+            "size=2m",
+            "rvm-test",
+            folder.to_str().unwrap(),
+        ];
+        mount(&options).then(|| Self(folder.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Who still looks at it does not keep it.
+        Command::new("umount").arg("-l").arg(&self.0).status().unwrap();
+    }
+}
+
+fn mount(arguments: &[&str]) -> bool {
+    let mount = Command::new("mount").args(arguments).output();
+    mount.is_ok_and(|done| done.status.success())
+}
+
+/// Whether nobody else holds a file.
+fn lock(path: &Path) -> bool {
+    let file = fs::File::open(path).unwrap();
+    rustix::fs::flock(file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+impl Place {
+    /// The program itself, in local mode, with the same folders as a node of the cluster would have.
+    fn local_handler(&self, log: &str, auth_file: &str) -> Process {
+        let folder = self.cluster.folder.path();
+        let program = Path::new(env!("CARGO_BIN_EXE_rvm-handler"));
+        let mirror = format!("registry.example:5000=http://127.0.0.1:{}", self.wire.port());
+        Process::start(program, &folder.join(log), |command| {
+            command
+                .args(["--local", "--node", "a", "--mirror", &mirror])
+                .args(["--rvmm", env!("CARGO_BIN_EXE_fake-rvmm")])
+                .arg("--state-dir")
+                .arg(folder.join("a"))
+                .arg("--run-dir")
+                .arg(folder.join("run"))
+                .arg("--guests")
+                .arg(folder.join("guests"))
+                .env("REGISTRY_AUTH_FILE", auth_file)
+                .env_remove("KUBECONFIG");
+        })
+        .unwrap()
+    }
+
+    /// Makes a local handler's VMI.
+    fn create_local(&self, vmis: &Api<Vmi>) {
+        let vmi = serde_json::from_value(manifest("vm", IMAGE)).unwrap();
+        let params = PostParams::default();
+        self.cluster.block_on(vmis.create(&params, &vmi)).unwrap();
+    }
+
+    /// Waits until a local handler's VMI runs.
+    fn until_running(&self, vmis: &Api<Vmi>) {
+        self.cluster.wait(|| {
+            let vmi = self.cluster.block_on(vmis.get("vm")).unwrap();
+            vmi.phase().is_some_and(|phase| phase.as_str() == "Running")
+        });
+    }
+
+    /// What opens the registry: the text of a pull secret or auth file.
+    fn login(&self) -> String {
+        let (username, password) = LOGIN;
+        let host = format!("127.0.0.1:{}", self.wire.port());
+        json!({"auths": {host: {"username": username, "password": password}}}).to_string()
+    }
+
+    /// The VMIs of a handler in local mode, once it serves.
+    fn local_vmis(&self, handler: &mut Process) -> Api<Vmi> {
+        self.cluster.wait(|| {
+            handler.must_live().unwrap();
+            handler.said().contains("rvm-handler serves")
+        });
+        let kubeconfig = Kubeconfig::read_from(self.cluster.folder.path().join("a/kubeconfig")).unwrap();
+        let client = self.cluster.block_on(async {
+            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+            Client::try_from(config.unwrap()).unwrap()
+        });
+        Api::default_namespaced(client)
+    }
 }

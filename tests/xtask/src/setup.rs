@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use rvm_guests::command::output;
-use rvm_guests::{Cache, DemoGuest, Toolbox, bench, cross, demo, efi, kube, tiny, toolbox, virtiofsd};
+use rvm_guests::{Cache, DemoGuest, Toolbox, bench, cross, demo, efi, kube, registry, tiny, toolbox, virtiofsd};
 
 use crate::{packages, programs, step};
 
@@ -68,6 +68,7 @@ pub fn for_testing() -> Result<ForTesting> {
     let tools = programs::folder(cache)?;
     let toolbox = Toolbox::open(cache)?;
     toolbox::qemu_img(cache)?;
+    registry::server(cache)?;
     virtiofsd::here(cache)?;
     virtiofsd::for_riscv64(cache)?;
     tiny::build(cache)?;

@@ -75,12 +75,6 @@ fn validate_kernel(kernel: &KernelBoot, has_own_kernel: bool, path: &Path, cause
     if let Some(container) = &kernel.container {
         let path = path.field("container");
         validate_image(&container.image, &container.image_pull_policy, &path, causes);
-        if container.image_pull_secret.is_some() {
-            causes.push(
-                path.field("imagePullSecret")
-                    .not_supported("is not supported by rvm yet"),
-            );
-        }
         match &container.kernel_path {
             None => causes.push(path.field("kernelPath").required("is missing")),
             Some(inside) => validate_path_in_image(inside, &path.field("kernelPath"), causes),

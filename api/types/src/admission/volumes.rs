@@ -59,12 +59,6 @@ fn validate_volume(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
 
 fn validate_container_disk(disk: &ContainerDisk, path: &Path, causes: &mut Vec<Cause>) {
     validate_image(&disk.image, &disk.image_pull_policy, path, causes);
-    if disk.image_pull_secret.is_some() {
-        causes.push(
-            path.field("imagePullSecret")
-                .not_supported("is not supported by rvm yet"),
-        );
-    }
     if let Some(inside) = &disk.path {
         validate_path_in_image(inside, &path.field("path"), causes);
     }
