@@ -6,7 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use rvm_guests::command::output;
-use rvm_guests::{Cache, DemoGuest, Toolbox, bench, cross, demo, efi, kube, registry, tiny, toolbox, virtiofsd};
+use rvm_guests::{
+    Cache, DemoGuest, Toolbox, bench, cross, demo, efi, kube, registry, tiny, toolbox, virtiofsd,
+};
 
 use crate::{packages, programs, step};
 
