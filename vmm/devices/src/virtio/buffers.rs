@@ -5,10 +5,10 @@
 //! device reads before what it writes (2.7.4.2, 2.7.5.3). The vector is reused from chain to chain, so that a
 //! request costs no allocation.
 
-use virtio_queue::DescriptorChain;
 use virtio_queue::desc::split::Descriptor;
 use vm_memory::{GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
 
+use super::chain::Chain;
 use super::device::QueueError;
 use crate::blunt::Check;
 
@@ -34,7 +34,7 @@ impl<'m> Buffers<'m> {
     /// When the chain breaks a rule.
     pub fn load(
         &mut self,
-        chain: DescriptorChain<&'m GuestMemoryMmap>,
+        chain: Chain<'m>,
         memory: &'m GuestMemoryMmap,
         max: u16,
     ) -> Result<(), QueueError> {
@@ -43,8 +43,7 @@ impl<'m> Buffers<'m> {
         self.slices.reserve(usize::from(max));
         self.readable = 0;
         let mut writing = false;
-        // The iterator of virtio-queue ends both at a chain's last descriptor and where the chain is malformed.
-        // What it gave last tells which it was.
+        // The walk ends both at a chain's last descriptor and where the chain is malformed. What it gave last tells which.
         let mut unfinished = true;
         let mut left = max;
         for descriptor in chain {

@@ -1,9 +1,10 @@
 //! What a virtio device has to do, whatever it is reached through; and the two loops that they share: [`drain`] a queue, [`feed`] one.
 
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::{GuestMemoryError, GuestMemoryMmap};
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 use super::buffers::Buffers;
+use super::chain::Chain;
 
 /// Bytes that one call of [`drain`] moves before it lets other devices have their turn; the last request may go
 /// beyond it.
@@ -113,8 +114,10 @@ pub enum QueueError {
 pub fn next_chain<'m>(
     queue: &mut Queue,
     memory: &'m GuestMemoryMmap,
-) -> Result<Option<DescriptorChain<&'m GuestMemoryMmap>>, QueueError> {
-    Ok(queue.iter(memory)?.next())
+) -> Result<Option<Chain<'m>>, QueueError> {
+    let head = queue.iter(memory)?.next().map(|chain| chain.head_index());
+    let table = GuestAddress(queue.desc_table());
+    Ok(head.map(|head| Chain::new(memory, table, queue.size(), head)))
 }
 
 /// Serves available chains one after the other: `serve` does what a chain wants and says how many bytes it wrote.

@@ -14,6 +14,7 @@
 pub mod balloon;
 pub mod blk;
 pub mod buffers;
+pub mod chain;
 pub mod console;
 pub mod device;
 pub mod fs;

@@ -1,10 +1,10 @@
 //! Chains of descriptors, well-formed and hostile: checklist A1 to A7.
 
-use virtio_queue::QueueOwnedT;
 use virtio_queue::desc::RawDescriptor;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
+use crate::virtio::device::next_chain;
 use crate::virtio::driver::{
     DATA, HIGH_RAM, HIGH_RAM_LEN, HOLE, INDIRECT, NEXT, RAM, RAM_LEN, RING_SIZE, Ring, WRITE, descriptor,
     peek, poke, ram,
@@ -21,7 +21,7 @@ fn load_with(table: &[RawDescriptor], max: u16, memory: &GuestMemoryMmap) -> Res
     }
     ring.offer(0);
     let mut queue = ring.queue();
-    let chain = queue.iter(memory).unwrap().next().unwrap();
+    let chain = next_chain(&mut queue, memory).unwrap().unwrap();
     let mut buffers = Buffers::default();
     buffers.load(chain, memory, max)?;
     let (readable, writable) = buffers.parts();
@@ -141,6 +141,32 @@ fn a_chain_of_more_than_4_gib_is_refused() {
 fn an_indirect_table_is_followed() {
     let table = [descriptor(DATA, 16, NEXT, 1), descriptor(DATA, 1, WRITE, 0)];
     assert_eq!(load_indirect(32, 0, &table).unwrap(), (16, 1));
+}
+
+#[test]
+fn an_indirect_table_may_lie_anywhere_but_as_a_whole_in_ram() {
+    let memory = ram();
+    let table = [descriptor(DATA, 16, NEXT, 1), descriptor(DATA, 1, WRITE, 0)];
+    for start in [TABLE + 1, TABLE + 4, TABLE + 8] {
+        for (at, &entry) in (start..).step_by(16).zip(&table) {
+            memory.write_obj(entry, GuestAddress(at)).unwrap();
+        }
+        let to_it = [descriptor(start, 32, INDIRECT, 0)];
+        assert_eq!(
+            load_with(&to_it, RING_SIZE, &memory).unwrap(),
+            (16, 1),
+            "{start:#x}"
+        );
+    }
+    let last = HOLE - 16;
+    memory
+        .write_obj(descriptor(DATA, 16, 0, 0), GuestAddress(last))
+        .unwrap();
+    let whole = [descriptor(last, 16, INDIRECT, 0)];
+    assert_eq!(load_with(&whole, RING_SIZE, &memory).unwrap(), (16, 0));
+    let cut = [descriptor(last, 32, INDIRECT, 0)];
+    let refused = load_with(&cut, RING_SIZE, &memory);
+    assert!(matches!(refused, Err(QueueError::BrokenChain)));
 }
 
 #[test]
