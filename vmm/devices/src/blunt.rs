@@ -15,6 +15,12 @@ pub(crate) enum Check {
     DiskEnd,
     /// Features are agreed upon only where they were offered.
     OfferedFeatures,
+    /// A queue's message is one that the function has.
+    ExistingMessage,
+    /// A PCI function reaches memory only where it may.
+    BusMaster,
+    /// A packet of a guest's sockets is from that guest.
+    PacketSource,
 }
 
 // === impl Check ===

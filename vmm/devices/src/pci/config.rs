@@ -12,6 +12,8 @@ pub const BARS: usize = 6;
 pub const COMMAND: u16 = 0x04;
 /// Memory decoding is on.
 pub const COMMAND_MEMORY: u16 = 1 << 1;
+/// The function may reach memory.
+pub const COMMAND_MASTER: u16 = 1 << 2;
 /// INTx is off.
 pub const COMMAND_NO_INTX: u16 = 1 << 10;
 /// The status register.
@@ -22,7 +24,7 @@ pub const STATUS_INTX: u8 = 1 << 3;
 pub const BAR0: u16 = 0x10;
 
 /// Bits of the command register that can be written: memory, bus master, INTx disable.
-const COMMAND_WRITABLE: u16 = COMMAND_MEMORY | 1 << 2 | COMMAND_NO_INTX;
+const COMMAND_WRITABLE: u16 = COMMAND_MEMORY | COMMAND_MASTER | COMMAND_NO_INTX;
 const STATUS_CAPABILITIES: u16 = 1 << 4;
 const CAPABILITIES: u16 = 0x34;
 const INTERRUPT_LINE: u16 = 0x3c;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::config::{BARS, COMMAND, COMMAND_NO_INTX, ConfigSpace, STATUS, STATUS_INTX};
+use super::config::{BARS, COMMAND, COMMAND_MASTER, COMMAND_NO_INTX, ConfigSpace, STATUS, STATUS_INTX};
 use super::intx::Intx;
 use super::msix::{self, Msix};
 use crate::BusDevice;
@@ -16,6 +16,9 @@ pub trait Placed: Send {
     /// Called with the bridge locked: must not touch configuration space.
     fn placed(&mut self, base: Option<u64>);
 }
+
+/// Told whether a function may reach memory, each time that changes. A function that was just made may not.
+pub type Mastering = Box<dyn FnMut(bool) + Send>;
 
 /// A part of a BAR and who answers there.
 #[derive(Clone)]
@@ -36,6 +39,9 @@ pub struct Function {
     msix: Option<(u16, Arc<Mutex<Msix>>)>,
     window: Option<AccessWindow>,
     placed: Option<(usize, Box<dyn Placed>)>,
+    mastering: Option<Mastering>,
+    /// What it was told.
+    master: bool,
 }
 
 /// Registers in configuration space through which BARs are reached, whether they are decoded or not: for firmware
@@ -64,6 +70,8 @@ impl Function {
             msix: None,
             window: None,
             placed: None,
+            mastering: None,
+            master: false,
         }
     }
 
@@ -116,6 +124,14 @@ impl Function {
         self
     }
 
+    /// Tells someone whether it may reach memory.
+    #[must_use]
+    pub fn with_mastering(mut self, mut mastering: Mastering) -> Self {
+        mastering(false);
+        self.mastering = Some(mastering);
+        self
+    }
+
     /// The guest reads configuration space.
     pub fn read(&mut self, offset: u16, data: &mut [u8]) {
         if let Some(window) = self
@@ -146,8 +162,14 @@ impl Function {
             msix.set_control(self.config.word(at + 2));
             uses_messages = msix.enabled();
         }
+        let command = self.config.word(COMMAND);
+        let master = command & COMMAND_MASTER != 0;
+        let was_master = std::mem::replace(&mut self.master, master);
+        if let Some(mastering) = self.mastering.as_mut().filter(|_| master != was_master) {
+            mastering(master);
+        }
         if let Some(intx) = &self.intx {
-            intx.allow(!uses_messages && self.config.word(COMMAND) & COMMAND_NO_INTX == 0);
+            intx.allow(!uses_messages && command & COMMAND_NO_INTX == 0);
         }
     }
 

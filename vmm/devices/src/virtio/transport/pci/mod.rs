@@ -99,7 +99,11 @@ pub fn function(
         region(DEVICE, DeviceConfig(Arc::clone(&core))),
         region(NOTIFY, Notify(Arc::clone(&core))),
     ];
+    let held = Arc::clone(&core);
     let function = Function::new(config, regions)
+        .with_mastering(Box::new(move |on| {
+            held.lock().unwrap_or_else(PoisonError::into_inner).hold(!on);
+        }))
         .with_intx(wiring.intx)
         .with_window(window)
         .with_placed(STRUCTURES, wiring.placed);

@@ -361,6 +361,24 @@ fn a_queue_is_not_stopped_by_writing_zero() {
 }
 
 #[test]
+fn a_function_that_may_not_reach_memory_waits_until_it_may() {
+    let mut rig = up(rig());
+    let memory = rig.memory.clone();
+    let mut ring = Ring::watch(&memory, 0);
+    ring.add(&[(DATA, 1, WRITE)]);
+    rig.kicked();
+    rig.transport.set_config(0x04, 0x2);
+    rig.run(0);
+    assert_eq!((ring.used_idx(), peek(&memory, DATA, 1)), (0, vec![0]));
+    rig.transport.store(BAR0 + 0x3000, 2, 0);
+    assert!(rig.kicked().is_empty());
+    rig.transport.set_config(0x04, 0x6);
+    assert_eq!(rig.kicked(), [0, 1]);
+    rig.run(0);
+    assert_eq!((ring.used_idx(), peek(&memory, DATA, 1)), (1, b"x".to_vec()));
+}
+
+#[test]
 fn device_config_is_read_in_any_width() {
     let rig = rig();
     assert_eq!(rig.transport.load(BAR0 + 0x2001, 1), u64::from(b'1'));
