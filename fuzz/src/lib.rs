@@ -14,6 +14,7 @@ mod queues;
 mod registers;
 mod script;
 mod served;
+mod sockets;
 
 /// A target.
 pub type Target = fn(&[u8]);
@@ -34,7 +35,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("registers-syscon", registers::syscon),
     ("registers-virtio-mmio", registers::virtio_mmio),
     ("registers-virtio-pci", registers::virtio_pci),
+    ("registers-pci-host", registers::pci_host),
+    ("registers-flash", registers::flash),
     ("registers-bus", registers::bus),
+    ("vsock-packets", sockets::packets),
     ("kernel-image", files::image),
     ("kernel-gzip", files::gzip),
     ("kernel-zboot", files::zboot),

@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use rvmm_devices::bus::{Bus, Range};
 use rvmm_devices::console::ConsoleOutput;
+use rvmm_devices::flash::{BLOCK, Flash, FlashArray};
 use rvmm_devices::interrupt::LevelLine;
-use rvmm_devices::pci::Placed;
 use rvmm_devices::pci::intx::{Intx, Wire};
 use rvmm_devices::pci::msix::{Message, MessageLine};
+use rvmm_devices::pci::{Function, Host, Placed};
 use rvmm_devices::plic::Plic;
 use rvmm_devices::rtc::Rtc;
 use rvmm_devices::syscon::Syscon;
 use rvmm_devices::uart::{InputRoom, Uart};
-use rvmm_devices::virtio::MmioTransport;
 use rvmm_devices::virtio::blk::{Block, BlockOptions};
 use rvmm_devices::virtio::transport::pci::{PciWiring, function};
+use rvmm_devices::virtio::{Core, MmioTransport};
 use rvmm_devices::{BusDevice, IrqLine};
 
 use crate::queues::{World, ram};
@@ -153,13 +154,7 @@ pub fn virtio_mmio(script: &[u8]) {
 
 /// Config space and structures of a virtio device on PCI.
 pub fn virtio_pci(script: &[u8]) {
-    let wire = Arc::new(Wire::new(Arc::new(Nobody)));
-    let wiring = PciWiring {
-        intx: Arc::new(Intx::new(wire, 1)),
-        messages: vec![Box::new(Nobody), Box::new(Nobody)],
-        placed: Box::new(Nobody),
-    };
-    let (mut function, core) = function(disk(), ram(), Arc::new(|_| ()), wiring);
+    let (mut function, core) = on_pci(1, &Arc::new(Wire::new(Arc::new(Nobody))));
     let mut script = Script(script);
     while let Some(step) = script.step() {
         let mut data = script.word().to_le_bytes();
@@ -181,6 +176,107 @@ pub fn virtio_pci(script: &[u8]) {
             }
         }
         core.lock().expect("a panic ends the test").run_queue(0);
+    }
+}
+
+fn on_pci(slot: usize, wire: &Arc<Wire>) -> (Function, Arc<Mutex<Core>>) {
+    let wiring = PciWiring {
+        intx: Arc::new(Intx::new(Arc::clone(wire), slot)),
+        messages: vec![Box::new(Nobody), Box::new(Nobody)],
+        placed: Box::new(Nobody),
+    };
+    function(disk(), ram(), Arc::new(|_| ()), wiring)
+}
+
+/// A bridge with functions that come and go: their configuration space through its window, and their BARs wherever a
+/// script has put them. None is decoded outside the bridge's windows.
+pub fn pci_host(script: &[u8]) {
+    let windows =
+        [(0x4000_0000, 0x10_0000), (0x4_0000_0000, 0x1000_0000)].map(|(base, len)| Range { base, len });
+    let behind = Arc::new(Bus::new());
+    let mut host = Host::new(Arc::clone(&behind), windows.to_vec());
+    let wire = Arc::new(Wire::new(Arc::new(Nobody)));
+    let mut cores = [1, 2, 3].map(|slot| {
+        let (function, core) = on_pci(slot, &wire);
+        host.plug(slot, function).expect("the slot is free");
+        core
+    });
+    let mut script = Script(script);
+    while let Some(step) = script.step() {
+        let slot = 1 + usize::from(step >> 3 & 3) % 3;
+        let window = windows[usize::from(step >> 5 & 1)].base;
+        match step & 7 {
+            0 => access(&mut host, step >> 4, u64::from(script.word()), &mut script),
+            // A BAR into a window, and the switch that has it decoded.
+            1 => {
+                let register = (slot as u64) << 15 | 0x10 | u64::from(step >> 6) << 2;
+                let place = if step & 0x20 == 0 { window } else { 0x20 } | u64::from(script.half()) << 12;
+                host.write(register, &place.to_le_bytes()[..4]);
+            }
+            2 => host.write((slot as u64) << 15 | 4, &[script.byte() & 7, step >> 4]),
+            3 => access(
+                &mut host,
+                step >> 4,
+                (slot as u64) << 15 | u64::from(script.half() & 0xff),
+                &mut script,
+            ),
+            4 => drop(host.unplug(slot)),
+            5 => {
+                let (function, core) = on_pci(slot, &wire);
+                if host.plug(slot, function).is_ok() {
+                    cores[slot - 1] = core;
+                }
+            }
+            _ => {
+                let mut data = script.double().to_le_bytes();
+                let place = window + u64::from(script.word() & 0xf_ffff);
+                behind.write(place, &data[..4]);
+                behind.read(place, &mut data);
+            }
+        }
+        let mut core = cores[slot - 1].lock().expect("a panic ends the test");
+        core.run_queue(0);
+    }
+}
+
+/// A bank of flash that asserts that it is kept inside.
+struct Bank(Vec<u8>);
+
+impl FlashArray for Bank {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read(&self, offset: u64, data: &mut [u8]) {
+        let at = usize::try_from(offset).expect("the bank is small");
+        data.copy_from_slice(&self.0[at..at + data.len()]);
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) -> bool {
+        let at = usize::try_from(offset).expect("the bank is small");
+        self.0[at..at + data.len()].copy_from_slice(data);
+        offset & 0x1000 == 0
+    }
+
+    fn show(&mut self, _: bool) {}
+}
+
+/// Flash, with the commands that it knows among others.
+pub fn flash(script: &[u8]) {
+    let blocks = usize::try_from(2 * BLOCK).expect("two blocks fit");
+    let mut flash = Flash::new(Box::new(Bank(vec![0xff; blocks])));
+    let mut script = Script(script);
+    while let Some(step) = script.step() {
+        let offset = u64::from(script.word()) % (2 * BLOCK);
+        if step & 0x80 == 0 {
+            const COMMANDS: [u8; 12] = [
+                0xff, 0x90, 0x98, 0x70, 0x50, 0x40, 0x10, 0x20, 0xd0, 0xe8, 0x60, 0x01,
+            ];
+            let command = COMMANDS[usize::from(step) % COMMANDS.len()];
+            flash.write(offset & !3, &[command, 0, command, 0]);
+        } else {
+            access(&mut flash, step, offset, &mut script);
+        }
     }
 }
 
