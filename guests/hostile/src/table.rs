@@ -24,6 +24,12 @@ pub enum Device {
     Console,
     /// The entropy device.
     Rng,
+    /// The balloon.
+    Balloon,
+    /// The sockets.
+    Vsock,
+    /// The PCI bus, and the disk's function on it: cases of a machine that has PCI in place of virtio-mmio.
+    Pci,
     /// The serial port.
     Uart,
     /// The clock.
@@ -47,6 +53,8 @@ pub enum Expected {
     Refused,
     /// The device stands still until it is reset.
     NeedsReset,
+    /// There is no such device: QEMU-TCG gives a guest no sockets.
+    Absent,
     /// Any of these three: the guest and the device are at the same memory or registers at once, and who comes first
     /// decides; or random bytes are what the device reads next.
     Race,
@@ -120,6 +128,12 @@ impl Case {
         }
     }
 
+    /// Whether it is for a machine with PCI.
+    #[must_use]
+    pub fn is_on_pci(&self) -> bool {
+        self.device == Device::Pci
+    }
+
     /// The letter of its category.
     #[must_use]
     pub fn category(&self) -> char {
@@ -152,6 +166,7 @@ impl Expected {
             Self::Answered => &["answered"],
             Self::Refused => &["refused"],
             Self::NeedsReset => &["needs-reset"],
+            Self::Absent => &["absent"],
             Self::Race => &["answered", "refused", "needs-reset"],
             Self::Polled | Self::ByHost => &["answered", "refused"],
             Self::Illegal => &["refused", "ends-guest"],
@@ -201,6 +216,9 @@ impl fmt::Display for Device {
             Self::Net => "net",
             Self::Console => "console",
             Self::Rng => "rng",
+            Self::Balloon => "balloon",
+            Self::Vsock => "vsock",
+            Self::Pci => "pci",
             Self::Uart => "uart",
             Self::Rtc => "rtc",
             Self::Syscon => "power",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rvm_guests::{Cache, hostile};
 use rvm_hostile::{Backend, Case, Expected, cases};
 use rvm_outer::{Host, Output, Session, Signal};
-use rvmm_spec::{Boot, Disk, MemorySize, OnReset, Spec, wire};
+use rvmm_spec::{Boot, Disk, MemorySize, OnReset, Spec, SpecBuilder, Transport, Vsock, wire};
 
 /// How long anything may take that will come if it comes at all. Never what a test measures.
 pub const PATIENCE: Duration = Duration::from_secs(600);
@@ -24,6 +24,8 @@ const MAX_LINES: usize = 32;
 /// How each disk begins, for the guest to see that it is read.
 const MARK: &[u8] = b"hostile!";
 const DISK_LEN: usize = 1 << 20;
+/// The guest's number among sockets, which it knows.
+const CID: u32 = 3;
 
 /// What came of each case, by its name.
 pub type Verdicts = BTreeMap<String, String>;
@@ -50,8 +52,8 @@ pub fn prepare(host: &dyn Host) {
     }
 }
 
-/// The network is one on which nobody says anything of himself, as Linux does by IPv6.
-fn spawn(host: &dyn Host, cmdline: &str, without: &str) -> Session {
+/// The machine: a device of each kind, over virtio-mmio or over PCI.
+fn machine(host: &dyn Host, cmdline: &str, transport: Transport) -> SpecBuilder {
     let disk = |name: &str, read_only| Disk {
         read_only,
         serial: Some(name.to_owned()),
@@ -61,13 +63,27 @@ fn spawn(host: &dyn Host, cmdline: &str, without: &str) -> Session {
         cmdline: cmdline.to_owned(),
         ..Boot::new(host.folder().join("hostile"))
     };
-    let spec = Spec::builder(boot)
+    let wish = Spec::builder(boot)
         .memory(MemorySize::from_mib(64))
         .cpus(2)
         .disk(disk("disk.img", false))
         .disk(disk("read-only.img", true))
         .net("rvmh0".parse().expect("a name that Linux takes"), None)
-        .on_reset(OnReset::Exit)
+        .transport(transport)
+        .balloon(true)
+        .on_reset(OnReset::Exit);
+    match backend(host) {
+        Backend::Kvm => {
+            wish.vsock(Vsock::new(CID, host.folder().join("v.sock")).expect("a number and a path"))
+        }
+        Backend::Tcg => wish,
+    }
+}
+
+/// The network is one on which nobody says anything of himself, as Linux does by IPv6. A port of the host leads to where
+/// programs ask for ports of the guest.
+fn spawn(host: &dyn Host, cmdline: &str, transport: Transport, without: &str) -> Session {
+    let spec = machine(host, cmdline, transport)
         .build()
         .expect("a test asks for what is possible");
     let json = wire::Document::from(&spec)
@@ -78,7 +94,7 @@ fn spawn(host: &dyn Host, cmdline: &str, without: &str) -> Session {
     let script = "\
         set -e; ip=/usr/sbin/ip; $ip tuntap add dev rvmh0 mode tap; \
         ! cd /proc/sys/net/ipv6/conf/rvmh0 2>/dev/null || echo 1 >disable_ipv6; cd \"$0\"; \
-        $ip link set rvmh0 up; exec rvmm --spec vm.json";
+        ln -sf v.sock v.sock_5; $ip link set rvmh0 up; exec rvmm --spec vm.json";
     let folder = host.folder().display().to_string();
     let without = format!("RVM_BLUNT={without}");
     host.spawn(&["env", &without, "unshare", "-n", "sh", "-c", script, &folder])
@@ -95,9 +111,17 @@ fn ended(session: &mut Session) -> Output {
     output
 }
 
-/// Runs all cases of these categories that the machine survives.
+/// Runs all cases of these categories that the machine survives: those of virtio-mmio in one boot, those of PCI in another.
 pub fn survived(host: &dyn Host, categories: &str) -> Verdicts {
-    let output = ended(&mut spawn(host, &format!("in={categories}"), ""));
+    let mut verdicts = survived_over(host, categories, Transport::Mmio);
+    if cases::all().any(|case| case.is_on_pci() && categories.contains(case.category())) {
+        verdicts.extend(survived_over(host, categories, Transport::Pci));
+    }
+    verdicts
+}
+
+fn survived_over(host: &dyn Host, categories: &str, transport: Transport) -> Verdicts {
+    let output = ended(&mut spawn(host, &format!("in={categories}"), transport, ""));
     let text = heard(&output.stdout);
     assert_eq!(
         output.status(),
@@ -143,7 +167,11 @@ pub fn alone(host: &dyn Host, case: &Case) -> String {
 
 /// The same with a check taken out of rvmm, if it is one whose checks can be taken out.
 pub fn alone_without(host: &dyn Host, case: &Case, check: &str) -> String {
-    let mut session = spawn(host, &format!("only={}", case.id), check);
+    let transport = match case.is_on_pci() {
+        true => Transport::Pci,
+        false => Transport::Mmio,
+    };
+    let mut session = spawn(host, &format!("only={}", case.id), transport, check);
     if case.expected(backend(host)) == Expected::Spins {
         session
             .expect(&format!("begin {}", case.id), PATIENCE)

@@ -8,10 +8,13 @@ use rvm_hostile_tests::{alone, alone_without, prepare};
 use rvm_outer::{Profile, Setup};
 
 /// Checks (`vmm/devices/src/blunt.rs`), each with the case that is there for it.
-const TEETH: [(&str, &str); 3] = [
+const TEETH: [(&str, &str); 6] = [
     ("ChainLength", "A-chain-past-queue"),
     ("DiskEnd", "C-write-past-end"),
     ("OfferedFeatures", "A-features-of-another-kind"),
+    ("ExistingMessage", "B-pci-vector-huge"),
+    ("BusMaster", "B-pci-master-off"),
+    ("PacketSource", "E-vsock-source-other"),
 ];
 
 #[test]

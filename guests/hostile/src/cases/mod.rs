@@ -1,6 +1,8 @@
-//! The table, in files by category: A rings and queues, B transport, C disks, D network, E console and entropy,
-//! F serial port and the board's small devices, G firmware, CPU and what ends a guest.
+//! The table, in files by category: A rings and queues, B transport, C disks, D network, E console, entropy, balloon and
+//! sockets, F serial port and the board's small devices, G firmware, CPU and what ends a guest.
 
+mod balloon;
+mod bus;
 mod chain;
 mod cpu;
 mod disk;
@@ -8,16 +10,18 @@ mod end;
 mod features;
 mod firmware;
 mod interrupts;
+mod messages;
 mod network;
 mod platform;
 mod queue;
 mod registers;
+mod sockets;
 mod streams;
 
 use crate::Case;
 
 /// The files of the table, in the order in which they are run.
-const TABLES: [&[Case]; 12] = [
+const TABLES: [&[Case]; 16] = [
     chain::CASES,
     queue::CASES,
     features::CASES,
@@ -25,10 +29,14 @@ const TABLES: [&[Case]; 12] = [
     disk::CASES,
     network::CASES,
     streams::CASES,
+    balloon::CASES,
+    sockets::CASES,
     platform::CASES,
     interrupts::CASES,
     firmware::CASES,
     cpu::CASES,
+    bus::CASES,
+    messages::CASES,
     end::CASES,
 ];
 

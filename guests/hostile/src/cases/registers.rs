@@ -42,6 +42,6 @@ cases! {
     "B-every-byte-read", Blk, "every byte of every window is read", Answered Answered => || on(blk(), |d| {(0..COUNT * WINDOW).for_each(|at| {load8(WINDOWS + at);}); flush(d)});
     "B-registers-at-random", Blk, "five thousand writes of nonsense to registers at random", Answered Answered => || on(blk(), |d| {at_random(d.base, 0x100); flush(d.up())});
     "B-registers-at-random-net", Net, "the same for the network", Answered Answered => || on(net(), |d| {at_random(d.base, 0x200); Verdict::answered_if(d.up().status() == S_LIVE)});
-    "B-registers-at-random-console", Console, "the same for the console", Answered Answered => || on(console(), |d| {at_random(d.base, 0x200); Verdict::answered_if(console().status() == S_LIVE)});
+    "B-registers-at-random-console", Console, "the same for the console, whose config space would print", Answered Answered => || on(console(), |d| {at_random(d.base, 0x100); Verdict::answered_if(console().status() == S_LIVE)});
     "B-two-harts", Blk, "one hart resets a disk while the other one uses it", Answered Answered => || on(blk(), |d| two_harts(d));
 }

@@ -96,7 +96,12 @@ fn nonsense(turns: u64) -> impl Iterator<Item = u64> {
 
 /// Five thousand words of nonsense, written to registers in this range.
 pub fn at_random(base: u64, len: u64) {
-    nonsense(5000).for_each(|word| {
+    at_random_for(5000, base, len);
+}
+
+/// So many of them.
+pub fn at_random_for(turns: u64, base: u64, len: u64) {
+    nonsense(turns).for_each(|word| {
         let at = base + (word >> 32) % len / 4 * 4;
         if word & 3 == 0 {
             let _ = load32(at);

@@ -3,13 +3,15 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::bare::{fill, load8, load64, store8, store32, store64};
-use super::virtio::{F_EVENTS, NEXT, Virtio, WRITE, register};
-use super::{Verdict, life};
+use super::virtio::{F_EVENTS, NEXT, Virtio, WRITE};
+use super::{INFLATE, Verdict, life, pages, sockets};
 
 const KIND_NET: u64 = 1;
 const KIND_BLK: u64 = 2;
 const KIND_CONSOLE: u64 = 3;
 const KIND_RNG: u64 = 4;
+const KIND_BALLOON: u64 = 5;
+const KIND_VSOCK: u64 = 19;
 
 /// Feature of a disk: it can only be read.
 const READ_ONLY: u64 = 1 << 5;
@@ -53,7 +55,7 @@ pub fn blk() -> Virtio {
 
 /// The same, as it is.
 pub fn raw_blk() -> Virtio {
-    known(0, KIND_BLK, |disk| disk.offered() & READ_ONLY == 0)
+    life::needed(known(0, KIND_BLK, |disk| disk.offered() & READ_ONLY == 0))
 }
 
 /// The disk that can only be read, live.
@@ -62,7 +64,7 @@ pub fn read_only() -> Virtio {
 }
 
 fn raw_read_only() -> Virtio {
-    known(1, KIND_BLK, |disk| disk.offered() & READ_ONLY != 0)
+    life::needed(known(1, KIND_BLK, |disk| disk.offered() & READ_ONLY != 0))
 }
 
 /// The network interface, live.
@@ -72,7 +74,7 @@ pub fn net() -> Virtio {
 
 /// The same, as it is.
 pub fn raw_net() -> Virtio {
-    known(2, KIND_NET, |_| true)
+    life::needed(known(2, KIND_NET, |_| true))
 }
 
 /// The console, live.
@@ -82,7 +84,7 @@ pub fn console() -> Virtio {
 
 /// The same, as it is.
 pub fn raw_console() -> Virtio {
-    known(3, KIND_CONSOLE, |_| true)
+    life::needed(known(3, KIND_CONSOLE, |_| true))
 }
 
 /// The entropy device, live.
@@ -92,25 +94,56 @@ pub fn rng() -> Virtio {
 
 /// The same, as it is.
 pub fn raw_rng() -> Virtio {
-    known(4, KIND_RNG, |_| true)
+    life::needed(known(4, KIND_RNG, |_| true))
+}
+
+/// The balloon, live.
+pub fn balloon() -> Virtio {
+    raw_balloon().up()
+}
+
+/// The same, as it is.
+pub fn raw_balloon() -> Virtio {
+    life::needed(known(5, KIND_BALLOON, |_| true))
+}
+
+/// The socket device, live; not every machine has one.
+pub fn vsock() -> Option<Virtio> {
+    raw_vsock().map(Virtio::up)
+}
+
+fn raw_vsock() -> Option<Virtio> {
+    known(6, KIND_VSOCK, |_| true)
 }
 
 /// In which window a device was found, counted from 1: it stays there, and looking costs many accesses.
-static PLACES: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static PLACES: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
+/// It was looked for, and is not there.
+const ABSENT: u64 = u64::MAX;
 
-fn known(place: usize, kind: u64, wanted: fn(Virtio) -> bool) -> Virtio {
-    let window = PLACES[place].load(Ordering::Relaxed);
-    if window > 0 {
-        return Virtio::at(window - 1);
+fn known(place: usize, kind: u64, wanted: fn(Virtio) -> bool) -> Option<Virtio> {
+    match PLACES[place].load(Ordering::Relaxed) {
+        0 => {}
+        ABSENT => return None,
+        window => return Some(Virtio::at(window - 1)),
     }
-    let found = life::needed(Virtio::find(kind, wanted));
-    PLACES[place].store(found.slot() + 1, Ordering::Relaxed);
+    let found = Virtio::find(kind, wanted);
+    let window = found.map_or(ABSENT, |device| device.slot() + 1);
+    PLACES[place].store(window, Ordering::Relaxed);
     found
 }
 
 /// Every device there is.
-pub(super) fn all() -> [Virtio; 5] {
-    [raw_blk(), raw_net(), raw_console(), raw_rng(), raw_read_only()]
+pub(super) fn all() -> impl Iterator<Item = Virtio> {
+    let always = [
+        raw_blk(),
+        raw_net(),
+        raw_console(),
+        raw_rng(),
+        raw_read_only(),
+        raw_balloon(),
+    ];
+    always.into_iter().chain(raw_vsock())
 }
 
 // === impl Virtio: disks ===
@@ -164,7 +197,7 @@ impl Virtio {
 
     /// Sectors of the disk.
     pub fn sectors(self) -> u64 {
-        load64(self.base + register::CONFIG)
+        load64(self.config())
     }
 
     /// Whether a sector holds nothing but this byte.
@@ -217,6 +250,14 @@ fn console_works() -> bool {
     console.chain(1, &[(console.buffer(DATA), 1, 0)]) == Verdict::Answered
 }
 
+fn balloon_works() -> bool {
+    pages(INFLATE, &[super::bare::SCRATCH >> 12]) == Verdict::Answered
+}
+
+fn vsock_works() -> bool {
+    vsock().is_none_or(|_| sockets::unanswered() == Verdict::Answered)
+}
+
 /// Whether every device works; says which does not.
 pub(super) fn all_work(last: crate::Device) -> Result<(), &'static str> {
     use crate::Device;
@@ -231,6 +272,8 @@ pub(super) fn all_work(last: crate::Device) -> Result<(), &'static str> {
         Device::Net if !net_works() => Err("the network interface answers no more"),
         Device::Console if !console_works() => Err("the console answers no more"),
         Device::ReadOnly if !disk_works(read_only()) => Err("the read-only disk answers no more"),
+        Device::Balloon if !balloon_works() => Err("the balloon answers no more"),
+        Device::Vsock if !vsock_works() => Err("the sockets answer no more"),
         Device::Rng if !rng_works() => Err("the entropy device answers no more"),
         _ => Ok(()),
     }

@@ -8,7 +8,8 @@ use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::bare::{ecall, now};
 use super::sbi::HSM;
-use super::virtio::{Virtio, register};
+use super::transport::register;
+use super::virtio::Virtio;
 use super::{Verdict, life};
 
 const STOPPED: u64 = 1;
@@ -50,7 +51,7 @@ pub fn start_other_hart_at(address: u64) -> Verdict {
     Verdict::answered_if(error == 0)
 }
 
-fn wait_for_other_hart() -> bool {
+pub(super) fn wait_for_other_hart() -> bool {
     let limit = now() + PATIENCE;
     while now() < limit {
         if ecall(HSM, 2, [other(), 0, 0, 0, 0, 0]) == (0, STOPPED) {

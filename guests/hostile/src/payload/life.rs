@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::bare::{ecall, now};
 use super::virtio::Virtio;
-use super::{Verdict, devices, say, trap, tree};
+use super::{Verdict, devices, pci, say, transport, trap, tree};
 use crate::{Backend, Case, Device, Expected};
 
 /// The firmware's numbers: KVM's, and where a call to it switches the machine off.
@@ -42,7 +42,10 @@ pub fn run(hart: u64, tree: u64) {
     let (_, implementation) = ecall(BASE, IMPLEMENTATION, [0; 6]);
     ON_KVM.store(implementation == KVM.cast_unsigned(), Ordering::Relaxed);
     let backend = if on_kvm() { Backend::Kvm } else { Backend::Tcg };
-    say::line(format_args!("hostile guest on {backend:?}"));
+    transport::look();
+    let bus = if transport::on_pci() { "PCI" } else { "MMIO" };
+    say::line(format_args!("hostile guest on {backend:?}, {bus}"));
+    pci::place_everything();
     for device in devices::all() {
         device.up();
     }
@@ -50,7 +53,8 @@ pub fn run(hart: u64, tree: u64) {
     let skipped = |case: &&Case| from.is_some_and(|id| id != case.id);
     for case in crate::cases::all().skip_while(skipped) {
         let expected = case.expected(backend);
-        let chosen = letters.is_none_or(|letters| letters.contains(case.category()));
+        let chosen = case.is_on_pci() == transport::on_pci()
+            && letters.is_none_or(|letters| letters.contains(case.category()));
         let wanted = only.map_or(chosen && !expected.is_ending(), |id| id == case.id);
         if wanted {
             live_through(case, expected);
@@ -65,15 +69,16 @@ fn live_through(case: &Case, expected: Expected) {
     if expected.is_ending() {
         say::line(format_args!("begin {}", case.id));
     }
-    let patient = matches!(expected.verdicts(), [word] if *word != "refused");
+    let patient = matches!(expected.verdicts(), [word] if *word != "refused" && *word != "absent");
     ANSWER_EXPECTED.store(patient, Ordering::Relaxed);
     MISUSED_RNG.store(case.device == Device::Rng, Ordering::Relaxed);
     let verdict = (case.act)();
     ANSWER_EXPECTED.store(true, Ordering::Relaxed);
+    pci::place_everything();
     let traps = trap::count();
     let why = match verdict {
         Verdict::Broken(why) => Some(why),
-        _ if !devices::all().iter().all(|device| device.canaries_live()) => {
+        _ if !devices::all().all(|device| device.canaries_live()) => {
             Some("a device wrote outside its buffers")
         }
         _ => devices::all_work(case.device).err(),
@@ -116,6 +121,11 @@ pub(super) fn expects_an_answer() -> bool {
 
 pub(super) fn patience() -> u64 {
     if expects_an_answer() { PATIENCE } else { GLANCE }
+}
+
+/// How long is waited for what must come, whatever comes of the case.
+pub(super) fn long_patience() -> u64 {
+    PATIENCE
 }
 
 /// Has another device serve a request, which comes after all that was asked for before.

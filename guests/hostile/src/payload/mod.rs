@@ -6,23 +6,33 @@
 
 pub mod bare;
 mod board;
+mod bus;
 mod devices;
 mod harts;
 pub mod life;
+mod pages;
+mod pci;
 mod requests;
 mod rings;
 mod say;
 mod sbi;
+mod sockets;
+mod transport;
 mod trap;
 mod tree;
 mod virtio;
 
 pub use board::*;
+pub use bus::*;
 pub use devices::*;
 pub use harts::*;
+pub use pages::*;
+pub use pci::*;
 pub use requests::*;
 pub use rings::*;
 pub use sbi::*;
+pub use sockets::*;
+pub use transport::*;
 pub use virtio::*;
 
 /// What came of a case.
@@ -34,6 +44,8 @@ pub enum Verdict {
     Refused,
     /// The device stands still.
     NeedsReset,
+    /// This machine has no such device.
+    Absent,
     /// Something that must not be.
     Broken(&'static str),
 }
@@ -57,6 +69,7 @@ impl Verdict {
             Self::Answered => "answered",
             Self::Refused => "refused",
             Self::NeedsReset => "needs-reset",
+            Self::Absent => "absent",
             Self::Broken(_) => "broken",
         }
     }

@@ -1,7 +1,8 @@
 //! Ways to misuse rings that need more than a line.
 
 use super::bare::{SCRATCH, fence, fill, load16, load32, load64, store16};
-use super::virtio::{F_EVENTS, INDIRECT, NEXT, Virtio, WRITE, register};
+use super::transport::register;
+use super::virtio::{F_EVENTS, INDIRECT, NEXT, Virtio, WRITE};
 use super::{
     COUNT, DATA, FLUSH, HEADER, IN, OUT, SECTOR, STATUS, Verdict, WINDOW, WINDOWS, blk, life, raw_blk,
 };

@@ -1,67 +1,9 @@
 //! A driver that can do everything right, and then does one thing wrong.
 
 use super::Verdict;
-use super::bare::{ARENA, fence, fill, holds_only, load8, load16, load32, now, store16, store32, store64};
+use super::bare::{ARENA, fence, fill, holds_only, load16, load32, now, store16, store32, store64};
 use super::life;
-
-/// The lowest virtio-mmio window.
-pub const WINDOWS: u64 = 0x1000_1000;
-/// Bytes of a window.
-pub const WINDOW: u64 = 0x1000;
-/// How many there are.
-pub const COUNT: u64 = 8;
-
-/// Registers of virtio-mmio (4.2.2).
-pub mod register {
-    /// "virt".
-    pub const MAGIC: u64 = 0x00;
-    /// 2.
-    pub const VERSION: u64 = 0x04;
-    /// Which device it is.
-    pub const DEVICE: u64 = 0x08;
-    /// Who made it.
-    pub const VENDOR: u64 = 0x0c;
-    /// What is offered.
-    pub const OFFERED: u64 = 0x10;
-    /// Which half of it.
-    pub const OFFERED_SEL: u64 = 0x14;
-    /// What is accepted.
-    pub const ACCEPTED: u64 = 0x20;
-    /// Which half of it.
-    pub const ACCEPTED_SEL: u64 = 0x24;
-    /// Which queue.
-    pub const QUEUE_SEL: u64 = 0x30;
-    /// Its largest size.
-    pub const QUEUE_MAX: u64 = 0x34;
-    /// Its size.
-    pub const QUEUE_NUM: u64 = 0x38;
-    /// Whether it is live.
-    pub const QUEUE_READY: u64 = 0x44;
-    /// The kick.
-    pub const NOTIFY: u64 = 0x50;
-    /// Why an interrupt came.
-    pub const INTERRUPTS: u64 = 0x60;
-    /// It has been seen.
-    pub const ACKNOWLEDGE: u64 = 0x64;
-    /// The status.
-    pub const STATUS: u64 = 0x70;
-    /// The table's address.
-    pub const DESCRIPTORS: u64 = 0x80;
-    /// The available ring's.
-    pub const AVAILABLE: u64 = 0x90;
-    /// The used ring's.
-    pub const USED: u64 = 0xa0;
-    /// Shared memory: which region.
-    pub const SHARED_SEL: u64 = 0xac;
-    /// Its length.
-    pub const SHARED_LEN: u64 = 0xb0;
-    /// Resets one queue, where that is offered.
-    pub const QUEUE_RESET: u64 = 0xc0;
-    /// Counts changes of config space.
-    pub const GENERATION: u64 = 0xfc;
-    /// Config space.
-    pub const CONFIG: u64 = 0x100;
-}
+use super::transport::{WINDOW, WINDOWS, on_pci, register};
 
 /// Flag of a descriptor: there is another one.
 pub const NEXT: u64 = 1;
@@ -109,7 +51,7 @@ const CANARIES: [(u64, u64); 2] = [(0x100, 0xf00), (0x3000, 0x1000)];
 /// One device. It has no state of its own: that is in the registers and in the rings.
 #[derive(Clone, Copy)]
 pub struct Virtio {
-    /// Its window.
+    /// Its window, or the BAR with its structures.
     pub base: u64,
     arena: u64,
 }
@@ -117,41 +59,32 @@ pub struct Virtio {
 // === impl Virtio ===
 
 impl Virtio {
-    /// The device in this window, if there is one of this kind and `wanted` says that it is the right one.
-    pub(super) fn find(kind: u64, wanted: fn(Self) -> bool) -> Option<Self> {
-        (0..COUNT).rev().map(Self::at).find(|device| {
-            device.read(register::MAGIC) == 0x7472_6976
-                && device.read(register::DEVICE) == kind
-                && wanted(*device)
-        })
-    }
-
     /// A window where no device is: the lowest one.
     pub fn empty() -> Self {
         Self::at(0)
     }
 
-    /// The device in this window, whichever it is.
+    /// The device in this window, or in this slot of the bus, whichever it is.
     pub(super) fn at(slot: u64) -> Self {
+        let base = if on_pci() {
+            super::pci::structures(slot)
+        } else {
+            WINDOWS + slot * WINDOW
+        };
         Self {
-            base: WINDOWS + slot * WINDOW,
+            base,
             arena: ARENA + slot * DEVICE_ARENA,
         }
     }
 
-    pub(super) fn slot(self) -> u64 {
-        (self.base - WINDOWS) / WINDOW
+    /// The same device, if its structures were there.
+    pub fn seen_at(self, base: u64) -> Self {
+        Self { base, ..self }
     }
 
-    /// Reads a register.
-    pub fn read(self, register: u64) -> u64 {
-        load32(self.base + register)
-    }
-
-    /// Writes a register.
-    pub fn write(self, register: u64, value: u64) -> Self {
-        store32(self.base + register, value);
-        self
+    /// Its window or slot.
+    pub fn slot(self) -> u64 {
+        (self.arena - ARENA) / DEVICE_ARENA
     }
 
     /// Writes a register and its upper half behind it.
@@ -353,6 +286,20 @@ impl Virtio {
         }
     }
 
+    /// The same, for what comes in any case but those where the device stands still.
+    pub fn wait_patiently(self, queue: u64, count: u64) -> Verdict {
+        let limit = now() + life::long_patience();
+        while self.used_count(queue) < count {
+            if self.status() & S_NEEDS_RESET != 0 {
+                return Verdict::NeedsReset;
+            }
+            if now() > limit {
+                return Verdict::Refused;
+            }
+        }
+        Verdict::Answered
+    }
+
     /// Kicks, and waits for one chain.
     pub fn serve(self, queue: u64) -> Verdict {
         self.kick(queue).wait_for(queue, 1)
@@ -380,10 +327,5 @@ impl Virtio {
             self.descriptor_at(table + 16 * index, addr, len, flags | more, index + 1);
         });
         self
-    }
-
-    /// Reads a byte of config space.
-    pub fn config8(self, offset: u64) -> u64 {
-        load8(self.base + register::CONFIG + offset)
     }
 }
