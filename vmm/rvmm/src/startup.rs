@@ -2,7 +2,8 @@
 //!
 //! Reading arguments, placing a kernel, writing a device tree and raising the sandbox touch nearly all of the program, and a
 //! running guest little of it. The kernel maps code in runs of pages as it is executed; here all of it is unmapped once, and
-//! what still runs comes back from the page cache by itself. Where most of a VMM is its code, that halves what it holds.
+//! what still runs comes back from the page cache by itself. That is done when the guest starts, and once more when it has
+//! booted: setting devices up takes other code than serving them. Where most of a VMM is its code, that halves what it holds.
 
 use rustix::mm::{Advice, madvise};
 use rustix::param::page_size;
@@ -16,7 +17,7 @@ mod linker {
     }
 }
 
-/// To be called when the guest is about to run. That it fails is no fault: the pages stay.
+/// To be called when what comes next needs little of what came before. That it fails is no fault: the pages stay.
 pub fn forget() {
     let start = (&raw const linker::__executable_start).addr();
     let end = (&raw const linker::etext).addr();

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::System;
-use super::idle::Idle;
+use super::idle::{Idle, pass_time};
 use super::report::Figure;
 use crate::host::Host;
 use crate::lab::Setup;
@@ -38,6 +38,7 @@ pub fn measure(rvmm: &Path) -> Result<Vec<Figure>> {
         Idle::start(&lab, System::Rvmm, MEMORY_MIB).with_context(|| format!("guest {number} of {GUESTS}"))
     };
     let guests = (1..=GUESTS).map(start).collect::<Result<Vec<_>>>()?;
+    pass_time(&lab)?;
     // Each is looked at while all are alive.
     let besides = guests.iter().map(|guest| guest.besides_ram(&lab, MEMORY_MIB));
     let bytes = besides.sum::<Result<u64>>()?;

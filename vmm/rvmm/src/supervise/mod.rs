@@ -43,6 +43,7 @@ use rvmm_spec::{OnReset, Outcome, Spec};
 
 use crate::accelerator::Decision;
 use crate::guest::{Guest, Subscriber, Wanted};
+use crate::startup;
 use crate::throttle::Throttle;
 use crate::walls::Backend;
 pub use finish::Finish;
@@ -53,6 +54,9 @@ use serve::Stop;
 
 /// How long viewers may take to fetch the last output when the machine is over.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// How long after its start a guest is taken to have booted.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// A machine's life.
 pub struct Supervisor<'a> {
@@ -77,6 +81,8 @@ pub struct Supervisor<'a> {
     throttle: Throttle,
     /// When the guest is to be booted again.
     again: Option<Instant>,
+    /// When what the boot needed is given back.
+    settled: Option<Instant>,
     stop: Option<Stop>,
     /// The state that the vCPUs were asked for, and who asked.
     changing: Option<(State, Answer)>,
@@ -147,6 +153,7 @@ impl<'a> Supervisor<'a> {
             resets: 0,
             throttle: Throttle::default(),
             again: None,
+            settled: None,
             stop: None,
             changing: None,
             on_its_way: None,
@@ -280,6 +287,7 @@ impl<'a> Supervisor<'a> {
         };
         let guest = Guest::start(&self.backend, wanted, &self.lasting, &mut self.events, &on_news)?;
         self.guest = Some(guest);
+        self.settled = Some(Instant::now() + SETTLED);
         Ok(())
     }
 
@@ -291,11 +299,15 @@ impl<'a> Supervisor<'a> {
         self.lasting.agent.reset();
     }
 
-    /// The time has come to boot again, or to end what was to stop.
+    /// The time has come to boot again, to end what was to stop, or to give back what the boot needed.
     fn on_deadline(&mut self) -> anyhow::Result<Option<Finish>> {
         let now = Instant::now();
         if let Some(stop) = self.stop.as_ref().filter(|stop| stop.deadline <= now) {
             return Ok(Some(stop.overdue(self.lasting.agent.was_told())));
+        }
+        if self.settled.is_some_and(|settled| settled <= now) {
+            self.settled = None;
+            startup::forget();
         }
         if self.again.is_some_and(|again| again <= now) {
             self.again = None;
@@ -323,7 +335,7 @@ impl<'a> Supervisor<'a> {
                 return Ok(Some(happening));
             }
             let stop = self.stop.as_ref().map(|stop| stop.deadline);
-            let deadline = self.again.into_iter().chain(stop).min();
+            let deadline = self.again.into_iter().chain(self.settled).chain(stop).min();
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(None);
