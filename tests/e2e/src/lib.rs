@@ -9,3 +9,4 @@ pub mod forms;
 pub mod guest;
 pub mod hotplug;
 pub mod shares;
+pub mod watchdog;

@@ -1,6 +1,6 @@
 //! Devices that a guest has when it asks for them, under KVM.
 
-use rvm_e2e::{devices, hotplug};
+use rvm_e2e::{devices, hotplug, watchdog};
 use rvm_outer::{Profile, Setup};
 
 #[test]
@@ -22,4 +22,12 @@ fn devices_come_and_go_while_the_guest_runs() {
 fn full_devices_come_and_go_without_aia() {
     let lab = Setup::new(Profile::PLAIN).built("rvmm", "rvmm").unwrap();
     hotplug::devices_come_and_go(&lab.start().unwrap());
+}
+
+#[test]
+fn a_guest_that_does_not_feed_its_watchdog_is_reset_or_switched_off() {
+    let lab = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
+    let lab = lab.start().unwrap();
+    watchdog::resets_a_guest_that_does_not_feed_it(&lab);
+    watchdog::switches_a_guest_off_that_does_not_feed_it(&lab);
 }

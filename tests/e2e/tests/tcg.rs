@@ -1,7 +1,7 @@
 //! rvmm in QEMU-TCG on this machine: the same guest, the same assertions, the same Spec file as under KVM.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rvm_e2e::{boot, forms, hotplug, shares};
+use rvm_e2e::{boot, forms, hotplug, shares, watchdog};
 use rvm_guests::{Cache, virtiofsd};
 use rvm_outer::{Here, Host};
 
@@ -153,4 +153,11 @@ fn full_a_hundred_resets_leak_nothing() {
 #[test]
 fn devices_come_and_go_while_the_guest_runs() {
     hotplug::devices_come_and_go(&here());
+}
+
+#[test]
+fn a_guest_that_does_not_feed_its_watchdog_is_reset_or_switched_off() {
+    let here = here();
+    watchdog::resets_a_guest_that_does_not_feed_it(&here);
+    watchdog::switches_a_guest_off_that_does_not_feed_it(&here);
 }

@@ -11,6 +11,8 @@ pub enum News {
     Running,
     /// Its vCPUs stand still.
     Paused,
+    /// It has not fed its watchdog in time; it goes on until something is done to it.
+    Watchdog,
     /// It is over. Nothing comes after this.
     Ended(Outcome),
 }

@@ -265,12 +265,26 @@ pub enum Event {
     Reset,
     /// The guest agent began to listen, or stopped.
     Agent(bool),
+    /// The guest has not fed its watchdog in time, and this is done to it.
+    Watchdog(WatchdogAction),
     /// A device was plugged in.
     Plugged(Device),
     /// A device was pulled out.
     Unplugged(Device),
     /// The machine is over; nothing comes after this.
     Ended(Ending),
+}
+
+/// What is done to a guest that does not feed its watchdog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchdogAction {
+    /// It is reset.
+    Reset,
+    /// Its power is cut.
+    Poweroff,
+    /// It is paused.
+    Pause,
 }
 
 /// How a machine ended; also the content of `exit.json`.
@@ -329,6 +343,18 @@ impl State {
             Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Ended => "ended",
+        }
+    }
+}
+
+// === impl WatchdogAction ===
+
+impl From<rvmm_spec::WatchdogAction> for WatchdogAction {
+    fn from(action: rvmm_spec::WatchdogAction) -> Self {
+        match action {
+            rvmm_spec::WatchdogAction::Reset => Self::Reset,
+            rvmm_spec::WatchdogAction::Poweroff => Self::Poweroff,
+            rvmm_spec::WatchdogAction::Pause => Self::Pause,
         }
     }
 }

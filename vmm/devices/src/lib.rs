@@ -31,6 +31,7 @@ pub mod rtc;
 pub mod syscon;
 pub mod uart;
 pub mod virtio;
+pub mod watchdog;
 
 pub use bus::{Bus, BusDevice, BusError, Range};
 pub use console::ConsoleOutput;

@@ -1,4 +1,5 @@
-//! The RTC's alarm: a timer of the host's kernel in the event loop, so that a guest that waits for a date is woken.
+//! Devices that something becomes of when a time has come, the RTC and the watchdog: each has a timer of the host's kernel in
+//! the event loop.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use rvmm_devices::rtc::Rtc;
+use rvmm_devices::watchdog::Watchdog;
 
 /// The least that a timer can wait: 0 would stop it.
 const AT_ONCE: Duration = Duration::from_nanos(1);
@@ -17,9 +19,15 @@ const AT_ONCE: Duration = Duration::from_nanos(1);
 /// Longest wait. An alarm beyond it is looked at again when it is over.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The RTC and its timer. A subscriber of the event loop.
+/// A device that sets a timer.
+pub trait Timed: Send {
+    /// The time has come, or it is too early.
+    fn time_is_up(&mut self);
+}
+
+/// Such a device and its timer. A subscriber of the event loop.
 pub struct Alarm {
-    rtc: Arc<Mutex<Rtc>>,
+    device: Arc<Mutex<dyn Timed>>,
     timer: Arc<OwnedFd>,
 }
 
@@ -54,9 +62,21 @@ pub fn set(timer: &OwnedFd, wait: Option<Duration>) {
 // === impl Alarm ===
 
 impl Alarm {
-    /// This clock with the timer that it sets.
-    pub fn new(rtc: Arc<Mutex<Rtc>>, timer: Arc<OwnedFd>) -> Self {
-        Self { rtc, timer }
+    /// This device with the timer that it sets.
+    pub fn new(device: Arc<Mutex<dyn Timed>>, timer: Arc<OwnedFd>) -> Self {
+        Self { device, timer }
+    }
+}
+
+impl Timed for Rtc {
+    fn time_is_up(&mut self) {
+        self.alarm_reached();
+    }
+}
+
+impl Timed for Watchdog {
+    fn time_is_up(&mut self) {
+        Self::time_is_up(self);
     }
 }
 
@@ -68,11 +88,9 @@ impl MutEventSubscriber for Alarm {
     }
 
     fn process(&mut self, _events: Events, _ops: &mut EventOps<'_>) {
-        // Empty when the guest set the alarm anew in between: the clock then finds that it is too early.
+        // Empty when the guest set the timer anew in between: the device then finds that it is too early.
         read(&self.timer, &mut [0; 8]).ok();
-        self.rtc
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .alarm_reached();
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        device.time_is_up();
     }
 }

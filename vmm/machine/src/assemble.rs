@@ -44,6 +44,7 @@ use crate::share;
 use crate::slots::{Backend, Slot};
 use crate::transport::Places;
 use crate::vcpu_loop::Exits;
+use crate::watchdog::{self, Leash};
 
 /// A machine whose vCPUs are ready to run.
 pub struct Assembled {
@@ -57,23 +58,26 @@ pub struct Assembled {
     pub disks: Vec<Slot>,
     /// The other virtio devices, for the caller's event loop.
     pub slots: Vec<Slot>,
-    /// The clock's alarm, for the event loop.
-    pub alarm: Alarm,
+    /// What waits for a time, for the event loop.
+    pub alarms: Vec<Alarm>,
     /// What the hub types into.
     pub input: Box<dyn GuestInput + Send>,
     /// The device tree that the guest finds.
     pub device_tree: Vec<u8>,
+    /// The watchdog, if there is one.
+    pub watchdog: Option<Leash>,
     /// The balloon, if there is one.
     pub balloon: Option<BalloonControl>,
     /// Where devices are plugged in, if that is possible.
     pub bays: Option<Bays>,
 }
 
-/// The virtio devices at their places.
+/// The devices at their places.
 struct Plugged {
     slots: Vec<Slot>,
     console: VirtioInput,
     balloon: Option<BalloonControl>,
+    watchdog: Option<(Leash, Alarm)>,
     places: Places,
 }
 
@@ -103,7 +107,7 @@ pub fn assemble(
         let flash = banks.plug(&vm)?;
         plug(&bus, FLASH.nth(1), Arc::new(Mutex::new(flash)))?;
     }
-    let plugged = plug_virtio(spec, lasting, &memory, &bus, &wiring, &vm)?;
+    let plugged = plug_virtio(spec, lasting, gate, &memory, &bus, &wiring, &vm)?;
     let tree = device_tree(spec, &facts, &loaded, plugged.slots.len())?;
     // Disks come first.
     let mut disks = plugged.slots;
@@ -114,6 +118,7 @@ pub fn assemble(
             .set_entry(entry(&loaded))
             .map_err(MachineError::Hypervisor)?;
     }
+    let (watchdog, guard) = plugged.watchdog.unzip();
     let exits = Exits {
         bus: Arc::new(bus),
         firmware: Firmware::new(memory, Arc::new(Screen(lasting.hub.clone()))),
@@ -130,14 +135,12 @@ pub fn assemble(
         exits,
         disks,
         slots,
-        alarm,
+        alarms: [alarm].into_iter().chain(guard).collect(),
+        watchdog,
         input,
         device_tree: tree,
         balloon: plugged.balloon,
-        bays: match plugged.places {
-            Places::Pci(pci) => Some(Bays::new(pci, wiring)),
-            Places::Mmio(_) => None,
-        },
+        bays: plugged.places.into_bays(wiring),
     })
 }
 
@@ -197,10 +200,11 @@ fn plug_platform(
 }
 
 /// The virtio devices, in the order in which both backends put them: disks, nets, console, rng, then those that
-/// are there when asked for.
+/// are there when asked for, and behind them the watchdog.
 fn plug_virtio(
     spec: &Spec,
     lasting: &Lasting,
+    gate: &Arc<Gate>,
     memory: &GuestMemoryMmap,
     bus: &Bus,
     wiring: &Wiring,
@@ -235,6 +239,14 @@ fn plug_virtio(
         .into_iter()
         .map(|(device, backend)| places.plug(bus, wiring, device, backend))
         .collect::<Result<Vec<_>, _>>()?;
+    let watchdog = match spec.watchdog() {
+        Some(_) => {
+            let (leash, alarm, function) = watchdog::create(gate)?;
+            places.plug_function(bus, wiring, spec.memory().bytes(), function)?;
+            Some((leash, alarm))
+        }
+        None => None,
+    };
     let core = |index: usize| slots.get(index).map(|slot| Arc::clone(slot.core()));
     let console = VirtioInput {
         typed,
@@ -245,6 +257,7 @@ fn plug_virtio(
         slots,
         console,
         balloon,
+        watchdog,
         places,
     })
 }
@@ -297,6 +310,7 @@ fn device_tree(spec: &Spec, facts: &Facts, loaded: &Loaded, virtio: usize) -> Re
             Transport::Mmio => Virtio::Mmio(u32::try_from(virtio).unwrap_or(0)),
             Transport::Pci => Virtio::Pci,
         },
+        watchdog: spec.watchdog().is_some(),
         seed: &seed,
     };
     let blob = fdt::build(&tree).map_err(MachineError::DeviceTree)?;

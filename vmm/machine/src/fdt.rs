@@ -42,6 +42,8 @@ pub struct Tree<'a> {
     pub loaded: &'a Loaded,
     /// Where the virtio devices are.
     pub virtio: Virtio,
+    /// Whether there is a watchdog, and so a PCI bus in any case.
+    pub watchdog: bool,
     /// Randomness for the guest's first moments.
     pub seed: &'a [u8; 64],
 }
@@ -204,9 +206,11 @@ fn write_devices(fdt: &mut FdtWriter, tree: &Tree<'_>) -> Result<(), Error> {
     fdt.property_u32("clock-frequency", UART_CLOCK)?;
     write_interrupt(fdt, tree.facts, UART_IRQ)?;
     fdt.end_node(serial)?;
-    match tree.virtio {
-        Virtio::Mmio(count) => write_virtio_mmio(fdt, tree.facts, count)?,
-        Virtio::Pci => pci::write(fdt, tree)?,
+    if let Virtio::Mmio(count) = tree.virtio {
+        write_virtio_mmio(fdt, tree.facts, count)?;
+    }
+    if tree.virtio == Virtio::Pci || tree.watchdog {
+        pci::write(fdt, tree)?;
     }
     if let First::Flash = tree.loaded.first {
         // The bank of the variables alone: the other one takes no commands.

@@ -100,6 +100,13 @@ impl Gate {
         }
     }
 
+    /// Reports that the guest has not fed its watchdog in time, unless it is over.
+    pub fn report_watchdog(&self) {
+        if !self.reported.load(Ordering::Acquire) {
+            (self.on_news)(News::Watchdog);
+        }
+    }
+
     /// Makes every vCPU's thread end when it next leaves the guest. How it ended is not reported from now on.
     pub fn end(&self) {
         self.reported.store(true, Ordering::Release);

@@ -31,6 +31,7 @@ mod slots;
 mod tests;
 mod transport;
 mod vcpu_loop;
+mod watchdog;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -53,11 +54,13 @@ use rvmm_hypervisor::{Config, Created, HypervisorError};
 use rvmm_sandbox::{Sandbox, Thread};
 use rvmm_spec::{DeviceId, Outcome, Spec};
 
+use alarm::Alarm;
 pub use balloon::BalloonControl;
 use bays::Bays;
 use counters::Counters;
 use gate::Gate;
 use slots::Slot;
+use watchdog::Leash;
 use worker::Worker;
 
 /// A device's place in the event loop.
@@ -75,6 +78,7 @@ pub struct Machine {
     hub: Hub,
     /// Its fences stand for as long as anyone uses it.
     _ram: GuestRam,
+    watchdog: Option<Leash>,
     balloon: Option<BalloonControl>,
     /// Where devices are plugged in, if that is possible.
     bays: Option<Bays>,
@@ -118,8 +122,8 @@ pub enum MachineError {
     /// The host has no descriptors for it.
     #[error("a console cannot be had")]
     Hub(#[source] io::Error),
-    /// The clock's alarm.
-    #[error("the clock's alarm cannot be had")]
+    /// A timer of the clock's alarm or of the watchdog.
+    #[error("a timer of the clock or the watchdog cannot be had")]
     Alarm(#[source] io::Error),
     /// The kernel gave no descriptor for the guest agent.
     #[error("no descriptor for the guest agent")]
@@ -209,6 +213,7 @@ impl Machine {
             counters: Vec::new(),
             hub: hub.clone(),
             _ram: assembled.ram,
+            watchdog: assembled.watchdog,
             balloon: assembled.balloon,
             bays: assembled.bays,
             sandbox: *sandbox,
@@ -243,12 +248,7 @@ impl Machine {
                 }
             }
         }
-        let subscribers = assembled
-            .slots
-            .into_iter()
-            .map(|slot| Box::new(slot) as Subscriber)
-            .chain([Box::new(assembled.alarm) as Subscriber])
-            .map(|subscriber| (None, subscriber));
+        let subscribers = subscribers(assembled.slots, assembled.alarms);
         Ok((machine, subscribers.chain(feeds).collect()))
     }
 
@@ -294,12 +294,14 @@ impl Machine {
 
     /// Makes the vCPUs stand still. [`rvmm_backends::News::Paused`] tells when they do.
     pub fn pause(&self) {
+        self.watchdog.iter().for_each(Leash::stand_still);
         self.gate.pause();
         self.vcpus.iter().for_each(rvmm_hypervisor::kick);
     }
 
     /// Lets paused vCPUs go on, and says so.
     pub fn resume(&self) {
+        self.watchdog.iter().for_each(Leash::go_on);
         self.gate.resume();
     }
 
@@ -321,4 +323,11 @@ impl Machine {
         self.disks.into_iter().for_each(Worker::stop);
         self.bays.into_iter().for_each(Bays::stop);
     }
+}
+
+/// What is in the caller's event loop from the start.
+fn subscribers(slots: Vec<Slot>, alarms: Vec<Alarm>) -> impl Iterator<Item = Feed> {
+    let slots = slots.into_iter().map(|slot| Box::new(slot) as Subscriber);
+    let alarms = alarms.into_iter().map(|alarm| Box::new(alarm) as Subscriber);
+    slots.chain(alarms).map(|subscriber| (None, subscriber))
 }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use event_manager::{EventManager, SubscriberOps};
 use rvmm_backends::vhost_user::Servers;
 use rvmm_backends::{Lasting, News};
 use rvmm_hypervisor::fake::{self, Act, FakeVm};
@@ -21,6 +22,7 @@ struct Run {
     vm: Arc<FakeVm>,
     hub: Hub,
     machine: Machine,
+    feeds: Vec<Feed>,
     news: Receiver<News>,
     _kernel: tempfile::NamedTempFile,
 }
@@ -72,11 +74,12 @@ fn start_with(facts: Facts, scripts: Vec<Vec<Act>>, wish: impl FnOnce(SpecBuilde
         Ok(created)
     };
     let sandbox = Sandbox::none();
-    let (machine, _) = Machine::start_on(create, &spec, &lasting, Vec::new(), &sandbox, on_news).unwrap();
+    let (machine, feeds) = Machine::start_on(create, &spec, &lasting, Vec::new(), &sandbox, on_news).unwrap();
     Run {
         vm: seen.unwrap(),
         hub,
         machine,
+        feeds,
         news,
         _kernel: kernel,
     }
@@ -230,6 +233,7 @@ fn doorbells_follow_the_bar_and_every_vector_has_its_event() {
     assert_eq!(run.vm.doorbells(), [0, 1, 2, 3, 4, 5].map(doorbell));
     // Six queues of the console and one of the rng, and one each for the configuration.
     assert_eq!(run.vm.attached(), [64, 65, 66, 67, 68, 69, 70, 128, 129]);
+    drop(run.feeds);
     run.machine.stop();
     assert_eq!(
         (run.vm.doorbells(), run.vm.attached()),
@@ -358,6 +362,41 @@ fn the_clock_s_alarm_is_an_interrupt_of_the_guest() {
     );
     run.outcome();
     assert!(run.vm.pulses().contains(&RTC_IRQ));
+    run.machine.stop();
+}
+
+/// Switches on the watchdog in slot 1, with stages as short as there are.
+fn arm_watchdog() -> Vec<Act> {
+    const BAR: u64 = 0x4000_0000;
+    let config = PCI_ECAM.base + 0x8000;
+    let word = |value: u16| Act::Write(BAR + 0xc, value.to_le_bytes().to_vec());
+    let preload = |register| [word(0x80), word(0x86), write_long(BAR + register, 1)];
+    let mut script = vec![
+        Act::Read(config, 4),
+        write_long(config + 0x10, 0x4000_0000),
+        write_long(config + 0x04, 2),
+    ];
+    script.extend(preload(0).into_iter().chain(preload(4)));
+    script.push(Act::Write(config + 0x68, vec![2]));
+    script
+}
+
+#[test]
+fn a_watchdog_has_a_pci_bus_beside_virtio_mmio_and_bites_who_does_not_feed_it() {
+    let script = [arm_watchdog(), vec![Act::Read(virtio_slot(0).0.base, 4)]].concat();
+    let mut run = start_with(fake::facts(), vec![script], |wish| {
+        wish.watchdog(rvmm_spec::Watchdog::default())
+    });
+    let mut events = EventManager::<Subscriber>::new().unwrap();
+    for (_, feed) in run.feeds.drain(..) {
+        events.add_subscriber(feed);
+    }
+    let bitten = std::iter::repeat_with(|| {
+        events.run_with_timeout(100).unwrap();
+        run.news.try_recv().ok()
+    });
+    assert_eq!(bitten.take(1000).flatten().next(), Some(News::Watchdog));
+    assert_eq!(run.vm.reads().first(), Some(&vec![0x86, 0x80, 0xab, 0x25]));
     run.machine.stop();
 }
 

@@ -37,6 +37,7 @@ fn blob_with(facts: &Facts, cpus: u8, virtio: Virtio, loaded: &Loaded) -> Vec<u8
         cmdline: "console=ttyS0 quiet",
         loaded,
         virtio,
+        watchdog: false,
         seed: &seed,
     };
     fdt::build(&tree).unwrap()
@@ -102,6 +103,26 @@ fn a_machine_with_pci_has_a_bridge_in_place_of_slots() {
         ..fake::facts()
     };
     assert_golden("plic-pci.dts", &decompile(&blob(&facts, 1, Virtio::Pci)));
+}
+
+#[test]
+fn a_watchdog_has_a_bus_beside_virtio_mmio() {
+    let facts = fake::facts();
+    let tree = Tree {
+        facts: &facts,
+        cpus: 1,
+        memory: 256 << 20,
+        cmdline: "",
+        loaded: &LOADED,
+        virtio: Virtio::Mmio(2),
+        watchdog: true,
+        seed: &[0; 64],
+    };
+    let text = decompile(&fdt::build(&tree).unwrap());
+    assert!(
+        text.contains("pci@30000000 {") && text.contains("virtio_mmio@10008000 {"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -96,6 +96,9 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     }
     let shares = spec.shares().iter().enumerate();
     shares.for_each(|(index, share)| arguments.share(index, share));
+    if spec.watchdog().is_some() {
+        arguments.watchdog();
+    }
     // A machine without a free place can have nothing plugged in either.
     if spec.has_room(0).is_ok() {
         arguments.option("-device", BRIDGE);
@@ -213,6 +216,16 @@ impl Arguments {
         device.push(options.into());
         device.push(slot);
         self.option("-device", device);
+    }
+
+    /// In the slot behind those of the virtio devices. rvmm is told, and acts.
+    fn watchdog(&mut self) {
+        let behind = match self.transport {
+            Transport::Mmio => 0,
+            Transport::Pci => self.devices,
+        };
+        self.option("-device", format!("i6300esb,bus=pcie.0,addr={:#x}", 1 + behind));
+        self.option("-action", "watchdog=none");
     }
 
     fn option(&mut self, name: &str, value: impl Into<OsString>) {
@@ -406,6 +419,24 @@ mod tests {
                 "-device virtio-serial-pci-non-transitional,max_ports=2,bus=pcie.0,addr=0x3",
                 "-device virtio-rng-pci-non-transitional,rng=rng,bus=pcie.0,addr=0x4",
             ]
+        );
+    }
+
+    #[test]
+    fn a_watchdog_is_on_the_root_bus_behind_the_rest_and_rvmm_acts() {
+        let with = |transport| {
+            let wish = Spec::builder(Boot::new("Image")).transport(transport);
+            let spec = wish.watchdog(rvmm_spec::Watchdog::default()).build().unwrap();
+            text(&arguments(&spec, &findings(&[]), &descriptors(&[])))
+        };
+        let (mmio, pci) = (with(Transport::Mmio), with(Transport::Pci));
+        assert!(
+            mmio.ends_with("-device i6300esb,bus=pcie.0,addr=0x1\n-action watchdog=none"),
+            "{mmio}"
+        );
+        assert!(
+            pci.contains("-device i6300esb,bus=pcie.0,addr=0x3\n-action watchdog=none\n"),
+            "{pci}"
         );
     }
 

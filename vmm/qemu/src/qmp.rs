@@ -6,6 +6,7 @@
 //!   ← {"return": {}}                 the guest runs
 //!   ← {"event": "STOP"}              → {"execute": "stop"}
 //!   ← {"event": "VSERPORT_CHANGE", "data": {"open": true, "id": "agent"}}         an agent listens
+//!   ← {"event": "WATCHDOG", "data": {"action": "none"}}                             it was not fed
 //!   ← {"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}     and QEMU ends
 //! ```
 
@@ -53,6 +54,8 @@ pub enum Said {
     Resumed,
     /// The guest's end of the agent's port was opened, or closed.
     Agent(bool),
+    /// The guest has not fed its watchdog in time.
+    Watchdog,
     /// Anything that does not matter here.
     Other,
 }
@@ -177,6 +180,7 @@ fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
         }
         Some("STOP") => Said::Stopped,
         Some("RESUME") => Said::Resumed,
+        Some("WATCHDOG") => Said::Watchdog,
         Some("VSERPORT_CHANGE") => {
             let change: PortChange = serde_json::from_value(message.data.unwrap_or_default())?;
             if change.id == AGENT {
@@ -221,6 +225,8 @@ mod tests {
         "\r\n",
         r#"{"return": {}}"#,
         "\r\n",
+        r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "WATCHDOG", "data": {"action": "none"}}"#,
+        "\r\n",
         r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}"#,
         "\r\n",
     );
@@ -239,6 +245,7 @@ mod tests {
                 Said::Done,
                 Said::Resumed,
                 Said::Done,
+                Said::Watchdog,
                 Said::Shutdown(Reason::GuestReset)
             ]
         );

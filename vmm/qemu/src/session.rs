@@ -291,6 +291,7 @@ impl Session {
                 (_, Said::Shutdown(reason)) => self.reason = Some(reason),
                 (Progress::Started, Said::Stopped) if self.paused => on_news(News::Paused),
                 (Progress::Started, Said::Resumed) if !self.paused => on_news(News::Running),
+                (Progress::Started, Said::Watchdog) => on_news(News::Watchdog),
                 (_, Said::Agent(open)) => self.ends.agent.set_open(open),
                 _ => {}
             }

@@ -10,7 +10,7 @@ use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
     AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Sandbox, SandboxMode, Spec, Transport,
-    Vsock, wire,
+    Vsock, Watchdog, wire,
 };
 
 use crate::boot_args::BootArgs;
@@ -29,10 +29,6 @@ Exit status: 0 the guest switched itself off, or you stopped it; 1 it could not 
 
 Example: rvmm --kernel Image --initrd initrd.gz --memory 512M --cpus 2 --cmdline \"console=ttyS0 quiet\"
 A disk with an EFI system: rvmm --firmware uboot --disk disk.img";
-
-const NO_WATCHDOG: &str = "\
---watchdog: there is none, since distributions' riscv64 kernels have no driver for one that a virtual machine could have \
-(i6300esb, gpio_wdt); panic=1 on the kernel's command line resets a guest that crashes";
 
 /// Run one riscv64 virtual machine with its console on this terminal: under KVM where the host has the H extension,
 /// in QEMU-TCG elsewhere.
@@ -80,9 +76,10 @@ pub struct Args {
     vsock: Option<String>,
     #[arg(long = "fs", value_name = "tag=NAME,socket=PATH", help = share::HELP)]
     shares: Vec<String>,
-    /// Refused, with the reason
-    #[arg(long, hide = true, value_name = "MODEL")]
-    watchdog: Option<Option<String>>,
+    /// A watchdog on PCI, and what is done to a guest that does not feed it [default: reset]; the guest's kernel needs the
+    /// driver i6300esb, which Debian's for riscv64 lacks
+    #[arg(long, value_name = "i6300esb[,action=reset|poweroff|pause]")]
+    watchdog: Option<Watchdog>,
     /// What runs the guest: KVM where it is there and QEMU-TCG elsewhere, or one of them
     #[arg(long, value_enum, value_name = "WHAT")]
     accel: Option<AccelArg>,
@@ -195,9 +192,6 @@ impl Args {
     }
 
     fn build(self) -> anyhow::Result<Spec> {
-        if self.watchdog.is_some() {
-            bail!(NO_WATCHDOG);
-        }
         let boot = self
             .boot
             .resolve(self.kernel, self.cmdline, !self.disks.is_empty())?;
@@ -233,6 +227,9 @@ impl Args {
         }
         if let Some(cpus) = self.cpus {
             wish = wish.cpus(cpus);
+        }
+        if let Some(watchdog) = self.watchdog {
+            wish = wish.watchdog(watchdog);
         }
         if let Some(cpu) = self.cpu {
             wish = wish.cpu(cpu);
@@ -334,6 +331,14 @@ mod tests {
     }
 
     #[test]
+    fn a_watchdog_is_there_when_asked_for() {
+        let spec = resolve("rvmm --kernel Image --watchdog i6300esb,action=poweroff").unwrap();
+        let action = rvmm_spec::WatchdogAction::Poweroff;
+        assert_eq!(spec.watchdog(), Some(Watchdog { action }));
+        assert_eq!(resolve("rvmm --kernel Image").unwrap().watchdog(), None);
+    }
+
+    #[test]
     fn every_wrong_word_is_named() {
         for (line, text) in [
             (
@@ -380,9 +385,12 @@ mod tests {
             ),
             (
                 "rvmm --kernel Image --watchdog",
-                "--watchdog: there is none, since",
+                "a value is required for '--watchdog",
             ),
-            ("rvmm --kernel Image --watchdog i6300esb", "(i6300esb, gpio_wdt)"),
+            (
+                "rvmm --kernel Image --watchdog ib700",
+                "the watchdog is 'i6300esb', not 'ib700'",
+            ),
             (
                 "rvmm --kernel Image --cpus 0",
                 "0 vCPUs are not possible: 1 to 64",

@@ -12,7 +12,9 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use rvmm_backends::disk::hand_over;
 use rvmm_backends::net::Tap;
-use rvmm_control::{Client, Device, EndReason, Ending, Event, How, Info, Request, RunDir, Stats, Stopped};
+use rvmm_control::{
+    Client, Device, EndReason, Ending, Event, How, Info, Request, RunDir, Stats, Stopped, WatchdogAction,
+};
 use rvmm_spec::wire::{DiskDocument, NetDocument};
 use rvmm_spec::{MemorySize, Network};
 use serde::Serialize;
@@ -237,9 +239,18 @@ fn event_text(event: &Event) -> String {
         Event::Reset => "reset".to_owned(),
         Event::Agent(true) => "agent listens".to_owned(),
         Event::Agent(false) => "agent gone".to_owned(),
+        Event::Watchdog(action) => format!("the guest did not feed its watchdog: {}", action_name(*action)),
         Event::Plugged(device) => format!("plugged in: {} {}", device.id, device.backend),
         Event::Unplugged(device) => format!("pulled out: {} {}", device.id, device.backend),
         Event::Ended(Ending { reason, message }) => format!("ended ({}): {message}", reason_name(*reason)),
+    }
+}
+
+fn action_name(action: WatchdogAction) -> &'static str {
+    match action {
+        WatchdogAction::Reset => "reset",
+        WatchdogAction::Poweroff => "poweroff",
+        WatchdogAction::Pause => "pause",
     }
 }
 

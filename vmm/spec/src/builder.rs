@@ -11,7 +11,7 @@ use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, NetWish, Network, TapName};
 use crate::{
     AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Sandbox, Share, Spec, Transport,
-    Vsock, share,
+    Vsock, Watchdog, share,
 };
 
 /// RAM when none is asked for.
@@ -33,6 +33,7 @@ pub struct SpecBuilder {
     console: Console,
     balloon: bool,
     vsock: Option<Vsock>,
+    watchdog: Option<Watchdog>,
     shares: Vec<Share>,
     accelerator: AcceleratorChoice,
     on_reset: OnReset,
@@ -125,7 +126,7 @@ pub enum SpecError {
     NoHotPlug,
     /// The machine has a fixed number of places for devices.
     #[error(
-        "{0} virtio devices (disks, networks, console, rng and those asked for) are not possible: at most {max}{more}",
+        "{0} devices (disks, networks, console, rng and those asked for) are not possible: at most {max}{more}",
         max = .1.max_devices(),
         more = more_devices(*.1)
     )]
@@ -150,6 +151,7 @@ impl SpecBuilder {
             console: Console::default(),
             balloon: false,
             vsock: None,
+            watchdog: None,
             shares: Vec::new(),
             accelerator: AcceleratorChoice::default(),
             on_reset: OnReset::default(),
@@ -250,6 +252,13 @@ impl SpecBuilder {
         self
     }
 
+    /// A watchdog; none if not set.
+    #[must_use]
+    pub fn watchdog(mut self, watchdog: Watchdog) -> Self {
+        self.watchdog = Some(watchdog);
+        self
+    }
+
     /// Adds a folder of the host behind those already there.
     #[must_use]
     pub fn share(mut self, share: Share) -> Self {
@@ -317,12 +326,13 @@ impl SpecBuilder {
             console: self.console,
             balloon: self.balloon,
             vsock: self.vsock,
+            watchdog: self.watchdog,
             shares: self.shares,
             accelerator: self.accelerator,
             on_reset: self.on_reset,
             sandbox: self.sandbox,
         };
-        match spec.virtio_devices() {
+        match spec.places() {
             devices if devices > spec.transport.max_devices() => {
                 Err(SpecError::Devices(devices, spec.transport))
             }

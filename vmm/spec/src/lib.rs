@@ -23,6 +23,7 @@ pub mod share;
 pub mod size;
 pub mod transport;
 pub mod vsock;
+pub mod watchdog;
 pub mod wire;
 
 pub use boot::{Boot, Firmware, Payload, Vars};
@@ -37,6 +38,7 @@ pub use share::Share;
 pub use size::{MemorySize, ParseSizeError};
 pub use transport::Transport;
 pub use vsock::Vsock;
+pub use watchdog::{ParseWatchdogError, Watchdog, WatchdogAction};
 
 /// A checked machine. Fields are read through methods, so that nothing can be changed after the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub struct Spec {
     pub(crate) console: Console,
     pub(crate) balloon: bool,
     pub(crate) vsock: Option<Vsock>,
+    pub(crate) watchdog: Option<Watchdog>,
     pub(crate) shares: Vec<Share>,
     pub(crate) accelerator: AcceleratorChoice,
     pub(crate) on_reset: OnReset,
@@ -176,6 +179,11 @@ impl Spec {
         self.vsock.as_ref()
     }
 
+    /// Its watchdog, if it has one. It is a PCI device: with it there is a PCI bus, whatever [`Spec::transport`] says.
+    pub fn watchdog(&self) -> Option<Watchdog> {
+        self.watchdog
+    }
+
     /// Folders of the host that the guest can mount, in the order in which it finds them.
     pub fn shares(&self) -> &[Share] {
         &self.shares
@@ -185,6 +193,12 @@ impl Spec {
     pub fn virtio_devices(&self) -> usize {
         let asked_for = usize::from(self.balloon) + usize::from(self.vsock.is_some()) + self.shares.len();
         self.disks.len() + self.nets.len() + 2 + asked_for
+    }
+
+    /// How many places its devices take where the virtio devices are.
+    pub fn places(&self) -> usize {
+        let on_the_bus = self.watchdog.is_some() && self.transport == Transport::Pci;
+        self.virtio_devices() + usize::from(on_the_bus)
     }
 
     /// Which backend may run this.

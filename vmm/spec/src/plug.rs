@@ -55,7 +55,7 @@ impl Spec {
     /// # Errors
     /// [`SpecError::NoHotPlug`] without a bus that knows it, [`SpecError::Devices`] where it is full.
     pub fn has_room(&self, plugged: usize) -> Result<(), SpecError> {
-        let devices = self.virtio_devices() + plugged + 1;
+        let devices = self.places() + plugged + 1;
         match self.transport {
             Transport::Mmio => Err(SpecError::NoHotPlug),
             transport if devices > transport.max_devices() => Err(SpecError::Devices(devices, transport)),

@@ -9,6 +9,7 @@ mod network;
 mod sandbox;
 mod share;
 mod vsock;
+mod watchdog;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,7 @@ pub use network::NetDocument;
 use sandbox::SandboxDocument;
 use share::ShareDocument;
 use vsock::VsockDocument;
+use watchdog::WatchdogDocument;
 
 /// The version that is written, and the only one that is read.
 pub const VERSION: &str = "rvmm/v1";
@@ -55,6 +57,8 @@ pub struct Document {
     balloon: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vsock: Option<VsockDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    watchdog: Option<WatchdogDocument>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     shares: Vec<ShareDocument>,
     #[serde(default)]
@@ -158,6 +162,9 @@ impl Document {
         if let Some(vsock) = self.vsock {
             builder = builder.vsock(vsock.try_into().map_err(WireError::Spec)?);
         }
+        if let Some(watchdog) = self.watchdog {
+            builder = builder.watchdog(watchdog.into());
+        }
         for share in self.shares {
             builder = builder.share(share.try_into().map_err(WireError::Spec)?);
         }
@@ -188,6 +195,7 @@ impl From<&Spec> for Document {
             console: spec.console.into(),
             balloon: spec.balloon,
             vsock: spec.vsock.as_ref().map(VsockDocument::from),
+            watchdog: spec.watchdog.map(WatchdogDocument::from),
             shares: spec.shares.iter().map(ShareDocument::from).collect(),
             accelerator: spec.accelerator.into(),
             on_reset: spec.on_reset.into(),
@@ -199,7 +207,10 @@ impl From<&Spec> for Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Disk, HugePages, MemoryBacking, NetWish, Network, Sandbox, SandboxMode, Share, Thp, Vsock};
+    use crate::{
+        Disk, HugePages, MemoryBacking, NetWish, Network, Sandbox, SandboxMode, Share, Thp, Vsock, Watchdog,
+        WatchdogAction,
+    };
     use proptest::prelude::*;
 
     const MINIMAL: &str = r#"{"version":"rvmm/v1","name":"vm","cpus":1,"memoryBytes":268435456,"boot":{"kernel":"/Image","cmdline":""}}"#;
@@ -242,6 +253,7 @@ mod tests {
                 .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
             if mib % 2 == 0 { wish = wish.share(Share::new("data", "/s.sock").unwrap()); }
+            if nets == 1 { wish = wish.watchdog(Watchdog { action: WatchdogAction::Pause }); }
             if disks == 1 { wish = wish.cpu("host,zbb=off,v=on".parse().unwrap()); }
             wish = wish.sandbox(Sandbox { mode: if mib % 2 == 0 { SandboxMode::Off } else { SandboxMode::Log }, allowed: vec!["/images".into()] });
             for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }

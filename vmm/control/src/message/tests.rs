@@ -94,6 +94,7 @@ fn events() -> Vec<Event> {
         Event::Stopping,
         Event::Reset,
         Event::Agent(true),
+        Event::Watchdog(WatchdogAction::Reset),
         Event::Plugged(data()),
         Event::Unplugged(data()),
         Event::Ended(Ending {

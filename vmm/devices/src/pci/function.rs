@@ -38,6 +38,7 @@ pub struct Function {
     intx: Option<Arc<Intx>>,
     msix: Option<(u16, Arc<Mutex<Msix>>)>,
     window: Option<AccessWindow>,
+    registers: Option<(Range, Arc<Mutex<dyn BusDevice>>)>,
     placed: Option<(usize, Box<dyn Placed>)>,
     mastering: Option<Mastering>,
     /// What it was told.
@@ -69,6 +70,7 @@ impl Function {
             intx: None,
             msix: None,
             window: None,
+            registers: None,
             placed: None,
             mastering: None,
             master: false,
@@ -117,6 +119,13 @@ impl Function {
         self
     }
 
+    /// Has registers of its own in configuration space, at a multiple of four bytes and of such a length.
+    #[must_use]
+    pub fn with_registers(mut self, range: Range, device: Arc<Mutex<dyn BusDevice>>) -> Self {
+        self.registers = Some((range, device));
+        self
+    }
+
     /// Tells someone where this BAR is.
     #[must_use]
     pub fn with_placed(mut self, bar: usize, placed: Box<dyn Placed>) -> Self {
@@ -141,6 +150,10 @@ impl Function {
             self.read_through(&window);
         }
         self.config.read(offset, data);
+        if let Some((inside, device)) = self.own_register(offset, data.len()) {
+            let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
+            device.read(inside, data);
+        }
         let status = usize::from(STATUS.wrapping_sub(offset));
         if let (Some(intx), Some(byte)) = (&self.intx, data.get_mut(status)) {
             *byte |= if intx.asserted() { STATUS_INTX } else { 0 };
@@ -150,6 +163,10 @@ impl Function {
     /// The guest writes configuration space.
     pub fn write(&mut self, offset: u16, data: &[u8]) {
         self.config.write(offset, data);
+        if let Some((inside, device)) = self.own_register(offset, data.len()) {
+            let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
+            device.write(inside, data);
+        }
         if let Some(window) = self
             .window
             .filter(|window| touches(window.data, offset, data.len()))
@@ -191,6 +208,17 @@ impl Function {
         if let Some((_, placed)) = self.placed.as_mut().filter(|(which, _)| *which == bar) {
             placed.placed(base);
         }
+    }
+
+    /// The function's own registers, if an access lies in them as a whole, and where.
+    fn own_register(&self, offset: u16, width: usize) -> Option<(u64, &Mutex<dyn BusDevice>)> {
+        let (range, device) = self.registers.as_ref()?;
+        let access = Range {
+            base: offset.into(),
+            len: u64::try_from(width).ok()?,
+        };
+        let inside = range.contains(access).then(|| access.base - range.base)?;
+        Some((inside, &**device))
     }
 
     /// The region that an access through the window hits as a whole, the offset there, and the width.

@@ -9,6 +9,7 @@ use rvmm_hypervisor::{HypervisorError, Vm};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use super::PciBus;
 use crate::MachineError;
 use crate::interrupts::Wiring;
 use crate::layout::virtio_slot;
@@ -54,6 +55,14 @@ impl MmioSlots {
         bus.insert(window.into(), Arc::new(Mutex::new(transport)))
             .map_err(MachineError::Bus)?;
         Ok(slot)
+    }
+
+    /// A PCI bus beside them.
+    ///
+    /// # Errors
+    /// Never, with the machine's own map.
+    pub fn pci_bus(&self, bus: &Bus, wiring: &Wiring, ram: u64) -> Result<PciBus, MachineError> {
+        PciBus::new(bus, wiring, Arc::clone(&self.vm), self.memory.clone(), ram)
     }
 
     /// Makes the kernel keep acknowledgements until the transport asks: half of the exits that an interrupt costs.

@@ -6,12 +6,14 @@ mod pci;
 use std::sync::Arc;
 
 use rvmm_devices::bus::Bus;
+use rvmm_devices::pci::Function;
 use rvmm_devices::virtio::VirtioDevice;
 use rvmm_hypervisor::Vm;
 use rvmm_spec::{Spec, Transport};
 use vm_memory::GuestMemoryMmap;
 
 use crate::MachineError;
+use crate::bays::Bays;
 use crate::interrupts::Wiring;
 use crate::slots::{Backend, Slot};
 use mmio::MmioSlots;
@@ -60,6 +62,31 @@ impl Places {
         match self {
             Self::Mmio(slots) => slots.plug(bus, wiring, device, backend),
             Self::Pci(pci) => pci.plug(device, wiring, backend).map(|(_, slot)| slot),
+        }
+    }
+
+    /// Puts in a function that is no virtio device. Where those are not on PCI, it gets a bus of its own, above so much RAM.
+    ///
+    /// # Errors
+    /// When there is no place left.
+    pub fn plug_function(
+        &self,
+        bus: &Bus,
+        wiring: &Wiring,
+        ram: u64,
+        function: Function,
+    ) -> Result<(), MachineError> {
+        match self {
+            Self::Mmio(slots) => slots.pci_bus(bus, wiring, ram)?.plug_function(function),
+            Self::Pci(pci) => pci.plug_function(function),
+        }
+    }
+
+    /// What is left of them is for devices that are plugged in, if that is possible.
+    pub fn into_bays(self, wiring: Wiring) -> Option<Bays> {
+        match self {
+            Self::Mmio(_) => None,
+            Self::Pci(pci) => Some(Bays::new(pci, wiring)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rvmm_devices::bus::Bus;
-use rvmm_devices::pci::{Host, Intx, PlugError, Wire};
+use rvmm_devices::pci::{Function, Host, Intx, PlugError, Wire};
 use rvmm_devices::virtio::VirtioDevice;
 use rvmm_devices::virtio::transport::pci::{self, PciWiring, notify_address};
 use rvmm_hypervisor::{HypervisorError, MAX_MESSAGES, Vm};
@@ -77,9 +77,7 @@ impl PciBus {
         mut backend: Option<Backend>,
     ) -> Result<(usize, Slot), MachineError> {
         let mut host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = host
-            .free_slot()
-            .ok_or(MachineError::Pci(PlugError::NoSlot(rvmm_devices::pci::SLOTS)))?;
+        let slot = free_slot(&host)?;
         let doorbells = Doorbells::new(&*device, backend.as_mut()).map_err(MachineError::Hypervisor)?;
         let wiring = self
             .wire(slot, device.queue_sizes().len(), wiring, doorbells.clone())
@@ -87,6 +85,16 @@ impl PciBus {
         let (function, core) = pci::function(device, self.memory.clone(), doorbells.kick(), wiring);
         host.plug(slot, function).map_err(MachineError::Pci)?;
         Ok((slot, Slot::new(core, doorbells, backend)))
+    }
+
+    /// Plugs in a function that needs nothing of the machine.
+    ///
+    /// # Errors
+    /// When all slots are taken.
+    pub fn plug_function(&self, function: Function) -> Result<(), MachineError> {
+        let mut host = self.host.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = free_slot(&host)?;
+        host.plug(slot, function).map_err(MachineError::Pci)
     }
 
     /// Takes out what is in a slot. Its driver finds all-ones from now on.
@@ -116,6 +124,11 @@ impl PciBus {
             }),
         })
     }
+}
+
+fn free_slot(host: &Host) -> Result<usize, MachineError> {
+    let none = MachineError::Pci(PlugError::NoSlot(rvmm_devices::pci::SLOTS));
+    host.free_slot().ok_or(none)
 }
 
 // === impl MovingDoorbells ===

@@ -1,7 +1,7 @@
 //! How a machine's life ended, and with which status rvmm does.
 
 use rvmm_control::{EndReason, Ending};
-use rvmm_spec::Outcome;
+use rvmm_spec::{Outcome, WatchdogAction};
 
 /// The signals that end rvmm, by number: its status is then 128 and this.
 const SIGNALS: [(&str, u8); 4] = [("SIGHUP", 1), ("SIGINT", 2), ("SIGQUIT", 3), ("SIGTERM", 15)];
@@ -29,6 +29,16 @@ impl Finish {
             Outcome::Poweroff => Self::new(EndReason::Poweroff, "the guest switched itself off"),
             Outcome::Reset => Self::new(EndReason::Reset, "the guest was reset"),
             Outcome::Failed(why) => Self::failed(why),
+        }
+    }
+
+    /// Its watchdog ended it, and rvmm with it.
+    pub fn by_watchdog(action: WatchdogAction) -> Self {
+        match action {
+            WatchdogAction::Reset => Self::new(EndReason::Reset, "the guest was reset by its watchdog"),
+            WatchdogAction::Poweroff | WatchdogAction::Pause => {
+                Self::failed("the guest did not feed its watchdog, which switched it off".to_owned())
+            }
         }
     }
 

@@ -21,7 +21,9 @@ mod finish;
 mod inbox;
 mod place;
 mod plug;
+mod reset;
 mod serve;
+mod watchdog;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal, Write};
@@ -221,6 +223,7 @@ impl<'a> Supervisor<'a> {
                 self.notify(Event::Paused);
                 self.changed(State::Paused)
             }
+            Happening::News(_, News::Watchdog) => self.bitten(),
             Happening::News(_, News::Ended(outcome)) => self.ended(outcome),
         }
     }
@@ -235,36 +238,8 @@ impl<'a> Supervisor<'a> {
         if !again {
             return Ok(Some(Finish::by_guest(outcome)));
         }
-        let pause = self.throttle.after(self.started.elapsed());
-        self.begin_again()?;
-        if pause.is_zero() {
-            self.boot()?;
-        } else {
-            self.say_that_it_is_slowed_down(pause);
-            self.again = Some(Instant::now() + pause);
-        }
+        self.restart()?;
         Ok(None)
-    }
-
-    /// A client pressed the reset button.
-    fn reset(&mut self) -> anyhow::Result<()> {
-        self.begin_again()?;
-        self.boot()
-    }
-
-    /// Takes the guest down for the next boot.
-    fn begin_again(&mut self) -> anyhow::Result<()> {
-        self.end_guest();
-        self.resets += 1;
-        self.state = State::Starting;
-        self.notify(Event::Reset);
-        // What they wanted was of the boot that is over: each is held against the state that is now.
-        self.changing = None;
-        self.on_its_way = None;
-        for (request, opened, answer) in std::mem::take(&mut self.line) {
-            self.call(request, opened, answer)?;
-        }
-        Ok(())
     }
 
     fn boot(&mut self) -> anyhow::Result<()> {
@@ -316,12 +291,8 @@ impl<'a> Supervisor<'a> {
         Ok(None)
     }
 
-    fn say_that_it_is_slowed_down(&self, pause: Duration) {
-        let text = format!(
-            "the guest was reset {} times in quick succession; it starts again in {} s",
-            self.throttle.quick(),
-            pause.as_secs()
-        );
+    /// Says something to whoever looks at the console or the log.
+    fn say(&self, text: &str) {
         tracing::warn!("{text}");
         self.lasting
             .hub

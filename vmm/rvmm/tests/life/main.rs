@@ -5,3 +5,4 @@ mod control;
 mod stage;
 mod terminal;
 mod walls;
+mod watchdog;
