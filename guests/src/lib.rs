@@ -16,6 +16,7 @@ pub mod demo;
 pub mod efi;
 pub mod foreign;
 pub mod hostile;
+pub mod images;
 pub mod kernel;
 pub mod kube;
 pub mod oci;

@@ -3,17 +3,22 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use rvm_guests::{Cache, Kernel, Toolbox, bench, demo, efi, hostile, kube, registry, tiny, virtiofsd};
 
-const USAGE: &str =
-    "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|firmware|qemu|opensbi|kube|registry|virtiofsd";
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|firmware|qemu|opensbi|kube|registry|virtiofsd|push REGISTRY";
 
 fn main() -> ExitCode {
-    let what = std::env::args().nth(1).unwrap_or_default();
-    match make(&what) {
-        Ok(place) => {
-            println!("{}", place.display());
+    let mut words = std::env::args().skip(1);
+    let what = words.next().unwrap_or_default();
+    let done = match (what.as_str(), words.next()) {
+        ("push", Some(registry)) => push(&registry),
+        ("push", None) => Err(anyhow!("usage: rvm-guests push REGISTRY[/PREFIX]")),
+        (what, _) => make(what).map(|place| vec![place.display().to_string()]),
+    };
+    match done {
+        Ok(lines) => {
+            lines.iter().for_each(|line| println!("{line}"));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -21,6 +26,26 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Pushes the images for guests, and names what they are called there.
+#[cfg(feature = "push")]
+fn push(registry: &str) -> Result<Vec<String>> {
+    use rvm_guests::{images, push};
+    let login = std::env::var(push::LOGIN).ok().filter(|login| !login.is_empty());
+    let images = images::all(&Cache::open()?)?;
+    let pushed = images.into_iter().map(|image| {
+        let reference = format!("{}/{}", registry.trim_end_matches('/'), image.name);
+        push::push(&image.layout, &reference, login.as_deref())?;
+        Ok(reference)
+    });
+    pushed.collect()
+}
+
+/// Says how to get what was left out of this program.
+#[cfg(not(feature = "push"))]
+fn push(_registry: &str) -> Result<Vec<String>> {
+    bail!("this program cannot push; run it with: cargo run -p rvm-guests --features push -- push REGISTRY")
 }
 
 fn make(what: &str) -> Result<PathBuf> {

@@ -1,7 +1,7 @@
 //! Has the images pulled that a VMI needs, beside the loop: a pull may take minutes, and its VMI may be deleted meanwhile.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
@@ -13,7 +13,9 @@ use crate::events::Happening;
 use crate::images::pull::login::Logins;
 use crate::images::pull::{Policy, Told, Wish};
 use crate::images::store::InUse;
-use crate::steps::{Effects, chain};
+use crate::plan::Step;
+use crate::status::Report;
+use crate::steps::{Effects, StepError, chain};
 use crate::vm::VmId;
 
 /// The kind of Secret that opens a registry, and its one key.
@@ -25,7 +27,15 @@ pub type Pulled = Result<Vec<InUse>, (&'static str, String)>;
 
 /// The pulls for VMIs, by UID. Lost with us, and their processes with them; what has arrived stays.
 #[derive(Debug, Default)]
-pub struct Pulls(Mutex<HashMap<String, JoinHandle<Pulled>>>);
+pub struct Pulls(Mutex<HashMap<String, Pull>>);
+
+/// The pulls for one VMI.
+#[derive(Debug)]
+struct Pull {
+    task: JoinHandle<Pulled>,
+    /// How far it is, in words.
+    progress: Arc<Mutex<Option<String>>>,
+}
 
 /// An image that a VMI names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +51,7 @@ impl Pulls {
     /// Has nothing more pulled for a VMI.
     pub fn forget(&self, id: &VmId) {
         if let Some(pull) = self.map().remove(&id.uid) {
-            pull.abort();
+            pull.task.abort();
         }
     }
 
@@ -50,7 +60,7 @@ impl Pulls {
         self.map().retain(|uid, pull| {
             let kept = keep(uid);
             if !kept {
-                pull.abort();
+                pull.task.abort();
             }
             kept
         });
@@ -59,11 +69,17 @@ impl Pulls {
     /// The pull for a VMI, if it is over.
     fn over(&self, id: &VmId) -> Option<JoinHandle<Pulled>> {
         let mut map = self.map();
-        let over = map.get(&id.uid)?.is_finished();
-        over.then(|| map.remove(&id.uid))?
+        let over = map.get(&id.uid)?.task.is_finished();
+        over.then(|| map.remove(&id.uid).map(|pull| pull.task))?
     }
 
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<String, JoinHandle<Pulled>>> {
+    fn progress(&self, id: &VmId) -> Option<String> {
+        let map = self.map();
+        let progress = map.get(&id.uid)?.progress.lock();
+        progress.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<String, Pull>> {
         // Every entry is whole, whoever panicked while holding it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,39 +88,53 @@ impl Pulls {
 // === impl Effects ===
 
 impl Effects {
-    /// What came of the pulls for a VMI. Nothing where they still go on: it is woken when they are over.
-    pub async fn pulled(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Option<Pulled> {
+    /// What came of the pulls for a VMI. Nothing where they still go on: its status says how far they are, and it is woken when they
+    /// are over.
+    ///
+    /// # Errors
+    /// The API's.
+    pub async fn pulled(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Option<Pulled>, StepError> {
         if let Some(over) = self.pulls.over(id) {
-            return match over.await {
-                Ok(pulled) => Some(pulled),
-                Err(error) => Some(Err((reasons::ERR_IMAGE_PULL, chain(&error)))),
-            };
+            let because = |error| Err((reasons::ERR_IMAGE_PULL, chain(&error)));
+            return Ok(Some(over.await.unwrap_or_else(because)));
         }
-        let named: Vec<Named> = named(vmi)
-            .into_iter()
+        if let Some(progress) = self.pulls.progress(id) {
+            self.write(id, vmi, &Step::Report(Report::Pulling(progress)))
+                .await?;
+        }
+        let named = named(vmi).into_iter();
+        let named: Vec<Named> = named
             .filter(|named| !self.images.is_mirrored(&named.image))
             .collect();
         if named.is_empty() {
-            return Some(Ok(Vec::new()));
+            return Ok(Some(Ok(Vec::new())));
         }
         let mut pulls = self.pulls.map();
         if !pulls.contains_key(&id.uid) {
             pulls.insert(id.uid.clone(), self.start_pulls(id, vmi, named));
         }
-        None
+        Ok(None)
     }
 
-    fn start_pulls(&self, id: &VmId, vmi: &VirtualMachineInstance, named: Vec<Named>) -> JoinHandle<Pulled> {
-        let (client, images) = (self.client.clone(), std::sync::Arc::clone(&self.images));
+    fn start_pulls(&self, id: &VmId, vmi: &VirtualMachineInstance, named: Vec<Named>) -> Pull {
+        let (client, images) = (self.client.clone(), Arc::clone(&self.images));
         let (events, watch) = (self.events.clone(), self.watch.clone());
         let (id, vmi) = (id.clone(), vmi.clone());
-        tokio::spawn(async move {
+        let progress: Arc<Mutex<Option<String>>> = Arc::default();
+        let told_last = Arc::clone(&progress);
+        let task = tokio::spawn(async move {
             let pull = async {
                 let mut held = Vec::new();
                 for named in named {
                     let image = named.image.clone();
                     let wish = wish(&client, &id.namespace, named).await?;
-                    let tell = |told: Told| events.record(&vmi, &happening(&image, &told));
+                    let tell = |told: Told| match happening(&image, &told) {
+                        Ok(happening) => events.record(&vmi, &happening),
+                        Err(words) => {
+                            *told_last.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+                            watch.wake(&id);
+                        }
+                    };
                     let pulled = images.pull(&wish, &tell).await;
                     held.extend(pulled.map_err(|error| (reasons::ERR_IMAGE_PULL, chain(&error)))?);
                 }
@@ -114,7 +144,8 @@ impl Effects {
             // It is looked at as soon as this task is over.
             tokio::spawn(async move { watch.wake(&id) });
             pulled
-        })
+        });
+        Pull { task, progress }
     }
 }
 
@@ -183,10 +214,18 @@ async fn secret(client: &kube::Client, namespace: &str, name: &str) -> Result<Lo
     Logins::parse(&json.0).map_err(|error| format!("cannot be used: {error}"))
 }
 
-/// As the kubelet says it.
-fn happening(image: &str, told: &Told) -> Happening {
-    match told {
+/// What is recorded, as the kubelet says it; or how far the pull is, in words, of which there are too many to record.
+fn happening(image: &str, told: &Told) -> Result<Happening, String> {
+    Ok(match told {
         Told::Pulling => Happening::normal(events::PULLING, format!("Pulling image \"{image}\"")),
+        Told::Progress(have, total) => {
+            let mib = |bytes: &u64| bytes >> 20;
+            return Err(format!(
+                "Pulling image \"{image}\": {} of {} MiB",
+                mib(have),
+                mib(total)
+            ));
+        }
         Told::Pulled(took, bytes) => Happening::normal(
             events::PULLED,
             format!(
@@ -198,7 +237,7 @@ fn happening(image: &str, told: &Told) -> Happening {
             events::PULLED,
             format!("Container image \"{image}\" already present on machine"),
         ),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -237,11 +276,15 @@ mod tests {
 
     #[test]
     fn pulls_are_told_as_the_kubelet_tells_them() {
-        let told = |told| happening("a:1", &told).message;
+        let told = |told| happening("a:1", &told).map_or_else(|words| words, |recorded| recorded.message);
         assert_eq!(told(Told::Pulling), "Pulling image \"a:1\"");
         assert_eq!(
             told(Told::Pulled(Duration::from_millis(1500), 42)),
             "Successfully pulled image \"a:1\" in 1.500s. Image size: 42 bytes."
+        );
+        assert_eq!(
+            told(Told::Progress(12 << 20, 50 << 20)),
+            "Pulling image \"a:1\": 12 of 50 MiB"
         );
         assert_eq!(
             told(Told::Present),

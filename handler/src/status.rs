@@ -39,6 +39,8 @@ pub enum Report {
     Accepted,
     /// No node can run it.
     Refused(Vec<Cause>),
+    /// Its image comes: how much of it is here.
+    Pulling(String),
     /// It could not be brought to what it should be, and will be tried again.
     OutOfSync {
         /// One word.
@@ -119,6 +121,9 @@ impl Report {
                 edit.condition(not_synchronized(reasons::FAILED_CREATE, &message), now);
             }
             Self::OutOfSync { reason, message } => edit.condition(not_synchronized(reason, message), now),
+            Self::Pulling(how_far) => {
+                edit.condition(not_synchronized(events::PULLING, how_far), now);
+            }
             Self::Orphaned => {
                 let orphaned = Condition::new(conditions::READY, condition::FALSE);
                 edit.condition(orphaned.because(reasons::NODE_UNRESPONSIVE, ORPHANED), now);
@@ -154,7 +159,7 @@ impl Report {
     pub fn events(&self, vmi: &VirtualMachineInstance) -> Vec<Happening> {
         let started = vmi.phase() == Some(&Phase::Running);
         match self {
-            Self::Accepted => vec![],
+            Self::Accepted | Self::Pulling(_) => vec![],
             Self::Refused(causes) => vec![Happening::warning(
                 reasons::FAILED_CREATE,
                 admission::summary(causes),

@@ -224,7 +224,8 @@ impl Effects {
         }
     }
 
-    async fn write(
+    /// Writes what a step says. The object may be another's by now.
+    pub(crate) async fn write(
         &self,
         id: &VmId,
         vmi: &VirtualMachineInstance,
@@ -256,7 +257,7 @@ impl Effects {
     }
 
     async fn prepare(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
-        let Some(pulled) = self.pulled(id, vmi).await else {
+        let Some(pulled) = self.pulled(id, vmi).await? else {
             return Ok(Outcome::Wait(PULLING));
         };
         tracing::info!(vm = %id, uid = id.uid, "preparing");

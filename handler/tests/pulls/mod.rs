@@ -159,6 +159,74 @@ fn a_registry_that_dies_in_a_pull_is_gone_on_with_when_it_is_back() {
 }
 
 #[test]
+fn an_image_that_moves_is_asked_for_each_time_and_fetched_once() {
+    let place = Place::new();
+    let folder = tempfile::tempdir().unwrap();
+    let layers = Image::of(&[("a", b"x")]).write(folder.path());
+    place.registry.push(folder.path(), "team/moves:latest").unwrap();
+    let _node = place.cluster.node("a");
+    for name in ["one", "two"] {
+        place.cluster.create(name, "registry.example:5000/team/moves");
+        place.cluster.until_phase(name, "Running");
+    }
+    let asked = |text: &str| {
+        place
+            .registry
+            .requests(&format!("\"GET /v2/team/moves/{text}"))
+            .len()
+    };
+    assert_eq!(asked("manifests/latest"), 2);
+    assert_eq!(asked(&format!("blobs/sha256:{}", layers[0])), 1);
+}
+
+#[test]
+fn a_registry_is_not_asked_where_the_policy_is_never() {
+    let place = Place::new();
+    place.push(&Image::of(&[("a", b"x")]));
+    let _node = place.cluster.node("a");
+    let mut vmi = manifest("vm", IMAGE);
+    vmi["spec"]["volumes"][0]["containerDisk"]["imagePullPolicy"] = "Never".into();
+    let vmi: Vmi = serde_json::from_value(vmi).unwrap();
+    let (vmis, params) = (place.cluster.vmis(), PostParams::default());
+    place.cluster.block_on(vmis.create(&params, &vmi)).unwrap();
+    let vmi = place
+        .cluster
+        .until("vm", |vmi| vmi.and_then(synchronized).is_some());
+    let (_, message) = synchronized(&vmi.unwrap()).unwrap();
+    assert_eq!(
+        message,
+        format!("Failed to pull image \"{IMAGE}\": it is not present with pull policy of Never")
+    );
+    assert!(
+        place
+            .registry
+            .requests("\"GET /v2/team/demo/manifests")
+            .is_empty()
+    );
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_backed_off_from_and_taken_when_it_is_there() {
+    let place = Place::new();
+    let _node = place.cluster.node("a");
+    place.cluster.create("vm", IMAGE);
+    let backed_off = |vmi: &Vmi| synchronized(vmi).is_some_and(|(reason, _)| reason == "ImagePullBackOff");
+    let vmi = place
+        .cluster
+        .until("vm", |vmi| vmi.is_some_and(backed_off))
+        .unwrap();
+    let (_, message) = synchronized(&vmi).unwrap();
+    assert!(
+        message.starts_with("Back-off: Failed to pull image \"")
+            && message.ends_with("has no image 'team/demo:1'"),
+        "{message}"
+    );
+    place.push(&Image::of(&[("a", b"x")]));
+    let vmi = place.cluster.until_phase("vm", "Running");
+    assert_eq!(synchronized(&vmi), None);
+}
+
+#[test]
 fn no_such_image_is_said_so() {
     let place = Place::new();
     let (_, message) = place.refusal(IMAGE);

@@ -47,7 +47,7 @@ async fn until_it_runs(client: &mut Client, vmi: &VirtualMachineInstance) -> Res
     let name = vmi.metadata.name.as_deref().unwrap_or_default();
     let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
     let mut changes = Changes::of(client, namespace, name).await?;
-    let mut said = None;
+    let (mut said, mut explained) = (None, String::new());
     while let Some(vmi) = changes.next().await? {
         let phase = vmi.phase().cloned();
         if phase != said {
@@ -55,6 +55,14 @@ async fn until_it_runs(client: &mut Client, vmi: &VirtualMachineInstance) -> Res
                 "{name}: {}",
                 phase.as_ref().map_or("Pending", Phase::as_str)
             ));
+        }
+        // How far a pull is, or what keeps it from starting; why it failed is said at the end.
+        let why = because(&vmi);
+        if why != explained && phase != Some(Phase::Failed) {
+            explained = why;
+            if !explained.is_empty() {
+                progress(&format!("{name}{explained}"));
+            }
         }
         match &phase {
             Some(Phase::Running | Phase::Succeeded) => return Ok(()),

@@ -26,8 +26,9 @@ const MEMORY: u64 = 1 << 30;
 /// Longest job.
 const MAX_JOB: u64 = 1 << 20;
 
-/// Progress is told each time so many bytes have come.
+/// Progress is told each time so many bytes have come, or so large a part of the image.
 const PROGRESS: u64 = 4 << 20;
+const PROGRESS_PARTS: u64 = 20;
 
 /// Does one job.
 pub fn main() -> ExitCode {
@@ -76,7 +77,7 @@ async fn pull(job: &Job) -> Result<Said, FetchError> {
     let store = Store::open(&job.store)?;
     let told = Cell::new(0);
     let tell = |have, total| {
-        if have >= told.get() + PROGRESS || have == total {
+        if have >= told.get() + PROGRESS.max(total / PROGRESS_PARTS) {
             told.set(have);
             say(&Said::Progress(have, total));
         }

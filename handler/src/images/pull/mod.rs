@@ -60,6 +60,8 @@ pub struct Wish {
 pub enum Told {
     /// A registry is asked.
     Pulling,
+    /// So many bytes are here, of so many.
+    Progress(u64, u64),
     /// The image is here: how long it took, and the size of its layers.
     Pulled(Duration, u64),
     /// It was here.
@@ -164,7 +166,7 @@ impl Puller {
             source,
             login,
         };
-        let record = self.run(&job).await?;
+        let record = self.run(&job, tell).await?;
         tell(Told::Pulled(started.elapsed(), record.bytes));
         Ok(held)
     }
@@ -176,7 +178,7 @@ impl Puller {
         Arc::clone(busy.entry(image.to_owned()).or_default())
     }
 
-    async fn run(&self, job: &Job) -> Result<Record, PullError> {
+    async fn run(&self, job: &Job, tell: &(dyn Fn(Told) + Sync)) -> Result<Record, PullError> {
         let mut child = Command::new(&self.program)
             .arg(child::WORD)
             .stdin(Stdio::piped())
@@ -195,7 +197,7 @@ impl Puller {
         let mut last = None;
         while let Some(line) = lines.next_line().await.map_err(PullError::Process)? {
             match serde_json::from_str(&line) {
-                Ok(Said::Progress(have, total)) => tracing::info!(image = job.image, have, total, "pulling"),
+                Ok(Said::Progress(have, total)) => tell(Told::Progress(have, total)),
                 Ok(said) => last = Some(said),
                 Err(error) => return Err(PullError::Process(error.into())),
             }
