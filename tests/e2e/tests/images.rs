@@ -1,0 +1,66 @@
+//! Guests out of a real registry: a root file system and a kernel, by manifests that name another one.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use rvm_e2e::guest::{self, NAME};
+use rvm_guests::{Cache, images};
+use rvm_harness::{Console, HandlerSetup, Manifest, Registry, Tools};
+use serde_json::json;
+
+/// As KubeVirt's own example has it: what cannot be reached by that name comes from a mirror.
+const KERNEL_BOOT: &str = "registry:5000/kubevirt/alpine-ext-kernel-boot-demo:devel";
+
+/// The same for the demo's root file system; `docker.io` itself is a layout on disk in all tests.
+const ALPINE: &str = "registry:5000/library/alpine:3.23";
+
+fn kernel_boot() -> Manifest {
+    let paths = json!({
+        "image": KERNEL_BOOT, "kernelPath": "/boot/vmlinuz-virt", "initrdPath": "/boot/initramfs-virt",
+    });
+    Manifest(json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"name": "vmi-kernel-boot"},
+        "spec": {
+            "domain": {
+                "devices": {},
+                "firmware": {"kernelBoot": {"container": paths, "kernelArgs": "console=ttyS0"}},
+                "memory": {"guest": "256Mi"},
+                "resources": {},
+            },
+            "terminationGracePeriodSeconds": 0,
+        },
+    }))
+}
+
+#[test]
+fn images_of_a_registry_that_stands_for_another_boot() {
+    let tools = Tools::open().unwrap();
+    let registry = Registry::start().unwrap();
+    let cache = Cache::open().unwrap();
+    let kernel = images::kernel_boot(&cache).unwrap();
+    registry
+        .push(&kernel, "kubevirt/alpine-ext-kernel-boot-demo:devel")
+        .unwrap();
+    registry
+        .push(&tools.demo().image(), "library/alpine:3.23")
+        .unwrap();
+    let mirror = format!("registry:5000=http://127.0.0.1:{}", registry.port());
+    let setup = HandlerSetup::local().with(&["--mirror", &mirror]);
+    let handler = setup.start(&tools).unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    let alpine = Manifest::demo()
+        .unwrap()
+        .with(|vmi| vmi["spec"]["volumes"][0]["containerDisk"]["image"] = ALPINE.into());
+    kubectl.apply(&[alpine, kernel_boot()]).unwrap();
+
+    kubectl.await_phase(NAME, "Running").unwrap();
+    let viewer = handler.rvm_on_terminal(&["console", NAME]).unwrap();
+    let console = guest::answers(viewer).unwrap();
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+
+    kubectl.await_phase("vmi-kernel-boot", "Running").unwrap();
+    let viewer = handler.rvm_on_terminal(&["console", "vmi-kernel-boot"]).unwrap();
+    let mut console = Console::at_prompt(viewer, "guest# ").unwrap();
+    assert_eq!(console.ask("uname -m").unwrap(), "riscv64");
+    assert_eq!(console.ask("cat /proc/cmdline").unwrap(), "console=ttyS0");
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+}
