@@ -191,7 +191,7 @@ pub fn detour_kick(f: Function, d: Virtio) -> Verdict {
 pub fn detour_storm(f: Function, d: Virtio) -> Verdict {
     (0..200).for_each(|turn| {
         let data = detour(f, turn % 8, (turn * 0x1357_9bdf) & 0xffff_ffff, turn % 6);
-        let _ = (f.word(data), f.byte(data + 3), f.half(data + 1));
+        let _ = (f.word(data), f.byte(data + 3), f.half(data + 2));
     });
     flush(d)
 }

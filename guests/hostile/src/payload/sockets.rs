@@ -3,7 +3,7 @@
 //! The machine's harness lets the host's port [`LOOP`] lead to where programs of the host ask for ports of the guest: so
 //! the guest can be at both ends of a connection, without anybody else's help.
 
-use super::bare::{fill, load16, load32, load64, store8, store16, store32, store64};
+use super::bare::{fill, load16, load32, store8, store16, store32, store64};
 use super::virtio::{Virtio, WRITE};
 use super::{DATA, Verdict, life, vsock};
 
@@ -127,8 +127,10 @@ impl Virtio {
         self.room(load32(entry) % ROOMS)
     }
 
-    /// Whether nothing has come but so many packets, once another device has answered.
+    /// Whether nothing has come but so many packets, once another device has answered: twice, since what is due may come
+    /// behind the first of these answers.
     pub fn hears_no_more_than(self, count: u64) -> bool {
+        life::let_others_work();
         life::let_others_work();
         self.used_count(RECEIVE) <= count
     }
@@ -164,10 +166,24 @@ pub fn connected(act: impl FnOnce(Virtio) -> Verdict) -> Verdict {
 /// One packet on a connection that stands; refused where that ends it.
 pub fn on_connection(packet: Packet, data: u64) -> Verdict {
     connected(|d| match d.sends(packet, data) {
-        Verdict::Answered if d.hears_no_more_than(1) => Verdict::Answered,
-        Verdict::Answered => Verdict::answered_if(d.hears(1) != Some(RESET)),
+        Verdict::Answered => still_stands(d),
         other => other,
     })
+}
+
+/// Whether the host still knows the connection: it is asked for its room.
+pub fn still_stands(d: Virtio) -> Verdict {
+    let _ = d.sends(packet(CREDIT_REQUEST), 0);
+    let last = (1..ROOMS)
+        .map(|turn| d.hears(turn))
+        .find(|heard| matches!(heard, None | Some(CREDIT | RESET)));
+    Verdict::answered_if(last == Some(Some(CREDIT)))
+}
+
+/// The host hangs up: the end of its direction, or a reset where it has left words unread.
+pub fn hangs_up(d: Virtio, said: Verdict) -> Verdict {
+    let ended = matches!(d.hears(1), Some(SHUTDOWN | RESET));
+    said.unless(!ended, "the host does not hang up")
 }
 
 /// Words on a connection.
@@ -204,7 +220,8 @@ pub fn echo() -> Verdict {
     to_oneself(|d, answer| {
         let stands = d.sends(answer, 0) == Verdict::Answered && d.hears(2) == Some(DATA_PACKET);
         let said = says(d, b"12345678") == Verdict::Answered && d.hears(3) == Some(DATA_PACKET);
-        let whole = load64(d.heard_at(3) + HEADER_LEN) == u64::from_le_bytes(*b"12345678");
+        let word = d.heard_at(3) + HEADER_LEN;
+        let whole = load32(word) | load32(word + 4) << 32 == u64::from_le_bytes(*b"12345678");
         Verdict::answered_if(stands && said && whole)
     })
 }
@@ -219,7 +236,8 @@ pub fn credit_overflow() -> Verdict {
         };
         let ended = (0..400).any(|_| {
             let _ = d.sends(more, len);
-            d.used_count(RECEIVE) > 2 && d.hears(2) == Some(RESET)
+            // Between, the host tells of its room.
+            (2..d.used_count(RECEIVE)).any(|turn| d.hears(turn) == Some(RESET))
         });
         Verdict::answered_if(!ended)
     })
