@@ -1,5 +1,4 @@
 //! Guests out of a real registry: a root file system and a kernel, by manifests that name another one.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rvm_e2e::guest::{self, NAME};
 use rvm_guests::{Cache, images};
