@@ -37,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("registers-virtio-pci", registers::virtio_pci),
     ("registers-pci-host", registers::pci_host),
     ("registers-flash", registers::flash),
+    ("registers-watchdog", registers::watchdog),
     ("registers-bus", registers::bus),
     ("vsock-packets", sockets::packets),
     ("kernel-image", files::image),

@@ -1,5 +1,6 @@
 //! Registers in any order, by any width.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use rvmm_devices::uart::{InputRoom, Uart};
 use rvmm_devices::virtio::blk::{Block, BlockOptions};
 use rvmm_devices::virtio::transport::pci::{PciWiring, function};
 use rvmm_devices::virtio::{Core, MmioTransport};
+use rvmm_devices::watchdog::{self, Watchdog};
 use rvmm_devices::{BusDevice, IrqLine};
 
 use crate::queues::{World, ram};
@@ -277,6 +279,60 @@ pub fn flash(script: &[u8]) {
         } else {
             access(&mut flash, step, offset, &mut script);
         }
+    }
+}
+
+/// The watchdog, by its registers in configuration space and in memory, while time goes by and stands still. It bites only
+/// when its time is up.
+pub fn watchdog(script: &[u8]) {
+    let (now, bites) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (clock, bitten) = (Arc::clone(&now), Arc::clone(&bites));
+    let device = Watchdog::new(
+        move || Duration::from_millis(clock.load(Ordering::Relaxed)),
+        |_| (),
+        move || {
+            bitten.fetch_add(1, Ordering::Relaxed);
+        },
+    );
+    let device = Arc::new(Mutex::new(device));
+    let mut function = watchdog::function(&device);
+    let memory: Vec<_> = function.regions(0).cloned().collect();
+    let locked = || device.lock().expect("a panic ends the test");
+    let mut script = Script(script);
+    while let Some(step) = script.step() {
+        let before = bites.load(Ordering::Relaxed);
+        match step & 7 {
+            0 => {
+                now.fetch_add(u64::from(script.word()), Ordering::Relaxed);
+                locked().time_is_up();
+                continue;
+            }
+            1 => locked().stand_still(),
+            2 => locked().go_on(),
+            3 => function.write(
+                0x60 | u16::from(step >> 3 & 0xc),
+                &script.word().to_le_bytes()[..2],
+            ),
+            4 => {
+                let mut region = memory[0].device.lock().expect("a panic ends the test");
+                [0x80_u32, 0x86]
+                    .iter()
+                    .for_each(|magic| region.write(0xc, &magic.to_le_bytes()));
+                region.write(u64::from(step >> 3 & 0xc), &script.word().to_le_bytes());
+            }
+            _ => {
+                let mut region = memory[0].device.lock().expect("a panic ends the test");
+                access(
+                    &mut *region,
+                    step >> 3,
+                    u64::from(script.byte() & 15),
+                    &mut script,
+                );
+            }
+        }
+        let mut data = [0; 4];
+        function.read(0x60 | u16::from(step & 0xc), &mut data);
+        assert_eq!(before, bites.load(Ordering::Relaxed), "it bites before its time");
     }
 }
 
