@@ -27,7 +27,7 @@ pub const INIT: &str = "init.cpio";
 pub const ALPINE: &str = "alpine-3.23";
 
 /// What a guest with a container's root can drive: disks, networks, the clock, and disks' file systems.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 12] = [
     "virtio_mmio",
     "virtio_blk",
     "virtio_net",
@@ -37,6 +37,7 @@ const MODULES: [&str; 11] = [
     "crc32c_generic",
     "ext4",
     "vfat",
+    "isofs",
     "nls_ascii",
     "nls_cp437",
 ];

@@ -21,6 +21,7 @@ use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 use crate::cache::{Cache, sha256_of};
 use crate::debian::Debian;
 use crate::kernel::Kernel;
+use crate::oci::{About, Layer, write_layout};
 use crate::tiny;
 
 const PACKAGE: &str = "systemd-boot-efi";
@@ -56,6 +57,28 @@ pub fn build(cache: &Cache) -> Result<PathBuf> {
         write_disk(&dir.join("efi.img"), &files)
     })?;
     Ok(place.join("efi.img"))
+}
+
+/// The disk as the one file of an image, in an image layout: what a VMI's containerDisk names.
+pub fn image(cache: &Cache) -> Result<PathBuf> {
+    let disk = build(cache)?;
+    let key = format!("efi-image 1\n{}", sha256_of(&disk)?);
+    cache.entry("efi-image", &key, |dir| {
+        let mut layer = Layer::new();
+        layer
+            .folder("disk", 0o755)?
+            .file("disk/efi.img", 0o644, &read(&disk)?)?;
+        let made_by = "rvm-guests, from Debian's systemd-boot, kernel and busybox-static";
+        write_layout(
+            dir,
+            &About {
+                tag: "efi",
+                command: &[],
+                made_by,
+            },
+            layer,
+        )
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow, bail};
 use rvm_guests::{Cache, Kernel, Toolbox, bench, demo, efi, hostile, kube, registry, tiny, virtiofsd};
 
-const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|firmware|qemu|opensbi|kube|registry|virtiofsd|push REGISTRY";
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|firmware|qemu|opensbi|kube|registry|virtiofsd|push REGISTRY";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -57,6 +57,7 @@ fn make(what: &str) -> Result<PathBuf> {
         "demo" => Ok(demo::build(&cache)?.folder),
         "hostile" => hostile::build(&cache),
         "efi" => efi::build(&cache),
+        "efi-image" => efi::image(&cache),
         "firmware" => Ok(Toolbox::open(&cache)?.firmware_dir()),
         "kube" => kube::assets(&cache),
         "registry" => registry::server(&cache),

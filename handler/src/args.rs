@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use rvm_handler::images::{Mirror, Mirrors};
 use rvm_handler::node::is_name;
+use rvm_handler::volumes::host_disk::Allowed;
 use rvm_server::TlsFiles;
 use rvm_types::quantity::Quantity;
 use rvmm_spec::AcceleratorChoice;
@@ -71,6 +72,9 @@ pub struct Args {
     /// Most bytes of images that are kept; those that were asked for longest ago go, and never what a machine uses
     #[arg(long, value_name = "SIZE", default_value = "20Gi", value_parser = size)]
     image_cache_limit: u64,
+    /// A folder below which a VMI's hostDisk may lie; may be given more than once [default: none, and there are no host disks]
+    #[arg(long, value_name = "DIR")]
+    host_disk_dir: Vec<PathBuf>,
     /// What runs the guests
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
@@ -148,6 +152,8 @@ pub struct Settings {
     pub mirrors: Mirrors,
     /// Most bytes of images that are kept.
     pub image_cache_limit: u64,
+    /// Where host disks may lie.
+    pub host_disks: Allowed,
     /// What runs the guests.
     pub accelerator: AcceleratorChoice,
 }
@@ -222,6 +228,12 @@ impl Args {
             guests: self.guests.map(absolute).transpose()?,
             mirrors: self.mirror.into_iter().collect(),
             image_cache_limit: self.image_cache_limit,
+            host_disks: Allowed(
+                self.host_disk_dir
+                    .into_iter()
+                    .map(absolute)
+                    .collect::<Result<_>>()?,
+            ),
             accelerator: match self.accel {
                 Accel::Auto => AcceleratorChoice::Auto,
                 Accel::Kvm => AcceleratorChoice::Kvm,

@@ -121,6 +121,7 @@ async fn serve(settings: Settings) -> Result<()> {
         me,
         machines: Arc::clone(&machines),
         images: Arc::new(images),
+        host_disks: Arc::new(settings.host_disks),
         watch,
         events,
         accelerator: settings.accelerator,

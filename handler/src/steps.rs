@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
-use rvm_types::admission;
 use rvm_types::names::reasons;
 use rvm_types::{Phase, VirtualMachineInstance};
 use rvmm_spec::AcceleratorChoice;
@@ -26,11 +25,8 @@ use crate::process::{Machines, stop};
 use crate::pulling::Pulls;
 use crate::retries::Retries;
 use crate::status::Report;
-use crate::translate::{self, Artefacts, BootSource};
 use crate::vm::{Machine, VmId};
-
-/// How often a VMI is looked at whose images are being pulled; it is woken when they are here.
-const PULLING: Duration = Duration::from_secs(60);
+use crate::volumes::host_disk::Allowed;
 
 /// Everything that steps act on.
 pub struct Effects {
@@ -42,6 +38,8 @@ pub struct Effects {
     pub machines: Arc<Machines>,
     /// The images here.
     pub images: Arc<Images>,
+    /// Where host disks may lie.
+    pub host_disks: Arc<Allowed>,
     /// What wakes us when a machine changes.
     pub watch: Watch,
     /// Where events go.
@@ -93,12 +91,6 @@ pub enum StepError {
     /// Only when we end.
     #[error("interrupted")]
     Interrupted(#[from] tokio::task::JoinError),
-}
-
-/// Why a VMI could not be prepared, in words for its status.
-struct NotPrepared {
-    reason: &'static str,
-    message: String,
 }
 
 // === impl StepError ===
@@ -256,39 +248,6 @@ impl Effects {
             .await
     }
 
-    async fn prepare(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
-        let Some(pulled) = self.pulled(id, vmi).await? else {
-            return Ok(Outcome::Wait(PULLING));
-        };
-        tracing::info!(vm = %id, uid = id.uid, "preparing");
-        let (machines, images, accelerator) = (
-            Arc::clone(&self.machines),
-            Arc::clone(&self.images),
-            self.accelerator,
-        );
-        let (vm, wish) = (id.clone(), vmi.clone());
-        let prepared = match pulled {
-            Err((reason, message)) => Err(NotPrepared { reason, message }),
-            Ok(held) => {
-                let prepare = move || {
-                    let done = lay_out(&machines, &images, &vm, &wish, accelerator);
-                    drop(held);
-                    done
-                };
-                tokio::task::spawn_blocking(prepare).await?
-            }
-        };
-        let Err(NotPrepared { reason, message }) = prepared else {
-            self.retries.forget(id);
-            return Ok(Outcome::Done);
-        };
-        let pause = self.retries.note(id, Timestamp::now());
-        tracing::warn!(vm = %id, uid = id.uid, reason, retry_in = ?pause, "cannot be prepared: {message}");
-        let report = Report::not_prepared(reason, message, self.retries.failures(id));
-        self.write(id, vmi, &Step::Report(report)).await?;
-        Ok(Outcome::Wait(pause))
-    }
-
     async fn start(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
         let (machines, vm) = (Arc::clone(&self.machines), id.clone());
         let mut child = tokio::task::spawn_blocking(move || machines.start(&vm)).await??;
@@ -332,53 +291,6 @@ fn told(step: &Step) -> &'static str {
         Step::Report(Report::Over(_)) => "over",
         _ => "done",
     }
-}
-
-/// Gets all that a machine needs and writes its run directory. Blocks.
-fn lay_out(
-    machines: &Machines,
-    images: &Images,
-    id: &VmId,
-    vmi: &VirtualMachineInstance,
-    accelerator: AcceleratorChoice,
-) -> Result<(), NotPrepared> {
-    let because = |reason| {
-        move |error: &dyn std::error::Error| NotPrepared {
-            reason,
-            message: chain(error),
-        }
-    };
-    let wants = translate::wants(id, vmi).map_err(|causes| NotPrepared {
-        reason: reasons::FAILED_CREATE,
-        message: admission::summary(&causes),
-    })?;
-    let boot = match &wants.boot {
-        BootSource::RootFilesystem { image, .. } => images.root_boot(image),
-        BootSource::Kernel {
-            image,
-            kernel,
-            initrd,
-            ..
-        } => images.kernel_boot(image, kernel, initrd.as_deref()),
-    };
-    let boot = boot.map_err(|error| because(reasons::ERR_IMAGE_PULL)(&error))?;
-    let disks = wants
-        .disks
-        .iter()
-        .map(|disk| machines.empty_disk(id, &disk.volume, disk.capacity));
-    let disks = disks
-        .collect::<Result<_, _>>()
-        .map_err(|error| because(reasons::FAILED_CREATE)(&error))?;
-    let files = Artefacts {
-        kernel: boot.kernel,
-        initrd: boot.initrd,
-        disks,
-    };
-    let spec = translate::spec(id, &wants, files, accelerator)
-        .map_err(|error| because(reasons::FAILED_CREATE)(&error))?;
-    machines
-        .lay_out(id, &spec)
-        .map_err(|error| because(reasons::FAILED_CREATE)(&error))
 }
 
 /// An error with all that is behind it, in one line.

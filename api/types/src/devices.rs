@@ -54,10 +54,10 @@ pub struct Disk {
     /// What the guest reads back as the disk's serial number, 20 bytes at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
-    /// The order in which firmware tries the disks; it counts from 1.
+    /// The order in which firmware tries the disks; it counts from 1. The guest finds the disks in that order, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_order: Option<u64>,
-    /// none, writethrough or writeback.
+    /// none (past the node's page cache, where its file system can), writethrough, or writeback, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<String>,
     /// A hint that is accepted and changes nothing: native or threads.

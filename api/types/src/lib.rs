@@ -16,6 +16,7 @@
 
 pub mod admission;
 pub mod condition;
+pub mod config;
 pub mod crd;
 pub mod devices;
 pub mod domain;

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Extra;
+use crate::config::AccessCredential;
 use crate::domain::Domain;
 use crate::names::DEFAULT_GRACE_PERIOD_SECONDS;
 use crate::names::annotations::ROOT_FILESYSTEM;
@@ -62,6 +63,9 @@ pub struct VirtualMachineInstanceSpec {
     /// Paused: start with the processors stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_strategy: Option<String>,
+    /// What lets people into the guest: SSH keys, by way of a cloud-init volume.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access_credentials: Vec<AccessCredential>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,

@@ -1,9 +1,11 @@
-//! What disks and interfaces are made from: volumes and networks.
+//! What disks and interfaces are made from: volumes and networks. What a volume brings to the guest as files is in
+//! [`crate::config`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Extra;
+use crate::config::{CloudInit, ConfigMapVolume, DownwardApiVolume, SecretVolume};
 use crate::quantity::Quantity;
 
 /// What a disk is made from. Exactly one source is given.
@@ -19,6 +21,74 @@ pub struct Volume {
     /// An empty disk that lives as long as the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub empty_disk: Option<EmptyDisk>,
+    /// A disk in a file of the node. The node's owner says below which folders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_disk: Option<HostDisk>,
+    /// Each of a ConfigMap's keys as a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map: Option<ConfigMapVolume>,
+    /// Each of a Secret's keys as a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretVolume>,
+    /// Fields of the machine's own object as files.
+    #[serde(default, rename = "downwardAPI", skip_serializing_if = "Option::is_none")]
+    pub downward_api: Option<DownwardApiVolume>,
+    /// What cloud-init finds as its data source NoCloud.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init_no_cloud: Option<CloudInit>,
+    /// What cloud-init finds as its data source ConfigDrive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init_config_drive: Option<CloudInit>,
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl Volume {
+    /// The sources that are given, each with the fields of it that are not modelled.
+    pub fn sources(&self) -> Vec<(&'static str, &Extra)> {
+        let all = [
+            (
+                "containerDisk",
+                self.container_disk.as_ref().map(|source| &source.extra),
+            ),
+            ("emptyDisk", self.empty_disk.as_ref().map(|source| &source.extra)),
+            ("hostDisk", self.host_disk.as_ref().map(|source| &source.extra)),
+            ("configMap", self.config_map.as_ref().map(|source| &source.extra)),
+            ("secret", self.secret.as_ref().map(|source| &source.extra)),
+            (
+                "downwardAPI",
+                self.downward_api.as_ref().map(|source| &source.extra),
+            ),
+            (
+                "cloudInitNoCloud",
+                self.cloud_init_no_cloud.as_ref().map(|source| &source.extra),
+            ),
+            (
+                "cloudInitConfigDrive",
+                self.cloud_init_config_drive.as_ref().map(|source| &source.extra),
+            ),
+        ];
+        let given = all.into_iter().filter_map(|(field, extra)| Some((field, extra?)));
+        given.collect()
+    }
+}
+
+/// A disk in a file of the node.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostDisk {
+    /// The file.
+    pub path: String,
+    /// Disk: it is there. DiskOrCreate: it is made where it is not.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its size where it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Quantity>,
+    /// Whether several nodes have the file; accepted, and changes nothing: a file has one writer at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<bool>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,

@@ -1,4 +1,5 @@
-//! The kinds that every cluster has and that local mode cannot do without: namespaces, nodes, events, leases.
+//! The kinds that every cluster has and that local mode cannot do without: namespaces, nodes, events, leases, and
+//! (in `config.rs`) ConfigMaps and Secrets.
 //!
 //! Their schemas for `kubectl explain` come from the Kubernetes types themselves.
 
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::config;
 use crate::limits;
 use crate::object::{metadata_mut, metadata_text};
 use crate::openapi;
@@ -42,7 +44,15 @@ impl Admission for NamespaceRules {
 
 /// All built-in resources.
 pub(crate) fn resources() -> Vec<Resource> {
-    vec![namespaces(), nodes(), events(), newer_events(), leases()]
+    vec![
+        namespaces(),
+        nodes(),
+        events(),
+        newer_events(),
+        leases(),
+        config::config_maps(),
+        config::secrets(),
+    ]
 }
 
 fn namespaces() -> Resource {
@@ -165,7 +175,7 @@ fn leases() -> Resource {
     }
 }
 
-fn base<T>(group: &str, plural: &str, namespaced: bool) -> Resource
+pub(crate) fn base<T>(group: &str, plural: &str, namespaced: bool) -> Resource
 where
     T: k8s_openapi::Resource + DeserializeOwned + JsonSchema,
 {

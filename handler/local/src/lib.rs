@@ -13,6 +13,7 @@
 
 mod batch;
 mod builtin;
+mod config;
 mod discovery;
 mod guard;
 mod history;

@@ -24,10 +24,12 @@ pub mod tree;
 
 use std::fs::{self, File};
 use std::io::{self, Seek};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rvmm_spec::DiskFormat;
 use sha2::{Digest, Sha256};
 
 use layout::{Image, Layout};
@@ -45,6 +47,9 @@ const UNFINISHED: &str = ".new-";
 /// How long a file that no machine uses is kept after it was last asked for. Longer than it takes from there to the
 /// run directory that names it.
 const KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// How a qcow2 image begins.
+const QCOW2: &[u8; 4] = b"QFI\xfb";
 
 /// Linux finds the second archive at a multiple of 4; whole blocks are tidier.
 const ALIGNMENT: u64 = 512;
@@ -208,6 +213,32 @@ impl Images {
             kernel: file(kernel)?,
             initrd: initrd.map(file).transpose()?,
         })
+    }
+
+    /// The disk in an image: the only file under `/disk`, or the one at this path. It is shared by all machines of the
+    /// image, so each works on its own copy. What it is, is seen from its beginning: no guest has written there.
+    ///
+    /// # Errors
+    /// Any [`ImageError`].
+    pub fn disk(&self, image: &str, path: Option<&str>) -> Result<(PathBuf, DiskFormat), ImageError> {
+        let source = self.find(image)?;
+        let mut sha = Sha256::new();
+        sha.update(path.unwrap_or(root_cpio::DISK_FOLDER));
+        let name = format!("{}-{}-{FORMAT}.disk", source.found.digest, layout::hex(sha));
+        let write = |out: &mut File| {
+            let mut root = source.unpack(&self.cache)?;
+            root.write_disk(path, out).map_err(|error| source.bad(error))
+        };
+        let disk = self.made(&name, write)?;
+        let mut magic = [0; QCOW2.len()];
+        let read = File::open(&disk).and_then(|file| file.read_at(&mut magic, 0));
+        read.map_err(|error| ImageError::Cache(self.cache.clone(), error))?;
+        let format = if magic == *QCOW2 {
+            DiskFormat::Qcow2
+        } else {
+            DiskFormat::Raw
+        };
+        Ok((disk, format))
     }
 
     /// Removes what was made, was not asked for lately, and stands in none of the machines' specs; and of the pulled images those

@@ -18,11 +18,14 @@ use std::path::{Path, PathBuf};
 use super::cpio::{self, CpioError};
 use super::layer::{self, LayerError};
 use super::layout::{Image, Layout, LayoutError, MAX_UNPACKED};
-use super::tree::{Name, Tree, TreeError};
+use super::tree::{self, Kind, Name, Tree, TreeError};
 
 /// What the init archive brings: the image may not put anything in its place, or it would keep our init from starting
 /// or load its own modules as ours. `/dev` is in it for the console; the guest's own is mounted there anyway.
 const RESERVED: [&[u8]; 3] = [b"rvm-init", b"rvm", b"dev"];
+
+/// Where an image of a disk has it.
+pub const DISK_FOLDER: &str = "disk";
 
 /// The image does not become a root file system.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +42,12 @@ pub enum RootError {
     /// A file that it should hold.
     #[error("the image has no file '{0}'")]
     NoFile(String),
+    /// No disk in it.
+    #[error("no file found in folder /{DISK_FOLDER}")]
+    NoDisk,
+    /// Several.
+    #[error("more than one file found in folder /{DISK_FOLDER}")]
+    SeveralDisks,
     /// A path that cannot be followed.
     #[error("'{0}' cannot be found in the image")]
     Path(String, #[source] TreeError),
@@ -87,6 +96,34 @@ impl Root {
                 .map_err(|error| RootError::Path(String::from_utf8_lossy(name).into_owned(), error))?;
         }
         Ok(cpio::write(&self.tree, &mut self.layers, out)?)
+    }
+
+    /// Writes its disk: the only file under `/disk`, or the one at this path.
+    ///
+    /// # Errors
+    /// Any [`RootError`]; what was written is then of no use.
+    pub fn write_disk(&mut self, path: Option<&str>, out: impl Write) -> Result<(), RootError> {
+        if let Some(path) = path {
+            return self.write_file(path, out);
+        }
+        let folder = [DISK_FOLDER.as_bytes().to_vec()];
+        let found = self
+            .tree
+            .find(&folder)
+            .map_err(|error| RootError::Path(DISK_FOLDER.to_owned(), error))?;
+        let Some(Kind::Directory(files)) = found.map(|id| &self.tree.node(id).kind) else {
+            return Err(RootError::NoDisk);
+        };
+        let mut names = files.keys();
+        let (Some(only), None) = (names.next(), names.next()) else {
+            return Err(if files.is_empty() {
+                RootError::NoDisk
+            } else {
+                RootError::SeveralDisks
+            });
+        };
+        let path = tree::shown(&[folder[0].clone(), only.clone()]);
+        self.write_file(&path, out)
     }
 
     /// Writes one of its files.

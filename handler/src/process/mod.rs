@@ -3,10 +3,11 @@
 //! ```text
 //!   $RVM_RUN/<uid>/   owner.json       whose it is: VMI, node, cluster       written here, before the hand-over
 //!                     spec.json        the machine                           written here, before the hand-over
+//!                     <volume>.iso     disks of a few files                  written here, before the hand-over
 //!                     rvmm.log         what rvmm itself says; locked by it   from the start until it is gone
 //!                     stop-requested   the end was asked for                 written here, before it is killed
 //!                     pid, *.sock, console.log, exit.json                    rvmm's own (rvmm-control)
-//!   <state>/disks/<uid>/   owner.json, and the empty disks: <volume>.raw
+//!   <state>/disks/<uid>/   owner.json, the empty disks: <volume>.raw, copies of images': <volume>.disk
 //! ```
 //!
 //! Nothing is remembered in memory: [`Machines::observe`] reads what is on disk, so a restarted handler knows what
@@ -16,13 +17,14 @@
 
 pub mod adopt;
 pub mod children;
+mod clone;
 pub mod spawn;
 pub mod stop;
 pub mod watch;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rvmm_control::RunDir;
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::place::Place;
 use crate::vm::{Machine, VmId};
+use crate::volumes::Seed;
 use adopt::ObserveError;
 
 /// Run directories that are not whole yet start with this.
@@ -106,31 +109,59 @@ impl Machines {
     /// # Errors
     /// [`LayOutError::Io`].
     pub fn empty_disk(&self, id: &VmId, volume: &str, capacity: u64) -> Result<PathBuf, LayOutError> {
-        let folder = self.disks.join(&id.uid);
-        let path = folder.join(format!("{volume}.raw"));
+        let path = self.disks.join(&id.uid).join(format!("{volume}.raw"));
         let make = || {
-            if !folder.exists() {
-                let fresh = self.owned_dir(&self.disks, id)?;
-                fs::rename(fresh, &folder)?;
-            }
+            self.disk_folder(id)?;
             let mut options = File::options();
-            options.write(true).create(true).truncate(false);
+            options.write(true).create(true).truncate(false).mode(0o600);
             options.open(&path)?.set_len(capacity)
         };
         make().map_err(|error| LayOutError::Io(path.clone(), error))?;
         Ok(path)
     }
 
-    /// Writes the run directory of a machine that was never started: all of it, or nothing.
+    /// Makes a machine's own copy of a disk that others use too, or finds the one made before. Where the file system can
+    /// share blocks, nothing is copied; elsewhere what is zero stays a hole.
+    ///
+    /// # Errors
+    /// [`LayOutError::Io`].
+    pub fn disk_of(&self, id: &VmId, volume: &str, base: &Path) -> Result<PathBuf, LayOutError> {
+        let path = self.disks.join(&id.uid).join(format!("{volume}.disk"));
+        let make = || {
+            let folder = self.disk_folder(id)?;
+            if path.exists() {
+                return Ok(());
+            }
+            let fresh = folder.join(format!("{UNFINISHED}{volume}"));
+            clone::clone(base, &fresh)?;
+            fs::rename(&fresh, &path)
+        };
+        make().map_err(|error| LayOutError::Io(path.clone(), error))?;
+        Ok(path)
+    }
+
+    fn disk_folder(&self, id: &VmId) -> io::Result<PathBuf> {
+        let folder = self.disks.join(&id.uid);
+        if !folder.exists() {
+            let fresh = self.owned_dir(&self.disks, id)?;
+            fs::rename(fresh, &folder)?;
+        }
+        Ok(folder)
+    }
+
+    /// Writes the run directory of a machine that was never started, with these files in it: all of it, or nothing.
     ///
     /// # Errors
     /// Any [`LayOutError`].
-    pub fn lay_out(&self, id: &VmId, spec: &Spec) -> Result<(), LayOutError> {
+    pub fn lay_out(&self, id: &VmId, spec: &Spec, seeds: &[Seed]) -> Result<(), LayOutError> {
         let json = Document::from(spec).to_json()?;
         let path = self.run.join(&id.uid);
         let write = || {
             let fresh = self.owned_dir(&self.run, id)?;
             write_file(&RunDir::new(&fresh).spec(), json.as_bytes())?;
+            for seed in seeds {
+                write_file(&fresh.join(&seed.name), &seed.content)?;
+            }
             remove_all(&path)?;
             fs::rename(&fresh, &path)
         };
@@ -185,8 +216,9 @@ fn private_dir(path: &Path) -> io::Result<()> {
 }
 
 fn write_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(content)
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(content)
 }
 
 fn remove_unfinished(folder: &Path) -> io::Result<()> {

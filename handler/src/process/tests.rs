@@ -26,7 +26,7 @@ impl Bench {
     fn prepared() -> Self {
         let place = Self::new();
         let spec = Spec::builder(Boot::new("/Image")).uid(UID).build().unwrap();
-        place.machines.lay_out(&id(), &spec).unwrap();
+        place.machines.lay_out(&id(), &spec, &[]).unwrap();
         place
     }
 

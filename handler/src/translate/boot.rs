@@ -1,13 +1,16 @@
-//! What a VMI boots: an ordinary image as root file system, or a kernel out of an image.
+//! What a VMI boots: an ordinary image as root file system, a kernel out of an image, or firmware that looks at its disks.
+
+use std::path::PathBuf;
 
 use rvm_types::VirtualMachineInstance;
 use rvm_types::admission::{Cause, Path};
 use rvmm_spec::boot::DEFAULT_CMDLINE;
+use rvmm_spec::{Boot, Firmware};
 
 /// Longest host name that Linux takes, as a DNS label.
 const MAX_HOSTNAME: usize = 63;
 
-/// Where kernel and initial RAM disk come from.
+/// What is started first, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BootSource {
     /// The image's layers are the root file system; kernel and init are ours.
@@ -30,12 +33,14 @@ pub enum BootSource {
         /// The kernel's command line.
         args: Option<String>,
     },
+    /// EFI firmware boots one of the disks.
+    Firmware,
 }
 
 /// What a checked VMI boots.
 ///
 /// # Errors
-/// It boots nothing.
+/// A kernel or a volume that it names and that is not there.
 pub fn source(vmi: &VirtualMachineInstance) -> Result<BootSource, Cause> {
     let firmware = vmi.spec.domain.firmware.as_ref();
     let kernel_boot = firmware.and_then(|firmware| firmware.kernel_boot.as_ref());
@@ -54,8 +59,9 @@ pub fn source(vmi: &VirtualMachineInstance) -> Result<BootSource, Cause> {
         });
     }
     let path = Path::new("spec.domain.firmware.kernelBoot.container");
-    let container = kernel_boot.and_then(|boot| boot.container.as_ref());
-    let container = container.ok_or_else(|| path.required("is missing"))?;
+    let Some(container) = kernel_boot.and_then(|boot| boot.container.as_ref()) else {
+        return Ok(BootSource::Firmware);
+    };
     let kernel = container.kernel_path.clone();
     Ok(BootSource::Kernel {
         image: container.image.clone(),
@@ -66,7 +72,7 @@ pub fn source(vmi: &VirtualMachineInstance) -> Result<BootSource, Cause> {
 }
 
 /// What the guest calls itself: the VMI's name where it does not say, made a single label as KubeVirt does.
-fn hostname(vmi: &VirtualMachineInstance) -> String {
+pub fn hostname(vmi: &VirtualMachineInstance) -> String {
     let name = vmi
         .spec
         .hostname
@@ -84,13 +90,29 @@ fn hostname(vmi: &VirtualMachineInstance) -> String {
 // === impl BootSource ===
 
 impl BootSource {
-    /// The kernel's command line.
+    /// What starts, from its file.
+    pub fn boot(&self, payload: PathBuf, initrd: Option<PathBuf>) -> Boot {
+        match self {
+            Self::Firmware => Boot::firmware(Firmware {
+                image: payload,
+                vars: None,
+            }),
+            _ => Boot {
+                initrd,
+                cmdline: self.cmdline(),
+                ..Boot::new(payload)
+            },
+        }
+    }
+
+    /// The kernel's command line; a firmware has none.
     pub fn cmdline(&self) -> String {
         match self {
             Self::RootFilesystem { hostname, args, .. } => {
                 let ours = format!("{DEFAULT_CMDLINE} quiet rdinit=/rvm-init rvm.hostname={hostname}");
                 args.iter().fold(ours, |line, more| format!("{line} {more}"))
             }
+            Self::Firmware => String::new(),
             Self::Kernel { args, .. } => args.clone().unwrap_or_else(|| DEFAULT_CMDLINE.to_owned()),
         }
     }

@@ -1,39 +1,134 @@
-//! The disks of a VMI, in the order in which the guest finds them.
+//! The disks of a VMI, in the order in which the guest finds them: that of `bootOrder`, then that of the manifest.
 
 use std::path::PathBuf;
 
 use rvm_types::VirtualMachineInstance;
 use rvm_types::admission::{Cause, Path};
+use rvm_types::config::{CloudInit, DownwardApiFile};
 use rvm_types::devices::Disk;
+use rvm_types::quantity::Quantity;
+use rvm_types::volume::Volume;
+use rvmm_spec::CacheMode;
+
+use crate::volumes::DiskFile;
+use crate::volumes::cloud_init::{CONFIG_DRIVE_LABEL, NO_CLOUD_LABEL};
 
 /// Size of a sector: a disk has whole ones.
 const SECTOR: u64 = 512;
 
-/// Largest empty disk: 16 TiB, what common file systems hold in one file.
+/// Largest disk that is made: 16 TiB, what common file systems hold in one file.
 const MAX_CAPACITY: u64 = 16 << 40;
 
+/// The label of a disk of files where its volume does not say: KubeVirt's.
+const DEFAULT_LABEL: &str = "cfgdata";
+
+/// Permissions of files that whoever is in the guest may read, as in a pod.
+const FOR_ALL: u32 = 0o444;
+
+/// Permissions of files that only cloud-init needs.
+const FOR_ROOT: u32 = 0o400;
+
 /// A disk that has to be made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DiskWish {
     /// The volume that it is made from.
     pub volume: String,
-    /// Bytes, all zero at first.
-    pub capacity: u64,
+    /// What it is made from.
+    pub source: DiskSource,
     /// The guest may only read.
     pub read_only: bool,
     /// What the guest reads back as serial.
     pub serial: Option<String>,
+    /// How it is cached.
+    pub cache: CacheWish,
+}
+
+/// What a disk is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DiskSource {
+    /// Nothing: so many bytes, all zero.
+    Empty {
+        /// Bytes.
+        capacity: u64,
+    },
+    /// The file of an image.
+    Container {
+        /// The image's reference.
+        image: String,
+        /// The file's path in it, where it is not the only one under `/disk`.
+        path: Option<String>,
+    },
+    /// A file of the node.
+    Host {
+        /// The file.
+        path: PathBuf,
+        /// Its size where it is to be made.
+        create: Option<u64>,
+    },
+    /// A few files, which the guest finds by the disk's label.
+    Files {
+        /// The label.
+        label: String,
+        /// The files' permissions.
+        mode: u32,
+        /// Where they come from.
+        from: FilesSource,
+    },
+}
+
+/// Where the files of a disk come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FilesSource {
+    /// The keys of a ConfigMap.
+    ConfigMap {
+        /// Its name.
+        name: String,
+        /// The machine starts without it, too.
+        optional: bool,
+    },
+    /// The keys of a Secret.
+    Secret {
+        /// Its name.
+        name: String,
+        /// The machine starts without it, too.
+        optional: bool,
+    },
+    /// Fields of the VMI.
+    DownwardApi(Vec<DownwardApiFile>),
+    /// For cloud-init's data source NoCloud.
+    NoCloud(Box<CloudInit>),
+    /// For cloud-init's data source ConfigDrive.
+    ConfigDrive(Box<CloudInit>),
+}
+
+/// How a disk is cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheWish {
+    /// Past the node's page cache; where that cannot be, written through it.
+    None,
+    /// Written through it.
+    Writethrough,
+    /// Until the guest flushes.
+    Writeback,
 }
 
 // === impl DiskWish ===
 
 impl DiskWish {
     /// The disk, in this file.
-    pub fn at(&self, path: PathBuf) -> rvmm_spec::Disk {
+    pub fn at(&self, file: DiskFile) -> rvmm_spec::Disk {
+        let cache = match self.cache {
+            CacheWish::None if file.direct => CacheMode::Writeback,
+            CacheWish::None | CacheWish::Writethrough => CacheMode::Writethrough,
+            CacheWish::Writeback => CacheMode::Writeback,
+        };
         rvmm_spec::Disk {
             read_only: self.read_only,
             serial: self.serial.clone(),
-            ..rvmm_spec::Disk::new(path)
+            format: file.format,
+            direct: file.direct,
+            cache,
+            ..rvmm_spec::Disk::new(file.path)
         }
     }
 }
@@ -44,8 +139,12 @@ impl DiskWish {
 /// One cause for each disk that cannot be made.
 pub fn wishes(vmi: &VirtualMachineInstance) -> Result<Vec<DiskWish>, Vec<Cause>> {
     let disks = vmi.spec.domain.devices.disks.iter();
-    let disks = disks.filter(|disk| Some(disk.name.as_str()) != vmi.root_filesystem());
-    let (wishes, causes): (Vec<_>, Vec<_>) = disks.map(|disk| wish(vmi, disk)).partition(Result::is_ok);
+    let mut disks: Vec<&Disk> = disks
+        .filter(|disk| Some(disk.name.as_str()) != vmi.root_filesystem())
+        .collect();
+    disks.sort_by_key(|disk| disk.boot_order.unwrap_or(u64::MAX));
+    let made = disks.into_iter().map(|disk| wish(vmi, disk));
+    let (wishes, causes): (Vec<_>, Vec<_>) = made.partition(Result::is_ok);
     if causes.is_empty() {
         return Ok(wishes.into_iter().flatten().collect());
     }
@@ -57,17 +156,7 @@ fn wish(vmi: &VirtualMachineInstance, disk: &Disk) -> Result<DiskWish, Cause> {
     let path = Path::new("spec.volumes");
     let index = volumes.iter().position(|volume| volume.name == disk.name);
     let index = index.ok_or_else(|| path.required(format_args!("has no volume {:?}", disk.name)))?;
-    let path = path.index(index);
-    let Some(empty) = &volumes[index].empty_disk else {
-        return Err(path.field("containerDisk").not_supported(
-            "is not supported as a disk yet; the annotation rvm/root-filesystem makes its image the root file system",
-        ));
-    };
-    let path = path.field("emptyDisk.capacity");
-    let bytes = empty.capacity.bytes().map_err(|error| path.invalid(error))?;
-    let capacity = bytes
-        .checked_next_multiple_of(SECTOR)
-        .filter(|bytes| *bytes <= MAX_CAPACITY);
+    let source = source(&volumes[index], &path.index(index))?;
     let readonly = disk
         .disk
         .as_ref()
@@ -75,8 +164,89 @@ fn wish(vmi: &VirtualMachineInstance, disk: &Disk) -> Result<DiskWish, Cause> {
         .unwrap_or(false);
     Ok(DiskWish {
         volume: disk.name.clone(),
-        capacity: capacity.ok_or_else(|| path.invalid("is more than 16Ti"))?,
-        read_only: readonly || disk.cdrom.is_some(),
+        // What was made for the guest to read is the same however often it is made.
+        read_only: readonly || disk.cdrom.is_some() || matches!(source, DiskSource::Files { .. }),
+        source,
         serial: disk.serial.clone().filter(|serial| !serial.is_empty()),
+        cache: match disk.cache.as_deref() {
+            Some("none") => CacheWish::None,
+            Some("writethrough") => CacheWish::Writethrough,
+            _ => CacheWish::Writeback,
+        },
     })
+}
+
+fn source(volume: &Volume, path: &Path) -> Result<DiskSource, Cause> {
+    if let Some(empty) = &volume.empty_disk {
+        let capacity = whole_sectors(&empty.capacity, &path.field("emptyDisk.capacity"))?;
+        return Ok(DiskSource::Empty { capacity });
+    }
+    if let Some(disk) = &volume.container_disk {
+        return Ok(DiskSource::Container {
+            image: disk.image.clone(),
+            path: disk.path.clone(),
+        });
+    }
+    if let Some(disk) = &volume.host_disk {
+        let size = |capacity| whole_sectors(capacity, &path.field("hostDisk.capacity"));
+        return Ok(DiskSource::Host {
+            path: PathBuf::from(&disk.path),
+            create: disk.capacity.as_ref().map(size).transpose()?,
+        });
+    }
+    files(volume).ok_or_else(|| path.required("must have exactly one source"))
+}
+
+fn files(volume: &Volume) -> Option<DiskSource> {
+    let label = |label: &Option<String>| {
+        let given = label.clone().filter(|label| !label.is_empty());
+        given.unwrap_or_else(|| DEFAULT_LABEL.to_owned())
+    };
+    if let Some(map) = &volume.config_map {
+        let (name, optional) = (map.name.clone()?, map.optional.unwrap_or(false));
+        let from = FilesSource::ConfigMap { name, optional };
+        return Some(DiskSource::Files {
+            label: label(&map.volume_label),
+            mode: FOR_ALL,
+            from,
+        });
+    }
+    if let Some(secret) = &volume.secret {
+        let (name, optional) = (secret.secret_name.clone()?, secret.optional.unwrap_or(false));
+        let from = FilesSource::Secret { name, optional };
+        return Some(DiskSource::Files {
+            label: label(&secret.volume_label),
+            mode: FOR_ALL,
+            from,
+        });
+    }
+    if let Some(api) = &volume.downward_api {
+        let from = FilesSource::DownwardApi(api.fields.clone());
+        return Some(DiskSource::Files {
+            label: label(&api.volume_label),
+            mode: FOR_ALL,
+            from,
+        });
+    }
+    let (label, from) = match (&volume.cloud_init_no_cloud, &volume.cloud_init_config_drive) {
+        (Some(data), _) => (NO_CLOUD_LABEL, FilesSource::NoCloud(Box::new(data.clone()))),
+        (None, Some(data)) => (
+            CONFIG_DRIVE_LABEL,
+            FilesSource::ConfigDrive(Box::new(data.clone())),
+        ),
+        (None, None) => return None,
+    };
+    Some(DiskSource::Files {
+        label: label.to_owned(),
+        mode: FOR_ROOT,
+        from,
+    })
+}
+
+fn whole_sectors(capacity: &Quantity, path: &Path) -> Result<u64, Cause> {
+    let bytes = capacity.bytes().map_err(|error| path.invalid(error))?;
+    let whole = bytes
+        .checked_next_multiple_of(SECTOR)
+        .filter(|bytes| *bytes <= MAX_CAPACITY);
+    whole.ok_or_else(|| path.invalid("is more than 16Ti"))
 }

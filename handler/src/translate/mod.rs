@@ -17,14 +17,15 @@ use std::path::PathBuf;
 
 use rvm_types::admission::{self, Cause};
 use rvm_types::{VirtualMachineInstance, VirtualMachineInstanceSpec};
-use rvmm_spec::{AcceleratorChoice, MemorySize, Spec, SpecError};
+use rvmm_spec::{AcceleratorChoice, DiskFormat, MemorySize, Spec, SpecError, Transport};
 
 use crate::vm::VmId;
+use crate::volumes::DiskFile;
 pub use boot::BootSource;
 pub use disks::DiskWish;
 
 /// A machine as the VMI asks for it, before its files are there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Wants {
     /// What it boots.
     pub boot: BootSource,
@@ -39,12 +40,12 @@ pub struct Wants {
 /// The files that a machine needs, each where it lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artefacts {
-    /// The kernel.
-    pub kernel: PathBuf,
+    /// The kernel, or the firmware.
+    pub payload: PathBuf,
     /// The initial RAM disk.
     pub initrd: Option<PathBuf>,
     /// One for each of [`Wants::disks`].
-    pub disks: Vec<PathBuf>,
+    pub disks: Vec<DiskFile>,
 }
 
 /// What a VMI asks for.
@@ -72,9 +73,9 @@ pub fn wants(id: &VmId, vmi: &VirtualMachineInstance) -> Result<Wants, Vec<Cause
             };
             // Whatever else a Spec refuses is found now, not after the VMI was claimed.
             let nowhere = Artefacts {
-                kernel: PathBuf::new(),
+                payload: PathBuf::new(),
                 initrd: None,
-                disks: vec![PathBuf::new(); wants.disks.len()],
+                disks: wants.disks.iter().map(|_| nowhere()).collect(),
             };
             match self::spec(id, &wants, nowhere, AcceleratorChoice::Auto) {
                 Ok(_) => Ok(wants),
@@ -95,21 +96,28 @@ pub fn spec(
     files: Artefacts,
     accelerator: AcceleratorChoice,
 ) -> Result<Spec, SpecError> {
-    let boot = rvmm_spec::Boot {
-        initrd: files.initrd,
-        cmdline: wants.boot.cmdline(),
-        ..rvmm_spec::Boot::new(files.kernel)
-    };
-    let builder = Spec::builder(boot)
+    let builder = Spec::builder(wants.boot.boot(files.payload, files.initrd))
         .name(&id.name)
         .uid(&id.uid)
         .cpus(wants.cpus)
         .memory(wants.memory)
         .accelerator(accelerator);
     let disks = wants.disks.iter().zip(files.disks);
-    disks
-        .fold(builder, |builder, (wish, path)| builder.disk(wish.at(path)))
-        .build()
+    let builder = disks.fold(builder, |builder, (wish, file)| builder.disk(wish.at(file)));
+    match builder.clone().build() {
+        // More than the bus that every guest knows has places for.
+        Err(SpecError::Devices(..)) => builder.transport(Transport::Pci).build(),
+        built => built,
+    }
+}
+
+/// Stands for a file that is not there yet.
+fn nowhere() -> DiskFile {
+    DiskFile {
+        path: PathBuf::new(),
+        format: DiskFormat::Raw,
+        direct: false,
+    }
 }
 
 #[cfg(test)]

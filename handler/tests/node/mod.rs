@@ -137,6 +137,7 @@ impl Cluster {
                     .unwrap()
                     .pulled_by(puller, self.image_limit),
             ),
+            host_disks: Arc::default(),
             watch: doors.watch.clone(),
             events: doors.events.clone(),
             accelerator: rvmm_spec::AcceleratorChoice::Auto,

@@ -18,6 +18,7 @@ pub type Environment = Vec<(String, String)>;
 pub struct Tools {
     here: Here,
     kube: PathBuf,
+    opensbi: PathBuf,
     firmware: PathBuf,
     demo: DemoGuest,
 }
@@ -29,10 +30,12 @@ impl Tools {
     /// Something cannot be made.
     pub fn open() -> Result<Arc<Self>> {
         let cache = Cache::open()?;
+        let toolbox = Toolbox::open(&cache)?;
         Ok(Arc::new(Self {
             here: Here::start()?,
             kube: kube::assets(&cache)?,
-            firmware: Toolbox::open(&cache)?.opensbi(),
+            opensbi: toolbox.opensbi(),
+            firmware: toolbox.firmware_dir(),
             demo: demo::build(&cache)?,
         }))
     }
@@ -76,7 +79,8 @@ impl Tools {
     #[must_use]
     pub fn environment(&self) -> Environment {
         let mut environment = self.here.environment();
-        environment.push(("RVMM_OPENSBI".to_owned(), shown(&self.firmware)));
+        environment.push(("RVMM_OPENSBI".to_owned(), shown(&self.opensbi)));
+        environment.push(("RVM_FIRMWARE".to_owned(), shown(&self.firmware)));
         environment
     }
 

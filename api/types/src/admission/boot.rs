@@ -1,14 +1,15 @@
 //! What the guest boots from, and what can be wrong with that.
 //!
-//! Two ways are known: a kernel out of an image (`kernelBoot.container`), and an ordinary image as the root file
-//! system (annotation `rvm/root-filesystem`), which our own kernel and init start. Booting what lies on a disk
-//! needs firmware in the guest, which is not there yet.
+//! Three ways are known: a kernel out of an image (`kernelBoot.container`), an ordinary image as the root file system
+//! (annotation `rvm/root-filesystem`), which our own kernel and init start, and, where neither is asked for, EFI firmware
+//! that finds a boot loader on a disk.
 
 use super::volumes::{validate_image, validate_path_in_image};
 use super::{Cause, Path};
 use crate::VirtualMachineInstance;
 use crate::domain::{Firmware, KernelBoot};
 use crate::names::annotations::ROOT_FILESYSTEM;
+use crate::volume::Volume;
 
 /// Longest command line of a kernel, in bytes: what riscv64 Linux keeps of it.
 const MAX_KERNEL_ARGS: usize = 1023;
@@ -30,15 +31,32 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
         );
     }
     match (container, vmi.root_filesystem()) {
-        (None, None) => causes.push(path.not_supported(format_args!(
-            "names no kernel: rvm does not boot from disks yet; give kernelBoot.container, or the annotation \
-             {ROOT_FILESYSTEM}"
-        ))),
+        (None, None) if !vmi.spec.volumes.iter().any(can_be_booted) => {
+            causes.push(path.invalid(format_args!(
+                "names no kernel, and no volume is a disk to boot from; give kernelBoot.container, the annotation \
+                 {ROOT_FILESYSTEM}, or a disk"
+            )));
+        }
         (Some(_), Some(_)) => causes.push(path.field("kernelBoot.container").invalid(format_args!(
             "and the annotation {ROOT_FILESYSTEM} exclude each other"
         ))),
         _ => {}
     }
+    let efi = firmware
+        .bootloader
+        .as_ref()
+        .is_some_and(|bootloader| bootloader.efi.is_some());
+    if efi && (container.is_some() || vmi.root_filesystem().is_some()) {
+        causes.push(
+            path.field("bootloader.efi")
+                .invalid("is of no use with a kernel: rvm starts that itself"),
+        );
+    }
+}
+
+/// Whether a disk may hold an operating system: it was not made for this machine.
+fn can_be_booted(volume: &Volume) -> bool {
+    volume.container_disk.is_some() || volume.host_disk.is_some()
 }
 
 fn validate_root_filesystem(vmi: &VirtualMachineInstance, causes: &mut Vec<Cause>) {
@@ -67,7 +85,12 @@ fn validate_bootloader(firmware: &Firmware, path: &Path, causes: &mut Vec<Cause>
                     .not_supported("must be false on riscv64"),
             );
         }
-        causes.push(path.field("efi").not_supported("is not supported by rvm yet"));
+        if efi.persistent == Some(true) {
+            causes.push(
+                path.field("efi.persistent")
+                    .not_supported("is not supported by rvm yet"),
+            );
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::VirtualMachineInstance;
 use crate::devices::{CdromTarget, Disk, DiskTarget};
-use crate::domain::{Cpu, Domain, ResourceRequirements};
+use crate::domain::{Cpu, Domain, Efi, ResourceRequirements};
 use crate::names::{ARCHITECTURE, MACHINE};
 use crate::quantity::Quantity;
 
@@ -18,6 +18,9 @@ pub fn default(vmi: &mut VirtualMachineInstance) {
     default_machine(&mut spec.domain);
     default_cpu(&mut spec.domain);
     default_memory(&mut spec.domain);
+    if root_filesystem.is_none() {
+        default_bootloader(&mut spec.domain);
+    }
     for volume in &mut spec.volumes {
         if let Some(disk) = &mut volume.container_disk {
             default_pull_policy(&mut disk.image_pull_policy, &disk.image);
@@ -48,6 +51,21 @@ fn default_machine(domain: &mut Domain) {
     let machine = domain.machine.get_or_insert_default();
     if machine.machine_type.as_deref().is_none_or(str::is_empty) {
         machine.machine_type = Some(MACHINE.to_owned());
+    }
+}
+
+/// A machine without a kernel boots from its disks, and riscv64 has one way to do that.
+fn default_bootloader(domain: &mut Domain) {
+    let firmware = domain.firmware.get_or_insert_default();
+    let kernel = firmware
+        .kernel_boot
+        .as_ref()
+        .and_then(|kernel| kernel.container.as_ref());
+    if kernel.is_none() && firmware.bootloader.is_none() {
+        firmware.bootloader.get_or_insert_default().efi = Some(Efi {
+            secure_boot: Some(false),
+            ..Efi::default()
+        });
     }
 }
 

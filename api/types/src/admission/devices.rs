@@ -9,8 +9,7 @@ use crate::volume::Volume;
 /// Longest serial number of a virtio disk, in bytes.
 const MAX_SERIAL: usize = 20;
 const BUSES: [&str; 1] = ["virtio"];
-/// What a guest that flushes can rely on with either; writethrough promises more than that.
-const CACHES: [&str; 2] = ["none", "writeback"];
+const CACHES: [&str; 3] = ["none", "writethrough", "writeback"];
 const IO: [&str; 3] = ["native", "threads", "default"];
 
 pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut Vec<Cause>) {

@@ -10,6 +10,7 @@
 //! former: a typing mistake must not look like success.
 
 mod boot;
+mod config;
 mod default;
 mod devices;
 mod path;
@@ -22,6 +23,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
 use serde::{Deserialize, Serialize};
 
+pub use config::MAX_INLINE_DATA;
 pub use default::default;
 pub use path::Path;
 pub use validate::{MAX_CPUS, MAX_MEMORY, MAX_NAME, MIN_MEMORY, is_label, is_name, validate};

@@ -4,9 +4,11 @@
 use serde_json::Value;
 
 use super::{Cause, Path};
+use crate::config::AccessCredential;
 use crate::devices::Devices;
 use crate::domain::{Domain, Firmware};
 use crate::vmi::VirtualMachineInstanceSpec;
+use crate::volume::Volume;
 
 /// These neither change the guest nor forbid a node: rvm knows no taints, and schedules by `nodeSelector` alone.
 const SPEC: [&str; 5] = [
@@ -34,17 +36,41 @@ pub(super) fn validate(spec: &VirtualMachineInstanceSpec, path: &Path, causes: &
     for (index, volume) in spec.volumes.iter().enumerate() {
         let path = path.field("volumes").index(index);
         refuse(&volume.extra, &path, &[], causes);
-        let disks = [
-            volume
-                .container_disk
-                .as_ref()
-                .map(|disk| (&disk.extra, "containerDisk")),
-            volume.empty_disk.as_ref().map(|disk| (&disk.extra, "emptyDisk")),
-        ];
-        for (extra, field) in disks.into_iter().flatten() {
+        for (field, extra) in volume.sources() {
             refuse(extra, &path.field(field), &[], causes);
         }
+        validate_within(volume, &path, causes);
     }
+    for (index, credential) in spec.access_credentials.iter().enumerate() {
+        validate_credential(credential, &path.field("accessCredentials").index(index), causes);
+    }
+}
+
+/// What stands deeper than in a volume's source itself.
+fn validate_within(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
+    for (index, file) in volume.downward_api.iter().flat_map(|api| &api.fields).enumerate() {
+        let path = path.field("downwardAPI.fields").index(index);
+        refuse(&file.extra, &path, &[], causes);
+        if let Some(field) = &file.field_ref {
+            refuse(&field.extra, &path.field("fieldRef"), &[], causes);
+        }
+    }
+}
+
+fn validate_credential(credential: &AccessCredential, path: &Path, causes: &mut Vec<Cause>) {
+    refuse(&credential.extra, path, &[], causes);
+    let Some(key) = &credential.ssh_public_key else {
+        return;
+    };
+    let path = path.field("sshPublicKey");
+    refuse(&key.extra, &path, &[], causes);
+    refuse(&key.source.extra, &path.field("source"), &[], causes);
+    refuse(
+        &key.propagation_method.extra,
+        &path.field("propagationMethod"),
+        &[],
+        causes,
+    );
 }
 
 fn validate_domain(domain: &Domain, path: &Path, causes: &mut Vec<Cause>) {

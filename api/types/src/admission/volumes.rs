@@ -1,9 +1,9 @@
 //! What can be wrong with volumes and networks.
 
-use super::validate::{distinct, is_label, one_of};
+use super::validate::{distinct, is_label, is_name, one_of};
 use super::{Cause, Path};
-use crate::VirtualMachineInstance;
-use crate::volume::{ContainerDisk, Volume};
+use crate::volume::{ContainerDisk, HostDisk, Volume};
+use crate::{Quantity, VirtualMachineInstance};
 
 /// Longest reference of an image, in bytes: a repository has 255, a digest 71, a registry's host the rest.
 const MAX_IMAGE: usize = 1024;
@@ -37,23 +37,59 @@ fn validate_volume(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
                 .invalid(format_args!("is {:?}, which is not a DNS label", volume.name)),
         );
     }
-    let sources = [volume.container_disk.is_some(), volume.empty_disk.is_some()]
-        .iter()
-        .filter(|is| **is)
-        .count();
-    if sources + volume.extra.len() != 1 {
+    if volume.sources().len() + volume.extra.len() != 1 {
         causes.push(path.invalid("must have exactly one source"));
     }
     if let Some(disk) = &volume.container_disk {
         validate_container_disk(disk, &path.field("containerDisk"), causes);
     }
     if let Some(disk) = &volume.empty_disk {
-        let path = path.field("emptyDisk.capacity");
-        match disk.capacity.bytes() {
-            Err(error) => causes.push(path.invalid(format_args!("{error}: {}", disk.capacity))),
-            Ok(0) => causes.push(path.invalid("must be greater than 0")),
-            Ok(_) => {}
+        validate_capacity(&disk.capacity, &path.field("emptyDisk.capacity"), causes);
+    }
+    if let Some(disk) = &volume.host_disk {
+        validate_host_disk(disk, &path.field("hostDisk"), causes);
+    }
+}
+
+fn validate_capacity(capacity: &Quantity, path: &Path, causes: &mut Vec<Cause>) {
+    match capacity.bytes() {
+        Err(error) => causes.push(path.invalid(format_args!("{error}: {capacity}"))),
+        Ok(0) => causes.push(path.invalid("must be greater than 0")),
+        Ok(_) => {}
+    }
+}
+
+fn validate_host_disk(disk: &HostDisk, path: &Path, causes: &mut Vec<Cause>) {
+    let here = path.field("path");
+    if disk.path.is_empty() {
+        causes.push(here.required("is required for hostDisk volume"));
+    } else {
+        validate_path_in_image(&disk.path, &here, causes);
+    }
+    let (kind, capacity) = (path.field("type"), path.field("capacity"));
+    match (disk.kind.as_str(), &disk.capacity) {
+        ("Disk", None) => {}
+        ("Disk", Some(_)) => causes.push(capacity.invalid(format_args!(
+            "is allowed to pass only with {kind} equal to \"DiskOrCreate\""
+        ))),
+        ("DiskOrCreate", None) => {
+            causes.push(capacity.required(format_args!("is required with {kind} equal to \"DiskOrCreate\"")));
         }
+        ("DiskOrCreate", Some(size)) => validate_capacity(size, &capacity, causes),
+        (other, _) => causes.push(kind.invalid(format_args!(
+            "has invalid value {other:?}, allowed are \"DiskOrCreate\" or \"Disk\""
+        ))),
+    }
+}
+
+/// The name of another object, which must be there.
+pub(super) fn validate_object_name(name: Option<&str>, path: &Path, causes: &mut Vec<Cause>) {
+    match name {
+        None | Some("") => causes.push(path.required("is a required field")),
+        Some(name) if !is_name(name) => {
+            causes.push(path.invalid(format_args!("is {name:?}, which cannot be an object's name")));
+        }
+        Some(_) => {}
     }
 }
 

@@ -1,0 +1,151 @@
+//! Makes everything that a machine needs and does not start it: what other objects of the cluster hold, images, disks, the
+//! run directory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rvm_types::names::reasons;
+use rvm_types::{VirtualMachineInstance, admission};
+use rvmm_spec::AcceleratorChoice;
+
+use crate::images::BootFiles;
+use crate::images::store::InUse;
+use crate::plan::Step;
+use crate::status::Report;
+use crate::steps::{Effects, Outcome, StepError, chain};
+use crate::translate::{self, Artefacts, BootSource, Wants};
+use crate::vm::VmId;
+use crate::volumes::{self, Maker, Material};
+
+/// What boots disks: of the catalog's EFI firmware the one that keeps nothing between boots.
+const FIRMWARE: &str = "uboot";
+
+/// How often a VMI is looked at whose images are being pulled; it is woken when they are here.
+const PULLING: Duration = Duration::from_secs(60);
+
+/// Why a VMI could not be prepared, in words for its status.
+struct NotPrepared {
+    reason: &'static str,
+    message: String,
+}
+
+// === impl NotPrepared ===
+
+impl NotPrepared {
+    fn because(reason: &'static str, error: &dyn std::error::Error) -> Self {
+        Self {
+            reason,
+            message: chain(error),
+        }
+    }
+}
+
+// === impl Effects ===
+
+impl Effects {
+    /// Prepares a VMI, or tells in its status why that cannot be done, and when it is tried again.
+    ///
+    /// # Errors
+    /// Any [`StepError`].
+    pub(crate) async fn prepare(
+        &self,
+        id: &VmId,
+        vmi: &VirtualMachineInstance,
+    ) -> Result<Outcome, StepError> {
+        let Some(pulled) = self.pulled(id, vmi).await? else {
+            return Ok(Outcome::Wait(PULLING));
+        };
+        tracing::info!(vm = %id, uid = id.uid, "preparing");
+        let prepared = match pulled {
+            Err((reason, message)) => Err(NotPrepared { reason, message }),
+            Ok(held) => self.make(id, vmi, held).await?,
+        };
+        let Err(NotPrepared { reason, message }) = prepared else {
+            self.retries.forget(id);
+            return Ok(Outcome::Done);
+        };
+        let pause = self.retries.note(id, Timestamp::now());
+        tracing::warn!(vm = %id, uid = id.uid, reason, retry_in = ?pause, "cannot be prepared: {message}");
+        let report = Report::not_prepared(reason, message, self.retries.failures(id));
+        self.write(id, vmi, &Step::Report(report)).await?;
+        Ok(Outcome::Wait(pause))
+    }
+
+    /// Asks for what stands elsewhere in the cluster, then makes all files, in a thread that may block. The images are held until
+    /// then.
+    async fn make(
+        &self,
+        id: &VmId,
+        vmi: &VirtualMachineInstance,
+        held: Vec<InUse>,
+    ) -> Result<Result<(), NotPrepared>, StepError> {
+        let wants = match translate::wants(id, vmi) {
+            Ok(wants) => wants,
+            Err(causes) => {
+                let (reason, message) = (reasons::FAILED_CREATE, admission::summary(&causes));
+                return Ok(Err(NotPrepared { reason, message }));
+            }
+        };
+        let material = match volumes::gather(&self.client, id, vmi, &wants.disks).await {
+            Ok(material) => material,
+            Err(error) => return Ok(Err(NotPrepared::because(error.reason(), &error))),
+        };
+        let (machines, images, host_disks) = (
+            Arc::clone(&self.machines),
+            Arc::clone(&self.images),
+            Arc::clone(&self.host_disks),
+        );
+        let (vm, accelerator) = (id.clone(), self.accelerator);
+        let make = move || {
+            let maker = Maker {
+                machines: &machines,
+                images: &images,
+                host_disks: &host_disks,
+            };
+            let done = lay_out(&maker, &vm, &wants, material, accelerator);
+            drop(held);
+            done
+        };
+        Ok(tokio::task::spawn_blocking(make).await?)
+    }
+}
+
+/// Gets all that a machine needs and writes its run directory. Blocks.
+fn lay_out(
+    maker: &Maker<'_>,
+    id: &VmId,
+    wants: &Wants,
+    material: Material,
+    accelerator: AcceleratorChoice,
+) -> Result<(), NotPrepared> {
+    let images = maker.images;
+    let boot = match &wants.boot {
+        BootSource::RootFilesystem { image, .. } => images.root_boot(image),
+        BootSource::Kernel {
+            image,
+            kernel,
+            initrd,
+            ..
+        } => images.kernel_boot(image, kernel, initrd.as_deref()),
+        BootSource::Firmware => {
+            let found = rvm_firmware::locate(FIRMWARE);
+            let kernel = found.map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))?;
+            Ok(BootFiles { kernel, initrd: None })
+        }
+    };
+    let boot = boot.map_err(|error| NotPrepared::because(reasons::ERR_IMAGE_PULL, &error))?;
+    let made = maker.make(id, &wants.disks, material);
+    let (disks, seeds) = made.map_err(|error| NotPrepared::because(error.reason(), &error))?;
+    let files = Artefacts {
+        payload: boot.kernel,
+        initrd: boot.initrd,
+        disks,
+    };
+    let spec = translate::spec(id, wants, files, accelerator)
+        .map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))?;
+    maker
+        .machines
+        .lay_out(id, &spec, &seeds)
+        .map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))
+}

@@ -1,0 +1,253 @@
+//! From what a VMI says of its volumes to the files that its disks lie in.
+//!
+//! ```text
+//!   DiskWish ──gather: ConfigMaps, Secrets──► Material ──make──┬─ emptyDisk       sparse    <state>/disks/<uid>/<volume>.raw
+//!                                                              ├─ containerDisk   a copy    <state>/disks/<uid>/<volume>.disk
+//!                                                              ├─ hostDisk        the file itself (host_disk.rs)
+//!                                                              └─ files           ISO 9660  <run>/<uid>/<volume>.iso
+//! ```
+//!
+//! What lies in the state and run directories goes with the VMI. Images with what may be secret are in the run directory,
+//! which is in RAM, and are readable by their owner alone.
+
+pub mod cloud_init;
+pub mod downward;
+pub mod host_disk;
+pub mod iso;
+pub mod objects;
+
+use std::path::PathBuf;
+
+use kube::Client;
+use rvm_types::VirtualMachineInstance;
+use rvm_types::names::reasons;
+use rvmm_spec::DiskFormat;
+
+use crate::images::{ImageError, Images};
+use crate::process::{LayOutError, Machines};
+use crate::translate::disks::{CacheWish, DiskSource, DiskWish, FilesSource};
+use crate::vm::VmId;
+use cloud_init::Identity;
+use host_disk::{Allowed, HostDiskError};
+use iso::{File, IsoError};
+use objects::{ObjectError, Objects};
+
+/// A volume cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("volume '{volume}' cannot be made")]
+pub struct VolumeError {
+    volume: String,
+    #[source]
+    why: Why,
+}
+
+/// Why a volume cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Why {
+    /// Another object.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// Its files do not fit onto a disk.
+    #[error(transparent)]
+    Iso(#[from] IsoError),
+    /// The node's file.
+    #[error(transparent)]
+    HostDisk(#[from] HostDiskError),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The disk's place.
+    #[error(transparent)]
+    LayOut(#[from] LayOutError),
+    /// What cloud-init is told of the machine.
+    #[error("the machine cannot be described")]
+    Json(#[from] serde_json::Error),
+}
+
+// === impl VolumeError ===
+
+impl VolumeError {
+    /// In one word, for the VMI's condition.
+    pub fn reason(&self) -> &'static str {
+        match self.why {
+            Why::Image(_) => reasons::ERR_IMAGE_PULL,
+            _ => reasons::FAILED_CREATE,
+        }
+    }
+}
+
+/// The files of each disk that is made of files; nothing for the others.
+pub type Material = Vec<Option<Vec<File>>>;
+
+/// Where a disk lies, and as what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskFile {
+    /// The file.
+    pub path: PathBuf,
+    /// What the file is.
+    pub format: DiskFormat,
+    /// Past the page cache.
+    pub direct: bool,
+}
+
+/// A file to be laid into a machine's run directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    /// Its name there.
+    pub name: String,
+    /// What is in it.
+    pub content: Vec<u8>,
+}
+
+/// Asks the cluster for what the disks are made of.
+///
+/// # Errors
+/// [`VolumeError`].
+pub async fn gather(
+    client: &Client,
+    id: &VmId,
+    vmi: &VirtualMachineInstance,
+    wishes: &[DiskWish],
+) -> Result<Material, VolumeError> {
+    let objects = Objects::of(client, &id.namespace);
+    let mut material = Vec::with_capacity(wishes.len());
+    for wish in wishes {
+        material.push(match &wish.source {
+            DiskSource::Files { from, .. } => {
+                let files = files(&objects, id, vmi, from).await;
+                Some(files.map_err(|why| VolumeError {
+                    volume: wish.volume.clone(),
+                    why,
+                })?)
+            }
+            _ => None,
+        });
+    }
+    Ok(material)
+}
+
+async fn files(
+    objects: &Objects,
+    id: &VmId,
+    vmi: &VirtualMachineInstance,
+    from: &FilesSource,
+) -> Result<Vec<File>, Why> {
+    let identity = || Identity {
+        name: id.name.clone(),
+        namespace: id.namespace.clone(),
+        hostname: crate::translate::boot::hostname(vmi),
+        uuid: vmi
+            .spec
+            .domain
+            .firmware
+            .as_ref()
+            .and_then(|firmware| firmware.uuid.clone())
+            .unwrap_or_else(|| id.uid.clone()),
+    };
+    let credentials = |way: fn(&rvm_types::config::PropagationMethod) -> bool| {
+        let all = vmi.spec.access_credentials.iter();
+        let by = all.filter(|one| {
+            one.ssh_public_key
+                .as_ref()
+                .is_some_and(|key| way(&key.propagation_method))
+        });
+        by.collect()
+    };
+    Ok(match from {
+        FilesSource::ConfigMap { name, optional } => objects.config_map(name, *optional).await?,
+        FilesSource::Secret { name, optional } => objects.secret(name, *optional).await?,
+        FilesSource::DownwardApi(fields) => downward::files(vmi, fields),
+        FilesSource::NoCloud(data) => {
+            let keys = objects.keys(credentials(|way| way.no_cloud.is_some())).await?;
+            cloud_init::no_cloud(&identity(), objects.cloud_init(data, keys).await?)?
+        }
+        FilesSource::ConfigDrive(data) => {
+            let keys = objects
+                .keys(credentials(|way| way.config_drive.is_some()))
+                .await?;
+            cloud_init::config_drive(&identity(), objects.cloud_init(data, keys).await?)?
+        }
+    })
+}
+
+/// What volumes are made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Maker<'a> {
+    /// Where machines' files lie.
+    pub machines: &'a Machines,
+    /// Where images come from.
+    pub images: &'a Images,
+    /// Where host disks may lie.
+    pub host_disks: &'a Allowed,
+}
+
+// === impl Maker ===
+
+impl Maker<'_> {
+    /// Makes all disks of a machine, or finds those made before. The seeds are still to be written. Blocks.
+    ///
+    /// # Errors
+    /// [`VolumeError`].
+    pub fn make(
+        &self,
+        id: &VmId,
+        wishes: &[DiskWish],
+        material: Material,
+    ) -> Result<(Vec<DiskFile>, Vec<Seed>), VolumeError> {
+        let mut seeds = Vec::new();
+        let mut disks = Vec::with_capacity(wishes.len());
+        for (wish, files) in wishes.iter().zip(material) {
+            let made = self.one(id, wish, &files.unwrap_or_default(), &mut seeds);
+            disks.push(made.map_err(|why| VolumeError {
+                volume: wish.volume.clone(),
+                why,
+            })?);
+        }
+        Ok((disks, seeds))
+    }
+
+    fn one(
+        &self,
+        id: &VmId,
+        wish: &DiskWish,
+        files: &[File],
+        seeds: &mut Vec<Seed>,
+    ) -> Result<DiskFile, Why> {
+        let (path, format) = match &wish.source {
+            DiskSource::Empty { capacity } => (
+                self.machines.empty_disk(id, &wish.volume, *capacity)?,
+                DiskFormat::Raw,
+            ),
+            DiskSource::Container { image, path } => {
+                let (base, format) = self.images.disk(image, path.as_deref())?;
+                (self.machines.disk_of(id, &wish.volume, &base)?, format)
+            }
+            DiskSource::Host { path, create } => (self.host_disks.disk(path, *create)?, DiskFormat::Raw),
+            DiskSource::Files { label, mode, .. } => {
+                let name = format!("{}.iso", wish.volume);
+                let path = self.machines.run_dir(id).path().join(&name);
+                seeds.push(Seed {
+                    name,
+                    content: iso::image(label, *mode, files)?,
+                });
+                (path, DiskFormat::Raw)
+            }
+        };
+        // Not every file system can do without its cache; those that are in RAM cannot.
+        let direct = wish.cache == CacheWish::None
+            && seeds.last().is_none_or(|seed| !path.ends_with(&seed.name))
+            && can_be_direct(&path);
+        Ok(DiskFile { path, format, direct })
+    }
+}
+
+/// Whether a file can be read past the page cache.
+fn can_be_direct(path: &std::path::Path) -> bool {
+    use rustix::fs::{Mode, OFlags, open};
+    open(
+        path,
+        OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+    )
+    .is_ok()
+}

@@ -1,0 +1,265 @@
+//! What VMIs find on their disks, in local mode and emulated: every kind of volume, and a disk that firmware boots.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rvm_e2e::guest;
+use rvm_guests::{Cache, efi};
+use rvm_harness::patience::{Look, eventually};
+use rvm_harness::{Console, HandlerSetup, Kubectl, Manifest, Tools};
+use serde_json::{Value, json};
+
+/// The image of KubeVirt's `vmi-alpine-efi.yaml`.
+const EFI_IMAGE: &str = "registry:5000/kubevirt/alpine-container-disk-demo:devel";
+
+/// A folder that host disks may lie in, whatever the umask.
+fn disks() -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().prefix("rvm-disks-").tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    folder
+}
+
+/// What the volumes of [`many`] are made from.
+fn objects() -> Vec<Manifest> {
+    let long = "n".repeat(150);
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"},
+        "data": {"Mixed.Case": "a setting", long: "long", "empty": ""}, "binaryData": {"bytes": "AAEC"},
+    });
+    let secret = |name: &str, data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+    let objects = [
+        map,
+        secret("hidden", json!({"password": "sesame"})),
+        secret("user", json!({"userdata": "#cloud-config\n# from a secret"})),
+        secret(
+            "ssh",
+            json!({"key": "ssh-ed25519 AAAA one\nssh-ed25519 BBBB two\n"}),
+        ),
+    ];
+    objects.into_iter().map(Manifest).collect()
+}
+
+/// The demo with a volume of each kind.
+fn many(host: &Path) -> Manifest {
+    let root = Manifest::demo().unwrap().0["spec"]["volumes"][0].clone();
+    let field = |path: &str, field: &str| json!({"path": path, "fieldRef": {"fieldPath": field}});
+    let volumes = json!([
+        root,
+        {"name": "scratch", "emptyDisk": {"capacity": "8Mi"}},
+        {"name": "host", "hostDisk": {"path": host, "type": "DiskOrCreate", "capacity": "4Mi"}},
+        {"name": "settings", "configMap": {"name": "settings", "volumeLabel": "settings"}},
+        {"name": "hidden", "secret": {"secretName": "hidden"}},
+        {"name": "none", "configMap": {"name": "nowhere", "optional": true, "volumeLabel": "none"}},
+        {"name": "about", "downwardAPI": {"volumeLabel": "about", "fields": [
+            field("name", "metadata.name"), field("labels/all", "metadata.labels"), field("labels/app", "metadata.labels['app']"),
+        ]}},
+        {"name": "cloud", "cloudInitNoCloud": {"userData": "#cloud-config\n", "networkDataBase64": "dmVyc2lvbjogMgo="}},
+        {"name": "drive", "cloudInitConfigDrive": {"secretRef": {"name": "user"}}},
+    ]);
+    let disks = json!([
+        {"name": "scratch", "serial": "SCRATCH", "disk": {"bus": "virtio"}, "cache": "none"},
+        {"name": "host", "serial": "HOST", "disk": {"bus": "virtio"}, "cache": "writethrough"},
+        {"name": "cloud", "serial": "CLOUD", "cdrom": {}},
+    ]);
+    Manifest::demo().unwrap().with(|vmi| {
+        vmi["metadata"]["labels"] = json!({"app": "many"});
+        vmi["spec"]["volumes"] = volumes;
+        vmi["spec"]["domain"]["devices"]["disks"] = disks;
+        vmi["spec"]["accessCredentials"] = json!([{"sshPublicKey": {
+            "source": {"secret": {"secretName": "ssh"}}, "propagationMethod": {"noCloud": {}},
+        }}]);
+    })
+}
+
+/// The guest's own tools for this, short of `blkid`, which its busybox does not have: the disk of a label (ISO 9660 has it
+/// there) or of a serial, and a file of a label's disk. Lines are not to be wrapped where they are typed.
+const TOOLS: [&str; 5] = [
+    "stty cols 400; mkdir -p /v",
+    r#"id() { dd if=$1 bs=8 skip=4101 count=4 2>/dev/null; }"#,
+    r#"of() { for d in /dev/vd?; do id $d | grep -q "^$1 " && echo $d; done; }"#,
+    r#"on() { mount -t iso9660 -o ro $(of $1) /v && (cd /v; $2); umount /v; }"#,
+    r#"by() { cd /sys/block; echo /dev/$(grep -l "^$1$" */serial | cut -d/ -f1); cd; }"#,
+];
+
+/// What is in a file of the disk of a label.
+fn read(console: &mut Console, label: &str, file: &str) -> String {
+    console.ask(&format!("on {label} 'cat {file}'")).unwrap()
+}
+
+/// The lines that a command prints.
+fn lines(console: &mut Console, command: &str) -> Vec<String> {
+    let said = console.ask(command).unwrap();
+    said.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+/// The message of the condition that says why a VMI is not what it should be, once there is one.
+fn out_of_sync(kubectl: &Kubectl, name: &str) -> String {
+    let path = "jsonpath={.status.conditions[?(@.type=='Synchronized')].message}";
+    let said = eventually("a condition that says why", || {
+        let message = kubectl.ok(&["get", "vmi", name, "-o", path])?;
+        Ok(Look::of((!message.is_empty()).then_some(message), String::new))
+    });
+    said.unwrap()
+}
+
+#[test]
+fn a_guest_reads_every_kind_of_volume_and_keeps_what_it_writes() {
+    let tools = Tools::open().unwrap();
+    let folder = disks();
+    let host = folder.path().join("host.img");
+    let allowed = folder.path().to_str().unwrap();
+    let handler = HandlerSetup::local()
+        .with(&["--host-disk-dir", allowed])
+        .start(&tools)
+        .unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    kubectl.apply(&objects()).unwrap();
+    kubectl.apply(&[many(&host)]).unwrap();
+    let vmi = kubectl.await_phase(guest::NAME, "Running").unwrap();
+    let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
+
+    for tool in TOOLS {
+        console.ask(tool).unwrap();
+    }
+    assert_eq!(read(&mut console, "settings", "Mixed.Case"), "a setting");
+    assert_eq!(read(&mut console, "settings", &"n".repeat(150)), "long");
+    assert_eq!(read(&mut console, "cfgdata", "password"), "sesame");
+    assert_eq!(read(&mut console, "about", "name"), guest::NAME);
+    let labels = lines(&mut console, "on about 'cat labels/all'");
+    assert_eq!(labels[0], "app=\"many\"", "{labels:?}");
+    assert_eq!(read(&mut console, "about", "labels/app"), "many");
+    let metadata: Value = serde_json::from_str(&read(&mut console, "cidata", "meta-data")).unwrap();
+    let expected = json!({
+        "instance-id": "vmi-alpine.default", "local-hostname": guest::NAME,
+        "public-keys": {"0": "ssh-ed25519 AAAA one", "1": "ssh-ed25519 BBBB two"},
+    });
+    assert_eq!(metadata, expected);
+    assert_eq!(read(&mut console, "cidata", "user-data"), "#cloud-config");
+    assert_eq!(read(&mut console, "cidata", "network-config"), "version: 2");
+    let user = read(&mut console, "config-2", "openstack/latest/user_data");
+    assert_eq!(user.lines().last(), Some("# from a secret"));
+    let stat = lines(&mut console, "on settings 'stat -c %a-%s bytes empty .'");
+    assert_eq!(stat, ["444-3", "444-0", "555-2048"]);
+    assert_eq!(lines(&mut console, "on none 'ls -A' | wc -l"), ["0"]);
+
+    for serial in ["SCRATCH", "HOST"] {
+        console
+            .ask(&format!(
+                "echo kept-by-{serial} | dd of=$(by {serial}) conv=fsync"
+            ))
+            .unwrap();
+        let kept = lines(&mut console, &format!("head -n 1 $(by {serial})"));
+        assert_eq!(kept, [format!("kept-by-{serial}")]);
+    }
+    let size = |serial: &str| format!("blockdev --getsize64 $(by {serial}); blockdev --getro $(by {serial})");
+    assert_eq!(lines(&mut console, &size("SCRATCH")), ["8388608", "0"]);
+    assert_eq!(lines(&mut console, &size("CLOUD")).last().unwrap(), "1");
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+
+    let uid = vmi["metadata"]["uid"].as_str().unwrap();
+    let image = handler.run_dir().join(uid).join("hidden.iso");
+    assert_eq!(fs::metadata(image).unwrap().permissions().mode() & 0o777, 0o600);
+    kubectl
+        .ok(&["delete", "vmi", guest::NAME, "--timeout=60s"])
+        .unwrap();
+    assert!(!handler.run_dir().join(uid).exists() && !handler.state_dir().join("disks").join(uid).exists());
+    assert!(
+        fs::read(host).unwrap().starts_with(b"kept-by-HOST"),
+        "a host disk outlives its VMI"
+    );
+}
+
+#[test]
+fn a_volume_that_cannot_be_made_says_why() {
+    let tools = Tools::open().unwrap();
+    let folder = disks();
+    fs::write(folder.path().join("secret"), "x").unwrap();
+    let inside = folder.path().join("inside");
+    fs::create_dir(&inside).unwrap();
+    std::os::unix::fs::symlink("../secret", inside.join("link")).unwrap();
+    let allowed = inside.to_str().unwrap();
+    let handler = HandlerSetup::local()
+        .with(&["--host-disk-dir", allowed])
+        .start(&tools)
+        .unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    let with = |name: &str, source: Value| {
+        let mut volume = source;
+        volume["name"] = json!("data");
+        let vmi = Manifest::demo().unwrap().named(name);
+        vmi.with(|vmi| vmi["spec"]["volumes"].as_array_mut().unwrap().push(volume))
+    };
+    let host = |path: &Path| json!({"hostDisk": {"path": path, "type": "Disk"}});
+    let vmis = [
+        with("outside", host(&folder.path().join("secret"))),
+        with("link", host(&inside.join("link"))),
+        with("missing", json!({"secret": {"secretName": "nowhere"}})),
+        with(
+            "image",
+            json!({"containerDisk": {"image": "docker.io/library/alpine:3.23"}}),
+        ),
+    ];
+    kubectl.apply(&vmis).unwrap();
+    let said = |name: &str, why: &str| {
+        let message = out_of_sync(&kubectl, name);
+        assert!(
+            message.contains("volume 'data' cannot be made") && message.contains(why),
+            "{name}: {message}"
+        );
+    };
+    said(
+        "outside",
+        "lies below no folder that is allowed for host disks on this node",
+    );
+    said("link", "leads over a symbolic link");
+    said("missing", "there is no Secret 'nowhere' in the namespace");
+    said("image", "no file found in folder /disk");
+}
+
+#[test]
+fn kubevirts_efi_manifest_boots_a_container_disk_to_its_prompt() {
+    let tools = Tools::open().unwrap();
+    let image = efi::image(&Cache::open().unwrap()).unwrap();
+    let mirror = format!("{EFI_IMAGE}=oci:{}", image.display());
+    let handler = HandlerSetup::local()
+        .with(&["--mirror", &mirror])
+        .start(&tools)
+        .unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    // As KubeVirt's examples have it.
+    let vmi = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"labels": {"special": "vmi-alpine-efi"}, "name": "vmi-alpine-efi"},
+        "spec": {
+            "domain": {
+                "devices": {"disks": [{"disk": {"bus": "virtio"}, "name": "containerdisk"}]},
+                "firmware": {"bootloader": {"efi": {"secureBoot": false}}},
+                "memory": {"guest": "1Gi"}, "resources": {},
+            },
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [{"containerDisk": {"image": EFI_IMAGE}, "name": "containerdisk"}],
+        },
+    });
+    kubectl.apply(&[Manifest(vmi)]).unwrap();
+    kubectl.await_phase("vmi-alpine-efi", "Running").unwrap();
+    let viewer = handler.rvm_on_terminal(&["console", "vmi-alpine-efi"]).unwrap();
+    let mut console = Console::at_prompt(viewer, "guest# ").unwrap();
+    assert_eq!(console.ask("echo $((6 * 7)) $(uname -m)").unwrap(), "42 riscv64");
+    // What the guest writes stays its own.
+    console
+        .ask("dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=fsync")
+        .unwrap();
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+    kubectl
+        .ok(&["delete", "vmi", "vmi-alpine-efi", "--timeout=60s"])
+        .unwrap();
+    let roots = fs::read_dir(handler.state_dir().join("roots")).unwrap();
+    let bases = roots.map(|entry| entry.unwrap().path());
+    let base = bases
+        .filter(|path| path.extension().is_some_and(|end| end == "disk"))
+        .last()
+        .unwrap();
+    assert_eq!(fs::read(base).unwrap()[510..512], [0x55, 0xaa]);
+}
