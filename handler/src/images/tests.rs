@@ -133,3 +133,13 @@ fn what_no_machine_uses_and_nobody_asked_for_lately_is_swept() {
     assert!(!initrd.exists());
     assert_eq!(images.root_boot("alpine:3.23").unwrap().initrd.unwrap(), initrd);
 }
+
+#[test]
+fn a_full_store_never_takes_what_a_machine_uses() {
+    let place = Place::new();
+    let images = place.images().pulled_by(Puller::new("/nonexistent".into()), 0);
+    let initrd = images.root_boot("alpine:3.23").unwrap().initrd.unwrap();
+    let later = SystemTime::now() + KEPT + Duration::from_secs(1);
+    images.sweep(&[format!("{}", initrd.display())], later).unwrap();
+    assert!(initrd.exists());
+}

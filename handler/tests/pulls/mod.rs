@@ -1,6 +1,8 @@
 //! Pulls from a real registry: once, gone on with, let in, and every refusal in one condition and one event.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -359,6 +361,39 @@ fn a_full_disk_is_said_and_the_pull_goes_on_when_there_is_room() {
     ]));
     let _node = place.cluster.node("a");
     place.cluster.until_phase("vm", "Running");
+}
+
+#[test]
+fn a_registry_that_never_ends_ends_only_its_pull() {
+    let registry = TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/endless:1", registry.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in registry.incoming().flatten() {
+            std::thread::spawn(move || talk_for_ever(client));
+        }
+    });
+    let (_, message) = Place::new().refusal(&image);
+    assert!(
+        message.contains("the process that pulls it ended without a word (signal: 6 (SIGABRT)"),
+        "{message}"
+    );
+}
+
+/// Answers the first question as a registry does, and the next one without an end.
+fn talk_for_ever(mut client: TcpStream) {
+    let mut asked = [0; 4096];
+    let count = client.read(&mut asked).unwrap_or_default();
+    if asked[..count].starts_with(b"GET /v2/ ") {
+        client
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .ok();
+        return;
+    }
+    let mut sent = client.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+    let more = vec![b' '; 1 << 20];
+    while sent.is_ok() {
+        sent = client.write_all(&more);
+    }
 }
 
 /// A disk of 2 MiB in the place of a folder.

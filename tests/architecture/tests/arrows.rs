@@ -176,7 +176,7 @@ fn nothing_that_ships_needs_the_test_harness() {
 }
 
 /// The crates that rvm was asked to stand on, and the crate of ours that uses each for what it is made for.
-const FOUNDATIONS: [(&str, &str); 11] = [
+const FOUNDATIONS: [(&str, &str); 12] = [
     ("kvm-ioctls", "rvmm-hypervisor"),
     ("kvm-bindings", "rvmm-hypervisor"),
     ("vm-memory", "rvmm-machine"),
@@ -186,6 +186,7 @@ const FOUNDATIONS: [(&str, &str); 11] = [
     ("event-manager", "rvmm-backends"),
     ("vmm-sys-util", "rvmm-hypervisor"),
     ("kube", "rvm-handler"),
+    ("oci-client", "rvm-handler"),
     ("tokio", "rvm-handler"),
     ("tracing", "rvmm"),
 ];

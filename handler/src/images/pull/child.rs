@@ -21,7 +21,7 @@ use crate::steps::chain;
 pub const WORD: &str = "pull-image";
 
 /// Most address space. Much of it is only reserved, by the allocator and by threads.
-const MEMORY: u64 = 1 << 30;
+const MEMORY: u64 = 512 << 20;
 
 /// Longest job.
 const MAX_JOB: u64 = 1 << 20;
