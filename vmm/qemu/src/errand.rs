@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::bays::Step;
+use crate::qmp::Refusal;
 
 /// How long a guest may take to let go of a device, where it has a say in that.
 const LET_GO: Duration = Duration::from_secs(5);
@@ -57,13 +58,13 @@ impl Errand {
     }
 
     /// The step that was sent was done, or refused.
-    pub(crate) fn answered(&mut self, answer: Result<(), String>) -> Next {
+    pub(crate) fn answered(&mut self, answer: Result<(), Refusal>) -> Next {
         let Some(step) = self.steps.pop_front() else {
             return Next::Wait;
         };
         match (answer, step.gone) {
             // It went after it had been given up, or while nobody waited.
-            (Err(why), Some(_)) if why.contains("not found") => self.next(),
+            (Err(refusal), Some(_)) if refusal.is_about_nobody() => self.next(),
             (Ok(()), Some(device)) => {
                 self.waits = Some((device, Instant::now() + LET_GO));
                 Next::Wait
@@ -76,8 +77,8 @@ impl Errand {
             }
             // What cannot be taken back stays.
             (Err(_), None) if self.failed.is_some() => self.next(),
-            (Err(why), _) => {
-                self.failed = Some(why);
+            (Err(refusal), _) => {
+                self.failed = Some(refusal.into_text());
                 self.steps = std::mem::take(&mut self.undo);
                 self.next()
             }
@@ -113,6 +114,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn refusal(why: &str) -> Refusal {
+        serde_json::from_value(json!({"class": "GenericError", "desc": why})).unwrap()
+    }
+
     fn step(name: &str) -> Step {
         Step {
             undo: Some(json!(format!("undo {name}"))),
@@ -133,9 +138,9 @@ mod tests {
         let mut errand = Errand::new(vec![step("a"), step("b"), step("c")]);
         assert!(matches!(errand.answered(Ok(())), Next::Send));
         assert!(matches!(errand.answered(Ok(())), Next::Send));
-        assert!(matches!(errand.answered(Err("no".to_owned())), Next::Send));
+        assert!(matches!(errand.answered(Err(refusal("no"))), Next::Send));
         assert_eq!(errand.step().unwrap().command, "undo b");
-        assert!(matches!(errand.answered(Err("neither".to_owned())), Next::Send));
+        assert!(matches!(errand.answered(Err(refusal("neither"))), Next::Send));
         assert_eq!(errand.step().unwrap().command, "undo a");
         assert!(matches!(errand.answered(Ok(())), Next::Over(Err(why)) if why == "no"));
     }
@@ -160,9 +165,8 @@ mod tests {
     #[test]
     fn a_device_that_went_meanwhile_is_as_good_as_pulled_out() {
         let mut errand = removal();
-        assert!(matches!(
-            errand.answered(Err("Device 'd' not found".to_owned())),
-            Next::Send
-        ));
+        let nobody = json!({"class": "DeviceNotFound", "desc": ""});
+        let nobody = serde_json::from_value(nobody).unwrap();
+        assert!(matches!(errand.answered(Err(nobody)), Next::Send));
     }
 }

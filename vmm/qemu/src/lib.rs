@@ -251,7 +251,10 @@ impl Drop for QemuGuest {
 /// Looks at a device as at those that are there from the start.
 fn wish(device: Plugged) -> Result<Wish, QemuError> {
     let is_block_device = prepare::examine(&device).map_err(QemuError::Prepare)?;
-    Ok(Wish::Plug(device, is_block_device))
+    Ok(Wish::Plug {
+        device,
+        is_block_device,
+    })
 }
 
 // === impl Order ===

@@ -30,6 +30,9 @@ pub fn balloon(bytes: u64) -> String {
 /// What commands carry whose answers are waited for.
 pub const ERRAND: &str = "errand";
 
+/// QEMU's class of refusals that are about a device that is not there (`QapiErrorClass`).
+const NOT_FOUND: &str = "DeviceNotFound";
+
 /// The name of the guest agent's port.
 pub const AGENT: &str = "agent";
 
@@ -43,7 +46,7 @@ pub enum Said {
     /// The command was refused, and why.
     Refused(String),
     /// What came of a command that carried [`ERRAND`].
-    Errand(Result<(), String>),
+    Errand(Result<(), Refusal>),
     /// A device is gone.
     Deleted(String),
     /// The machine is over.
@@ -120,8 +123,10 @@ struct Version {
     micro: u32,
 }
 
-#[derive(Deserialize)]
-struct Refusal {
+/// Why a command was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Refusal {
+    class: String,
     desc: String,
 }
 
@@ -166,9 +171,7 @@ fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
         return Ok(Said::Greeting((version.major, version.minor, version.micro)));
     }
     if message.id.as_deref() == Some(ERRAND) {
-        return Ok(Said::Errand(
-            message.error.map_or(Ok(()), |refusal| Err(refusal.desc)),
-        ));
+        return Ok(Said::Errand(message.error.map_or(Ok(()), Err)));
     }
     if let Some(refusal) = message.error {
         return Ok(Said::Refused(refusal.desc));
@@ -196,6 +199,20 @@ fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
         None if message.done.is_some() => Said::Done,
         _ => Said::Other,
     })
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// The device that the command is about is not there.
+    pub fn is_about_nobody(&self) -> bool {
+        self.class == NOT_FOUND
+    }
+
+    /// In QEMU's words.
+    pub fn into_text(self) -> String {
+        self.desc
+    }
 }
 
 // === impl Reason ===
@@ -256,6 +273,21 @@ mod tests {
         let line = b"{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\n";
         let said = Listener::default().hear(line).unwrap();
         assert_eq!(said, [Said::Refused("no such thing".to_owned())]);
+    }
+
+    #[test]
+    fn a_device_that_is_not_there_is_known_by_the_class_of_the_refusal() {
+        let answer = |class: &str| {
+            let line = format!(
+                r#"{{"id": "errand", "error": {{"class": "{class}", "desc": "Device 'd' not found"}}}}"#
+            );
+            Listener::default().hear(format!("{line}\n").as_bytes()).unwrap()
+        };
+        let is_about_nobody = |class| match &answer(class)[..] {
+            [Said::Errand(Err(refusal))] => refusal.is_about_nobody(),
+            other => unreachable!("{other:?}"),
+        };
+        assert!(is_about_nobody("DeviceNotFound") && !is_about_nobody("GenericError"));
     }
 
     #[test]

@@ -14,13 +14,18 @@ use rvmm_spec::DeviceId;
 use crate::errand::OnDone;
 
 /// A wish about a device, and who wants to know what came of it.
-type Errand = (Wish, Option<OnDone>);
+type Wished = (Wish, Option<OnDone>);
 
 /// What is wished of a device.
 #[derive(Debug)]
 pub(crate) enum Wish {
-    /// In, and whether it is a disk on a block device.
-    Plug(Plugged, bool),
+    /// In.
+    Plug {
+        /// What is plugged in.
+        device: Plugged,
+        /// Whether it is a disk on a block device.
+        is_block_device: bool,
+    },
     /// Out.
     Unplug(DeviceId),
 }
@@ -33,7 +38,7 @@ pub(crate) struct Wishes {
     /// What the balloon is to leave the guest, once; zero if nothing is wanted.
     balloon: AtomicU64,
     /// Devices to be plugged in and pulled out, in this order. Whoever asks waits for the answer before the next.
-    errands: Mutex<VecDeque<Errand>>,
+    errands: Mutex<VecDeque<Wished>>,
     /// Input waits until the socket takes more.
     starved: AtomicBool,
 }
@@ -88,11 +93,11 @@ impl Wishes {
         self.wake();
     }
 
-    pub(crate) fn take_errand(&self) -> Option<Errand> {
+    pub(crate) fn take_errand(&self) -> Option<Wished> {
         self.errands().pop_front()
     }
 
-    fn errands(&self) -> MutexGuard<'_, VecDeque<Errand>> {
+    fn errands(&self) -> MutexGuard<'_, VecDeque<Wished>> {
         self.errands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

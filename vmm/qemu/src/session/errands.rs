@@ -39,9 +39,12 @@ impl Session {
                 return Ok(());
             };
             let (device, is_plug, steps) = match wish {
-                Wish::Plug(plugged, is_block_device) => {
-                    let id = plugged.id.clone();
-                    (id, true, self.bays.plug(plugged, is_block_device))
+                Wish::Plug {
+                    device,
+                    is_block_device,
+                } => {
+                    let id = device.id.clone();
+                    (id, true, self.bays.plug(device, is_block_device))
                 }
                 Wish::Unplug(id) => {
                     let steps = self.bays.unplug(&id);
