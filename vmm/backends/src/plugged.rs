@@ -21,7 +21,7 @@ pub struct Plugged {
 pub enum PluggedKind {
     /// A disk, and its open image.
     Disk(Disk, File),
-    /// A network interface, and the queues of its tap.
+    /// A network interface, and the queues of its tap, if it is on one: to a passt, each boot connects anew.
     Net(Net, Vec<File>),
 }
 

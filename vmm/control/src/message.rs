@@ -65,7 +65,8 @@ pub enum Request {
         /// As in `spec.json`. The path is only told to others.
         disk: DiskDocument,
     },
-    /// Plug a network interface in. Its tap, attached by the client, goes along: a descriptor for each queue.
+    /// Plug a network interface in. Its tap, attached by the client, goes along: a descriptor for each queue. For a passt
+    /// nothing does.
     AddNet {
         /// Its name from now on; one is made if none is given.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -135,9 +135,7 @@ pub enum MachineError {
     #[error(transparent)]
     Pci(rvmm_devices::pci::PlugError),
     /// Windows are where they are.
-    #[error(
-        "nothing can be plugged into this machine: its devices are not on PCI, or it is no disk and no tap"
-    )]
+    #[error("nothing can be plugged into this machine: its devices are not on PCI")]
     Bay,
     /// The command line.
     #[error("the kernel's command line cannot be passed on")]

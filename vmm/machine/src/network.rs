@@ -32,13 +32,13 @@ pub fn interface(net: &rvmm_spec::Net, link: &Link) -> Result<Fed, MachineError>
     Ok(device(net, ends, link))
 }
 
-/// The interface, on a tap that somebody else attached.
+/// The interface, on a tap that somebody else attached, or on a passt, which begins anew with each connection.
 ///
 /// # Errors
-/// It is another tap, or attached in another way.
+/// It is another tap, or attached in another way; or the passt is not there.
 pub fn interface_on(net: &rvmm_spec::Net, queues: Vec<File>, link: &Link) -> Result<Fed, MachineError> {
     let Network::Tap(name) = &net.network else {
-        return Err(MachineError::Bay);
+        return interface(net, link);
     };
     let taps = Tap::adopt(name, queues).map_err(MachineError::Tap)?;
     Ok(device(net, taps.into_iter().map(end).collect(), link))

@@ -1,15 +1,17 @@
 //! A whole machine around a scripted guest.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use event_manager::{EventManager, SubscriberOps};
+use rvmm_backends::plugged::PluggedKind;
 use rvmm_backends::vhost_user::Servers;
 use rvmm_backends::{Lasting, News};
 use rvmm_hypervisor::fake::{self, Act, FakeVm};
 use rvmm_hypervisor::{Facts, Interrupts, sbi};
-use rvmm_spec::{Boot, Disk, MemorySize, Outcome, Spec, SpecBuilder, Transport};
+use rvmm_spec::{Boot, Disk, MemorySize, NetWish, Network, Outcome, Spec, SpecBuilder, Transport};
 
 use super::*;
 use crate::layout::{
@@ -483,4 +485,31 @@ fn a_machine_holds_its_disks_until_it_has_stopped() {
     ));
     run.machine.stop();
     assert!(rvmm_backends::disk::open(&disk).is_ok());
+}
+
+#[test]
+fn an_interface_on_a_passt_is_plugged_in_by_its_socket_and_lets_go_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("passt");
+    let mut run = start_with(fake::facts(), vec![vec![]], |wish| wish.transport(Transport::Pci));
+    let wish = NetWish::new(Network::Passt(path.clone()));
+    let net = || {
+        let spec = Spec::builder(Boot::new("Image")).build().unwrap();
+        PluggedKind::Net(spec.check_net(wish.clone(), 0).unwrap(), Vec::new())
+    };
+    let id: DeviceId = "net0".parse().unwrap();
+    let mut plug = |machine: &mut Machine| {
+        machine.plug(Plugged {
+            id: id.clone(),
+            kind: net(),
+        })
+    };
+    assert!(matches!(plug(&mut run.machine), Err(MachineError::Passt(_))));
+    let passt = UnixListener::bind(&path).unwrap();
+    let feed = plug(&mut run.machine).unwrap().unwrap();
+    let (mut guest, _) = passt.accept().unwrap();
+    assert!(run.machine.unplug(&id));
+    drop(feed);
+    assert_eq!(guest.read(&mut [0; 1]).unwrap(), 0);
+    run.machine.stop();
 }

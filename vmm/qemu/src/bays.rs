@@ -5,12 +5,12 @@
 //! it looks at its bus again, and QEMU takes a device out at once. Ports of PCI Express would keep a new device without
 //! power until their driver comes, and wait for it before they let one go.
 //!
-//! What was opened for a device goes to QEMU over its monitor's socket, so that QEMU opens nothing itself.
+//! What was opened for a device goes to QEMU over its monitor's socket, so that QEMU opens nothing itself but a passt's.
 
 use std::fs::File;
 
 use rvmm_backends::plugged::{Plugged, PluggedKind};
-use rvmm_spec::{CacheMode, DeviceId, Disk, DiskFormat, MemorySize, Net};
+use rvmm_spec::{CacheMode, DeviceId, Disk, DiskFormat, MemorySize, Net, Network};
 use serde_json::{Map, Value, json};
 
 /// The bridge, as an option of QEMU: in the root bus's last slot.
@@ -176,6 +176,7 @@ fn node(slot: u8, disk: &Disk, is_block_device: bool) -> Value {
 }
 
 fn net_steps(slot: u8, net: &Net, queues: Vec<File>) -> Vec<Step> {
+    let id = format!("bay{slot}");
     let count = queues.len();
     let names: Vec<_> = (0..count).map(|queue| format!("bay{slot}-{queue}")).collect();
     let mut steps: Vec<_> = names
@@ -184,9 +185,15 @@ fn net_steps(slot: u8, net: &Net, queues: Vec<File>) -> Vec<Step> {
         // The network takes it, so that nothing is left to close.
         .map(|(name, queue)| Step::new("getfd", json!({"fdname": name})).with(queue))
         .collect();
-    let id = format!("bay{slot}");
-    let word = if count > 1 { "fds" } else { "fd" };
-    let network = json!({"type": "tap", "id": id, word: names.join(":")});
+    let network = match &net.network {
+        Network::Tap(_) => {
+            let word = if count > 1 { "fds" } else { "fd" };
+            json!({"type": "tap", "id": id, word: names.join(":")})
+        }
+        Network::Passt(path) => json!({
+            "type": "stream", "id": id, "server": false, "addr": {"type": "unix", "path": path},
+        }),
+    };
     steps.push(Step::new("netdev_add", network).undone_by("netdev_del", json!({"id": id})));
     let mut options = json!({
         "driver": "virtio-net-pci-non-transitional", "id": device(slot), "bus": BUS, "addr": format!("{slot:#x}"),
@@ -202,7 +209,7 @@ fn net_steps(slot: u8, net: &Net, queues: Vec<File>) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rvmm_spec::{NetWish, Network, Spec};
+    use rvmm_spec::{NetWish, Spec};
 
     fn file() -> File {
         File::open("/dev/null").unwrap()
@@ -270,6 +277,26 @@ mod tests {
         assert_eq!(steps[2].command["arguments"]["addr"], "0x5");
         assert_eq!(steps[1].command["arguments"]["file"]["driver"], "host_device");
         assert!(bays.unplug(&"d4".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn qemu_connects_to_a_passt_itself() {
+        let wish = NetWish::new(Network::Passt("/p".into()));
+        let spec = Spec::builder(rvmm_spec::Boot::new("Image")).build().unwrap();
+        let device = Plugged {
+            id: "n".parse().unwrap(),
+            kind: PluggedKind::Net(spec.check_net(wish, 0).unwrap(), Vec::new()),
+        };
+        let mut bays = Bays::default();
+        let steps = bays.plug(device, false).unwrap();
+        assert_eq!(words(&steps), ["netdev_add", "device_add"]);
+        let network = &steps[0].command["arguments"];
+        assert_eq!(
+            (&network["type"], &network["addr"]["path"]),
+            (&"stream".into(), &"/p".into())
+        );
+        let steps = bays.unplug(&"n".parse().unwrap()).unwrap();
+        assert_eq!(words(&steps), ["device_del", "netdev_del"]);
     }
 
     #[test]

@@ -114,7 +114,10 @@ pub fn examine(device: &Plugged) -> Result<bool, PrepareError> {
                 Tap::adopt(name, queues).map_err(PrepareError::Tap)?;
                 Ok(false)
             }
-            Network::Passt(_) => Err(PrepareError::Lacks("passt for a device that is plugged in")),
+            Network::Passt(path) => {
+                Passt::probe(path).map_err(PrepareError::Passt)?;
+                Ok(false)
+            }
         },
     }
 }

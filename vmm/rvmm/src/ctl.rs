@@ -93,8 +93,8 @@ enum Word {
     /// Plug a network interface in
     #[command(after_help = FIND)]
     AddNet {
-        /// A tap that exists and that nobody uses, with the options of --net (see rvmm --help)
-        #[arg(value_name = "tap=NAME[,OPTION...]")]
+        /// A tap that exists and that nobody uses, or a passt, with the options of --net (see rvmm --help)
+        #[arg(value_name = "tap=NAME|passt=SOCKET[,OPTION...]")]
         net: String,
         /// Its name from now on [default: net and a number]
         #[arg(long)]
@@ -156,13 +156,16 @@ fn add_disk(client: &mut Client, text: &str, id: Option<String>) -> anyhow::Resu
     Ok(client.plug(Request::AddDisk { id, disk }, &[file.as_fd()])?)
 }
 
-/// Attaches the tap and sends it along.
+/// Attaches the tap and sends it along; to a passt, rvmm connects itself.
 fn add_net(client: &mut Client, text: &str, id: Option<String>) -> anyhow::Result<Device> {
-    let wish = args::net::parse(text).with_context(|| format!("'{text}'"))?;
-    let Network::Tap(tap) = &wish.network else {
-        bail!("only a tap can be plugged in, not a passt");
+    let mut wish = args::net::parse(text).with_context(|| format!("'{text}'"))?;
+    let queues = match &mut wish.network {
+        Network::Tap(tap) => Tap::open(tap, wish.queues)?,
+        Network::Passt(path) => {
+            *path = std::path::absolute(&path)?;
+            Vec::new()
+        }
     };
-    let queues = Tap::open(tap, wish.queues)?;
     let queues: Vec<_> = queues.into_iter().map(Tap::into_file).collect();
     let opened: Vec<_> = queues.iter().map(AsFd::as_fd).collect();
     let net = NetDocument::from(&wish);

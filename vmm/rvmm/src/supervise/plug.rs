@@ -5,7 +5,8 @@
 //!   remove-device ─────► one that was plugged in? ───► Guest::unplug ► Happening::Plugged ─► forgotten, closed
 //! ```
 //!
-//! A client opened what a device needs and sent it along: behind its walls, rvmm could not. While a device is on its way
+//! A client opened what a device needs and sent it along: behind its walls, rvmm could not. A passt is the exception: each boot
+//! begins a connection of its own, as both ends forget half a frame only then, and walls do not stand in the way of a socket. While a device is on its way
 //! other requests stand in line.
 
 use std::fs::File;
@@ -114,17 +115,19 @@ impl Supervisor<'_> {
     fn net(&mut self, id: Option<String>, net: NetDocument, opened: Vec<File>) -> Result<Plugged, Refusal> {
         let id = self.name(id, "net")?;
         let wish = NetWish::try_from(net).map_err(|error| failed(error.to_string()))?;
-        if let Network::Passt(_) = wish.network {
-            let text = "only a tap can be plugged in, not a passt";
-            return Err(Refusal::new(RefusalCode::Unsupported, text));
-        }
         let index = self.spec.nets().len() + self.plugged.nets;
         let net = self
             .spec
             .check_net(wish, index)
             .map_err(|error| impossible(&error))?;
-        if opened.len() != usize::from(net.queues) {
-            return Err(along("a tap is a descriptor for each queue", opened.len()));
+        match net.network {
+            Network::Tap(_) if opened.len() != usize::from(net.queues) => {
+                return Err(along("a tap is a descriptor for each queue", opened.len()));
+            }
+            Network::Passt(_) if !opened.is_empty() => {
+                return Err(along("a passt is connected to by rvmm: nothing is", opened.len()));
+            }
+            _ => {}
         }
         self.plugged.nets += 1;
         let kind = PluggedKind::Net(net, opened);
