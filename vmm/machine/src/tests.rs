@@ -498,7 +498,7 @@ fn an_interface_on_a_passt_is_plugged_in_by_its_socket_and_lets_go_of_it() {
         PluggedKind::Net(spec.check_net(wish.clone(), 0).unwrap(), Vec::new())
     };
     let id: DeviceId = "net0".parse().unwrap();
-    let mut plug = |machine: &mut Machine| {
+    let plug = |machine: &mut Machine| {
         machine.plug(Plugged {
             id: id.clone(),
             kind: net(),
