@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use linux_loader::cmdline::Cmdline;
 use rvmm_backends::Lasting;
 use rvmm_backends::console::{GuestInput, Hub};
+use rvmm_backends::disk::Timer;
 use rvmm_backends::entropy::HostEntropy;
 use rvmm_backends::pages::HostPages;
 use rvmm_backends::vsock::Muxer;
@@ -228,7 +229,7 @@ fn plug_virtio(
         VirtioConsole::PORT_RECEIVE..VirtioConsole::PORT_RECEIVE + 1,
     );
     devices.push((Box::new(console), Some(words)));
-    devices.push((Box::new(Rng::new(Box::new(HostEntropy))), None));
+    devices.push(entropy(spec)?);
     let balloon = add_those_asked_for(spec, &mut devices)?;
     for share in spec.shares() {
         devices.push(share::folder(share, servers, memory)?);
@@ -260,6 +261,18 @@ fn plug_virtio(
         watchdog,
         places,
     })
+}
+
+/// The entropy device; one with a limit has an alarm.
+fn entropy(spec: &Spec) -> Result<Fed, MachineError> {
+    let rng = Rng::new(Box::new(HostEntropy));
+    let Some(bandwidth) = spec.rng().bandwidth else {
+        return Ok((Box::new(rng), None));
+    };
+    let timer = Timer::new().map_err(MachineError::Timer)?;
+    let alarm = Backend::new(timer.as_raw_fd(), 0..1);
+    let rng = rng.limited(bandwidth.bytes(), Box::new(timer));
+    Ok((Box::new(rng), Some(alarm)))
 }
 
 /// The devices that are there when asked for. Returns the balloon's place and handle.

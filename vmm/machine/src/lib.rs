@@ -150,7 +150,7 @@ pub enum MachineError {
     #[error("no random bytes for the guest")]
     Seed(#[source] io::Error),
     /// The host has no more descriptors.
-    #[error("no timer for a disk's limits")]
+    #[error("no timer for a device's limits")]
     Timer(#[source] io::Error),
     /// The host has no more threads.
     #[error("no thread for {0}")]

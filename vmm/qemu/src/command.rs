@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use rvmm_backends::agent;
 use rvmm_spec::limits::MAX_VIRTIO_DEVICES;
-use rvmm_spec::{Payload, Spec, Transport};
+use rvmm_spec::{MemorySize, Payload, Spec, Transport};
 
 mod disk;
 mod net;
@@ -90,7 +90,9 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     );
     arguments.option("-device", agent);
     arguments.option("-object", "rng-random,id=rng,filename=/dev/urandom");
-    arguments.device("virtio-rng", ",rng=rng");
+    let limit = spec.rng().bandwidth.map(MemorySize::bytes);
+    let limit = limit.map(|bytes| format!(",max-bytes={bytes},period=1000"));
+    arguments.device("virtio-rng", format!(",rng=rng{}", limit.unwrap_or_default()));
     if spec.balloon() {
         arguments.device("virtio-balloon", ",deflate-on-oom=on,free-page-reporting=on");
     }
@@ -265,7 +267,7 @@ fn escaped(value: &OsStr) -> OsString {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rvmm_spec::{Boot, Disk, MemoryOption, MemorySize, NetWish, Network};
+    use rvmm_spec::{Boot, Disk, MemoryOption, NetWish, Network, Rng};
 
     fn findings(block_devices: &[bool]) -> Findings {
         Findings {
@@ -438,6 +440,15 @@ mod tests {
             pci.contains("-device i6300esb,bus=pcie.0,addr=0x3\n-action watchdog=none\n"),
             "{pci}"
         );
+    }
+
+    #[test]
+    fn a_limit_of_entropy_is_for_each_second() {
+        let bandwidth = Some(MemorySize::from_bytes(2048));
+        let wish = Spec::builder(Boot::new("Image")).rng(Rng { bandwidth });
+        let text = text(&arguments(&wish.build().unwrap(), &findings(&[]), &descriptors(&[])));
+        let end = "-device virtio-rng-device,rng=rng,max-bytes=2048,period=1000,bus=virtio-mmio-bus.6";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

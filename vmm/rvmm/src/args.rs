@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
-    AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Sandbox, SandboxMode, Spec, Transport,
+    AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Rng, Sandbox, SandboxMode, Spec, Transport,
     Vsock, Watchdog, wire,
 };
 
@@ -70,6 +70,9 @@ pub struct Args {
     /// A memory balloon: the guest gives memory back when it is asked to, and reports what it does not use
     #[arg(long, value_enum, default_value_t)]
     balloon: Switch,
+    /// Limit the random bytes that the guest gets each second, such as bps=64K [default: no limit]
+    #[arg(long, value_name = "bps=SIZE")]
+    rng: Option<String>,
     /// Sockets between programs of the guest (AF_VSOCK) and of the host (the Unix socket PATH: say "CONNECT PORT"; the
     /// guest reaches PATH_PORT)
     #[arg(long, value_name = "cid=N,socket=PATH")]
@@ -96,7 +99,7 @@ pub struct Args {
     #[arg(long)]
     name: Option<String>,
     /// Read the machine from a JSON document instead of these options
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "vsock", "shares", "watchdog", "on_reset", "sandbox", "sandbox_allow"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "rng", "vsock", "shares", "watchdog", "on_reset", "sandbox", "sandbox_allow"])]
     spec: Option<PathBuf>,
     /// Keep control socket, console socket, console log and exit status in this folder
     #[arg(long, value_name = "DIR")]
@@ -243,6 +246,9 @@ impl Args {
         for text in &self.nets {
             wish = wish.interface(net::parse(text).with_context(|| format!("--net '{text}'"))?);
         }
+        if let Some(text) = &self.rng {
+            wish = wish.rng(parse_rng(text).with_context(|| format!("--rng '{text}'"))?);
+        }
         if let Some(text) = &self.vsock {
             wish = wish.vsock(parse_vsock(text).with_context(|| format!("--vsock '{text}'"))?);
         }
@@ -261,6 +267,14 @@ fn read_document(path: &Path) -> anyhow::Result<Spec> {
         bail!("--spec '{}' has more than {MAX_DOCUMENT} bytes", path.display());
     }
     wire::Document::parse(&json).with_context(|| format!("--spec '{}'", path.display()))
+}
+
+fn parse_rng(text: &str) -> anyhow::Result<Rng> {
+    let size = text.strip_prefix("bps=");
+    let size = size.with_context(|| format!("'{text}' is not known; 'bps=SIZE' is"))?;
+    Ok(Rng {
+        bandwidth: Some(size.parse()?),
+    })
 }
 
 fn parse_vsock(text: &str) -> anyhow::Result<Vsock> {
@@ -371,6 +385,8 @@ mod tests {
                 "--vsock 'cid=2,socket=/s': vsock cid 2 is not possible: 3 to 4294967294",
             ),
             ("rvmm --kernel Image --vsock cid=3", "needs socket=PATH"),
+            ("rvmm --kernel Image --rng 64K", "--rng '64K': '64K' is not known; 'bps=SIZE' is"),
+            ("rvmm --kernel Image --rng bps=100", "an entropy device with 100 B a second is not possible: at least 1 KiB"),
             (
                 "rvmm --kernel Image --fs tag=data",
                 "--fs 'tag=data': needs socket=PATH",

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use crate::limits::{
     MAX_ALLOWED_PATHS, MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_MTU, MAX_NAME, MAX_NET_QUEUES,
     MAX_OVERLAYS, MAX_SERIAL, MAX_SHARE_TAG, MAX_SOCKET_PATH, MAX_VSOCK_PATH, MEMORY_GRANULE,
-    MIN_DISK_BANDWIDTH, MIN_MEMORY, MIN_MTU,
+    MIN_DISK_BANDWIDTH, MIN_MEMORY, MIN_MTU, MIN_RNG_BANDWIDTH,
 };
 use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, NetWish, Network, TapName};
 use crate::{
-    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Sandbox, Share, Spec, Transport,
+    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Rng, Sandbox, Share, Spec, Transport,
     Vsock, Watchdog, share,
 };
 
@@ -32,6 +32,7 @@ pub struct SpecBuilder {
     transport: Transport,
     console: Console,
     balloon: bool,
+    rng: Rng,
     vsock: Option<Vsock>,
     watchdog: Option<Watchdog>,
     shares: Vec<Share>,
@@ -88,6 +89,9 @@ pub enum SpecError {
     /// A request would take hours.
     #[error("a disk with {0} a second is not possible: at least {min}", min = MemorySize::from_bytes(MIN_DISK_BANDWIDTH))]
     DiskBandwidth(MemorySize),
+    /// A request would take long, and a boot that waits for it.
+    #[error("an entropy device with {0} a second is not possible: at least {min}", min = MemorySize::from_bytes(MIN_RNG_BANDWIDTH))]
+    RngBandwidth(MemorySize),
     /// None, or more than anyone has vCPUs for.
     #[error("a network interface with {0} queues is not possible: 1 to {MAX_NET_QUEUES}")]
     NetQueues(u8),
@@ -150,6 +154,7 @@ impl SpecBuilder {
             transport: Transport::default(),
             console: Console::default(),
             balloon: false,
+            rng: Rng::default(),
             vsock: None,
             watchdog: None,
             shares: Vec::new(),
@@ -245,6 +250,13 @@ impl SpecBuilder {
         self
     }
 
+    /// The entropy device, which has no limit if not set.
+    #[must_use]
+    pub fn rng(mut self, rng: Rng) -> Self {
+        self.rng = rng;
+        self
+    }
+
     /// Sockets to programs of the host; none if not set.
     #[must_use]
     pub fn vsock(mut self, vsock: Vsock) -> Self {
@@ -306,6 +318,7 @@ impl SpecBuilder {
         self.memory_backing.check(self.memory)?;
         self.boot.check()?;
         self.disks.iter().try_for_each(|disk| disk.check(cpus))?;
+        self.rng.check()?;
         self.sandbox.check()?;
         share::check(&self.shares, self.memory_backing.shared)?;
         let identity = self.uid.as_deref().unwrap_or(&self.name);
@@ -325,6 +338,7 @@ impl SpecBuilder {
             transport: self.transport,
             console: self.console,
             balloon: self.balloon,
+            rng: self.rng,
             vsock: self.vsock,
             watchdog: self.watchdog,
             shares: self.shares,

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod memory;
 pub mod network;
 pub mod plug;
+pub mod rng;
 pub mod sandbox;
 pub mod share;
 pub mod size;
@@ -33,6 +34,7 @@ pub use disk::{CacheMode, Disk, DiskFormat};
 pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, NetWish, Network, ParseNetError, TapName};
 pub use plug::{DeviceId, ParseDeviceIdError};
+pub use rng::Rng;
 pub use sandbox::{HostFile, Sandbox, SandboxMode};
 pub use share::Share;
 pub use size::{MemorySize, ParseSizeError};
@@ -55,6 +57,7 @@ pub struct Spec {
     pub(crate) transport: Transport,
     pub(crate) console: Console,
     pub(crate) balloon: bool,
+    pub(crate) rng: Rng,
     pub(crate) vsock: Option<Vsock>,
     pub(crate) watchdog: Option<Watchdog>,
     pub(crate) shares: Vec<Share>,
@@ -172,6 +175,11 @@ impl Spec {
     /// Whether the guest can be asked to give memory back, and reports what it does not use.
     pub fn balloon(&self) -> bool {
         self.balloon
+    }
+
+    /// Its entropy device.
+    pub fn rng(&self) -> Rng {
+        self.rng
     }
 
     /// Its sockets to programs of the host, if it has any.

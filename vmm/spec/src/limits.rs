@@ -42,6 +42,9 @@ pub const MAX_DISK_IOPS: u64 = 100_000_000;
 /// Lowest limit of a disk's bytes a second: a request of many megabytes must end within minutes.
 pub const MIN_DISK_BANDWIDTH: u64 = 64 << 10;
 
+/// Lowest limit of the entropy device's bytes a second: its largest request.
+pub const MIN_RNG_BANDWIDTH: u64 = 1 << 10;
+
 /// Longest name of a device that is plugged in, in bytes.
 pub const MAX_DEVICE_ID: usize = 32;
 

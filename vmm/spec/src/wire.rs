@@ -18,7 +18,7 @@ use boot::BootDocument;
 use crate::builder::SpecError;
 use crate::network::ParseNetError;
 use crate::{
-    AcceleratorChoice, Boot, Console, CpuModel, MemorySize, OnReset, ParseCpuError, Spec, Transport,
+    AcceleratorChoice, Boot, Console, CpuModel, MemorySize, OnReset, ParseCpuError, Rng, Spec, Transport,
 };
 use memory::MemoryDocument;
 pub use network::NetDocument;
@@ -55,6 +55,8 @@ pub struct Document {
     console: ConsoleDocument,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     balloon: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rng_bytes_per_second: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vsock: Option<VsockDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,6 +152,9 @@ impl Document {
             .transport(self.transport.into())
             .console(self.console.into())
             .balloon(self.balloon)
+            .rng(Rng {
+                bandwidth: self.rng_bytes_per_second.map(MemorySize::from_bytes),
+            })
             .accelerator(self.accelerator.into())
             .on_reset(self.on_reset.into())
             .sandbox(self.sandbox.into());
@@ -194,6 +199,7 @@ impl From<&Spec> for Document {
             transport: spec.transport.into(),
             console: spec.console.into(),
             balloon: spec.balloon,
+            rng_bytes_per_second: spec.rng.bandwidth.map(MemorySize::bytes),
             vsock: spec.vsock.as_ref().map(VsockDocument::from),
             watchdog: spec.watchdog.map(WatchdogDocument::from),
             shares: spec.shares.iter().map(ShareDocument::from).collect(),
@@ -253,6 +259,7 @@ mod tests {
                 .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
             if mib % 2 == 0 { wish = wish.share(Share::new("data", "/s.sock").unwrap()); }
+            if nets == 2 { wish = wish.rng(Rng { bandwidth: Some(MemorySize::from_mib(mib)) }); }
             if nets == 1 { wish = wish.watchdog(Watchdog { action: WatchdogAction::Pause }); }
             if disks == 1 { wish = wish.cpu("host,zbb=off,v=on".parse().unwrap()); }
             wish = wish.sandbox(Sandbox { mode: if mib % 2 == 0 { SandboxMode::Off } else { SandboxMode::Log }, allowed: vec!["/images".into()] });

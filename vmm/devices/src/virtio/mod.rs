@@ -19,6 +19,7 @@ pub mod console;
 pub mod device;
 pub mod fs;
 pub mod net;
+mod pace;
 pub mod rng;
 pub mod transport;
 pub mod vsock;

@@ -11,7 +11,6 @@
 //! is in write-back mode, which it may switch (CONFIG_WCE). A disk with limits stops taking requests while it is ahead
 //! of them, and goes on when its alarm rings. All queues of a disk are served by whoever runs the device, one at a time.
 
-mod pace;
 mod request;
 mod spec;
 #[cfg(test)]
@@ -24,8 +23,8 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
-use self::pace::Pace;
-pub use self::pace::{Alarm, Limits};
+use super::pace::Pace;
+pub use super::pace::{Alarm, Limits};
 use self::request::{Request, Segments, offset_on_disk};
 use self::spec::{Config, Failure};
 use super::buffers::{Buffers, Part};

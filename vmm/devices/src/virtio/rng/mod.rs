@@ -1,6 +1,7 @@
 //! The virtio entropy device (5.4): random bytes for the guest.
 //!
-//! It has no config space and no features; each chain is filled from the front, up to [`MAX_REQUEST_BYTES`].
+//! It has no config space and no features; each chain is filled from the front, up to [`MAX_REQUEST_BYTES`]. A limit lets
+//! requests wait, and none is answered with less.
 
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,8 @@ use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 
 use super::buffers::Buffers;
-use super::device::{QueueError, Stop, VirtioDevice, drain};
+use super::device::{QueueError, Stop, VirtioDevice, next_chain};
+use super::pace::{Alarm, Limits, Pace};
 
 /// Bytes that one request gets at most; Linux asks for 64 or fewer.
 pub const MAX_REQUEST_BYTES: usize = 1 << 10;
@@ -30,6 +32,7 @@ pub trait EntropySource: Send {
 /// The device.
 pub struct Rng {
     source: Box<dyn EntropySource>,
+    pace: Option<Pace>,
 }
 
 // === impl Rng ===
@@ -37,7 +40,18 @@ pub struct Rng {
 impl Rng {
     /// A device fed from here.
     pub fn new(source: Box<dyn EntropySource>) -> Self {
-        Self { source }
+        Self { source, pace: None }
+    }
+
+    /// Gives no more bytes a second than this; `alarm` rings when the queue is to be looked at again.
+    #[must_use]
+    pub fn limited(mut self, bytes: u64, alarm: Box<dyn Alarm>) -> Self {
+        let limits = Limits {
+            requests: None,
+            bytes: Some(bytes),
+        };
+        self.pace = Some(Pace::new(limits, alarm));
+        self
     }
 
     fn serve(&mut self, buffers: &mut Buffers<'_>) -> u32 {
@@ -70,6 +84,22 @@ impl VirtioDevice for Rng {
     }
 
     fn process(&mut self, _: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Stop, QueueError> {
-        drain(queue, memory, |buffers| Ok(self.serve(buffers)))
+        let mut buffers = Buffers::default();
+        for _ in 0..queue.size() {
+            if self.pace.as_mut().is_some_and(Pace::waits) {
+                return Ok(Stop::BackendIdle);
+            }
+            let Some(chain) = next_chain(queue, memory)? else {
+                return Ok(Stop::Empty);
+            };
+            let head = chain.head_index();
+            buffers.load(chain, memory, queue.size())?;
+            let written = self.serve(&mut buffers);
+            if let Some(pace) = &mut self.pace {
+                pace.take(written.into());
+            }
+            queue.add_used(memory, head, written)?;
+        }
+        Ok(Stop::Busy)
     }
 }

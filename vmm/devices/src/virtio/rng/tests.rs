@@ -1,7 +1,8 @@
 //! The entropy device against well-meaning and hostile drivers: checklist E.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::*;
 use crate::virtio::driver::{DATA, HOLE, NEEDS_RESET, Rig, Ring, WRITE, peek, poke};
@@ -96,4 +97,37 @@ fn a_buffer_outside_ram_stops_the_device() {
         (rig.status() & NEEDS_RESET, dice.thrown.load(Ordering::Relaxed)),
         (NEEDS_RESET, 0)
     );
+}
+
+/// Time that the test lets pass, and when the alarm is to ring.
+#[derive(Clone, Default)]
+struct Clock(Arc<Mutex<(Duration, Option<Duration>)>>);
+
+impl Alarm for Clock {
+    fn now(&self) -> Duration {
+        self.0.lock().unwrap().0
+    }
+
+    fn ring_at(&mut self, at: Duration) {
+        self.0.lock().unwrap().1 = Some(at);
+    }
+}
+
+#[test]
+fn a_limit_lets_requests_wait_and_answers_each_in_full() {
+    let clock = Clock::default();
+    let rng = Rng::new(Box::new(Dice::default())).limited(1000, Box::new(clock.clone()));
+    let mut rig = Rig::up(rng);
+    let memory = rig.memory.clone();
+    let mut ring = Ring::new(&memory, 0);
+    ring.add(&[(DATA, 600, WRITE)]);
+    ring.add(&[(DATA, 600, WRITE)]);
+    rig.run(0);
+    assert_eq!((ring.take_used(), ring.take_used()), (Some((0, 600)), None));
+    // A tenth of a second's worth was there; the rest of the first request is a debt of half a second.
+    let due = clock.0.lock().unwrap().1.unwrap();
+    assert_eq!(due.as_millis(), 500);
+    clock.0.lock().unwrap().0 = due;
+    rig.run(0);
+    assert_eq!(ring.take_used(), Some((1, 600)));
 }

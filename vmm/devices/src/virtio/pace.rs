@@ -1,4 +1,4 @@
-//! How fast a disk may be: a bucket of requests and one of bytes.
+//! How fast a device may be, a disk or the entropy device: a bucket of requests and one of bytes.
 //!
 //! A request is let through while no bucket is empty, and then taken out of both, so that a large one leaves a debt that
 //! those after it wait for. So the average is kept to the byte, nothing has to be known of a request before it is read,
@@ -29,7 +29,7 @@ pub struct Limits {
     pub bytes: Option<u64>,
 }
 
-/// What keeps a disk to its limits.
+/// What keeps a device to its limits.
 pub(super) struct Pace {
     requests: Option<Bucket>,
     bytes: Option<Bucket>,
