@@ -72,19 +72,28 @@ pub fn devices_come_and_go(host: &dyn Host) {
         &format!("{}; echo found=$((6 * 7))", find("/dev/vda")),
         "found=42",
     );
-    what_is_held_goes_all_the_same(host, &mut vm);
     switch_off(&mut vm);
 }
 
 /// A disk that the guest has not let go of is pulled out at once; who reads it waits, the guest goes on, and a reset clears up.
-fn what_is_held_goes_all_the_same(host: &dyn Host, vm: &mut Session) {
+pub fn what_is_held_goes_all_the_same(host: &dyn Host) {
+    host.put("plug.img", &[0; 1 << 20])
+        .expect("the host takes a file");
+    put(host, guest(host, "quiet").transport(Transport::Pci));
+    let argv = ["rvmm", "--spec", "vm.json", "--run-dir", "vm"];
+    let mut vm = host.spawn_on_terminal(&argv).expect("rvmm starts");
+    until_ready(&mut vm);
+    assert_eq!(ctl(host, &["add-disk", "plug.img", "--id", "data"]), "data\n");
+    let found = format!("{}; echo found=$((6 * 7))", find("/dev/vda"));
+    ask(&mut vm, &found, "found=42");
     assert_eq!(ctl(host, &["remove-device", "data"]), "");
     let read = "(dd if=/dev/vda of=/dev/null bs=512 count=1 iflag=direct 2>/dev/null &); echo on=$((6 * 7))";
-    ask(vm, read, "on=42");
-    ask(vm, "head -c 8 /dev/hwrng | wc -c", "8\r\n");
+    ask(&mut vm, read, "on=42");
+    ask(&mut vm, "head -c 8 /dev/hwrng | wc -c", "8\r\n");
     assert_eq!(ctl(host, &["reset"]), "");
-    until_ready(vm);
-    ask(vm, "[ -e /dev/vda ] || echo none=$((6 * 7))", "none=42");
+    until_ready(&mut vm);
+    ask(&mut vm, "[ -e /dev/vda ] || echo none=$((6 * 7))", "none=42");
+    switch_off(&mut vm);
 }
 
 fn they_survive_a_reset_and_go(host: &dyn Host, vm: &mut Session, up: &str) {

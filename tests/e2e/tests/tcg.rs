@@ -152,7 +152,9 @@ fn full_a_hundred_resets_leak_nothing() {
 
 #[test]
 fn devices_come_and_go_while_the_guest_runs() {
-    hotplug::devices_come_and_go(&here());
+    let here = here();
+    hotplug::devices_come_and_go(&here);
+    hotplug::what_is_held_goes_all_the_same(&here);
 }
 
 #[test]

@@ -446,7 +446,11 @@ mod tests {
     fn a_limit_of_entropy_is_for_each_second() {
         let bandwidth = Some(MemorySize::from_bytes(2048));
         let wish = Spec::builder(Boot::new("Image")).rng(Rng { bandwidth });
-        let text = text(&arguments(&wish.build().unwrap(), &findings(&[]), &descriptors(&[])));
+        let text = text(&arguments(
+            &wish.build().unwrap(),
+            &findings(&[]),
+            &descriptors(&[]),
+        ));
         let end = "-device virtio-rng-device,rng=rng,max-bytes=2048,period=1000,bus=virtio-mmio-bus.6";
         assert!(text.ends_with(end), "{text}");
     }

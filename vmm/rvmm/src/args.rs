@@ -71,8 +71,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     balloon: Switch,
     /// Limit the random bytes that the guest gets each second, such as bps=64K [default: no limit]
-    #[arg(long, value_name = "bps=SIZE")]
-    rng: Option<String>,
+    #[arg(long, value_name = "bps=SIZE", value_parser = parse_rng)]
+    rng: Option<Rng>,
     /// Sockets between programs of the guest (AF_VSOCK) and of the host (the Unix socket PATH: say "CONNECT PORT"; the
     /// guest reaches PATH_PORT)
     #[arg(long, value_name = "cid=N,socket=PATH")]
@@ -208,6 +208,8 @@ impl Args {
                 ConsoleArg::Virtio => Console::Virtio,
             })
             .balloon(self.balloon == Switch::On)
+            .rng(self.rng.unwrap_or_default())
+            .cpu(self.cpu.unwrap_or_default())
             .accelerator(match self.accel {
                 None | Some(AccelArg::Auto) => AcceleratorChoice::Auto,
                 Some(AccelArg::Kvm) => AcceleratorChoice::Kvm,
@@ -234,9 +236,6 @@ impl Args {
         if let Some(watchdog) = self.watchdog {
             wish = wish.watchdog(watchdog);
         }
-        if let Some(cpu) = self.cpu {
-            wish = wish.cpu(cpu);
-        }
         if let Some(name) = self.name {
             wish = wish.name(name);
         }
@@ -245,9 +244,6 @@ impl Args {
         }
         for text in &self.nets {
             wish = wish.interface(net::parse(text).with_context(|| format!("--net '{text}'"))?);
-        }
-        if let Some(text) = &self.rng {
-            wish = wish.rng(parse_rng(text).with_context(|| format!("--rng '{text}'"))?);
         }
         if let Some(text) = &self.vsock {
             wish = wish.vsock(parse_vsock(text).with_context(|| format!("--vsock '{text}'"))?);
@@ -385,8 +381,14 @@ mod tests {
                 "--vsock 'cid=2,socket=/s': vsock cid 2 is not possible: 3 to 4294967294",
             ),
             ("rvmm --kernel Image --vsock cid=3", "needs socket=PATH"),
-            ("rvmm --kernel Image --rng 64K", "--rng '64K': '64K' is not known; 'bps=SIZE' is"),
-            ("rvmm --kernel Image --rng bps=100", "an entropy device with 100 B a second is not possible: at least 1 KiB"),
+            (
+                "rvmm --kernel Image --rng 64K",
+                "'64K' is not known; 'bps=SIZE' is",
+            ),
+            (
+                "rvmm --kernel Image --rng bps=100",
+                "an entropy device with 100 bytes a second is not possible: at least 1 KiB",
+            ),
             (
                 "rvmm --kernel Image --fs tag=data",
                 "--fs 'tag=data': needs socket=PATH",

@@ -10,8 +10,8 @@ use crate::limits::{
 use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, NetWish, Network, TapName};
 use crate::{
-    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Rng, Sandbox, Share, Spec, Transport,
-    Vsock, Watchdog, share,
+    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Rng, Sandbox, Share, Spec,
+    Transport, Vsock, Watchdog, share,
 };
 
 /// RAM when none is asked for.

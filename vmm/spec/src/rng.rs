@@ -35,11 +35,14 @@ mod tests {
             let bandwidth = Some(MemorySize::from_bytes(bytes));
             Spec::builder(Boot::new("Image")).rng(Rng { bandwidth }).build()
         };
-        assert_eq!(with(1024).unwrap().rng().bandwidth, Some(MemorySize::from_bytes(1024)));
+        assert_eq!(
+            with(1024).unwrap().rng().bandwidth,
+            Some(MemorySize::from_bytes(1024))
+        );
         let error = with(1023).unwrap_err().to_string();
         assert_eq!(
             error,
-            "an entropy device with 1023 B a second is not possible: at least 1 KiB"
+            "an entropy device with 1023 bytes a second is not possible: at least 1 KiB"
         );
     }
 }

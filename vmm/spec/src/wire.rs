@@ -259,7 +259,7 @@ mod tests {
                 .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
             if mib % 2 == 0 { wish = wish.share(Share::new("data", "/s.sock").unwrap()); }
-            if nets == 2 { wish = wish.rng(Rng { bandwidth: Some(MemorySize::from_mib(mib)) }); }
+            if nets == 2 { wish = wish.rng(crate::Rng { bandwidth: Some(MemorySize::from_mib(mib)) }); }
             if nets == 1 { wish = wish.watchdog(Watchdog { action: WatchdogAction::Pause }); }
             if disks == 1 { wish = wish.cpu("host,zbb=off,v=on".parse().unwrap()); }
             wish = wish.sandbox(Sandbox { mode: if mib % 2 == 0 { SandboxMode::Off } else { SandboxMode::Log }, allowed: vec!["/images".into()] });

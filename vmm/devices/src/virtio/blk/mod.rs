@@ -23,12 +23,12 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
-use super::pace::Pace;
-pub use super::pace::{Alarm, Limits};
 use self::request::{Request, Segments, offset_on_disk};
 use self::spec::{Config, Failure};
 use super::buffers::{Buffers, Part};
 use super::device::{MAX_BYTES_PER_TURN, QueueError, Stop, VirtioDevice, next_chain, read_config_bytes};
+use super::pace::Pace;
+pub use super::pace::{Alarm, Limits};
 
 /// Longest serial that a driver can read.
 pub const MAX_SERIAL: usize = VIRTIO_BLK_ID_BYTES as usize;
