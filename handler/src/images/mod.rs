@@ -24,7 +24,6 @@ pub mod tree;
 
 use std::fs::{self, File};
 use std::io::{self, Seek};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -47,9 +46,6 @@ const UNFINISHED: &str = ".new-";
 /// How long a file that no machine uses is kept after it was last asked for. Longer than it takes from there to the
 /// run directory that names it.
 const KEPT: Duration = Duration::from_secs(60 * 60);
-
-/// How a qcow2 image begins.
-const QCOW2: &[u8; 4] = b"QFI\xfb";
 
 /// Linux finds the second archive at a multiple of 4; whole blocks are tidier.
 const ALIGNMENT: u64 = 512;
@@ -78,6 +74,9 @@ pub enum ImageError {
     /// Where it should be is nothing usable.
     #[error("image '{0}'")]
     Root(String, #[source] RootError),
+    /// Its disk is not one for a guest.
+    #[error("image '{0}'")]
+    Disk(String, #[source] qcow2::Qcow2Error),
     /// No kernel and init to boot it with.
     #[error("there is no guest kernel and init on this node; start rvm-handler with --guests DIR")]
     NoGuests,
@@ -222,23 +221,24 @@ impl Images {
     /// Any [`ImageError`].
     pub fn disk(&self, image: &str, path: Option<&str>) -> Result<(PathBuf, DiskFormat), ImageError> {
         let source = self.find(image)?;
+        let no_cache = |error| ImageError::Cache(self.cache.clone(), error);
         let mut sha = Sha256::new();
         sha.update(path.unwrap_or(root_cpio::DISK_FOLDER));
         let name = format!("{}-{}-{FORMAT}.disk", source.found.digest, layout::hex(sha));
         let write = |out: &mut File| {
             let mut root = source.unpack(&self.cache)?;
-            root.write_disk(path, out).map_err(|error| source.bad(error))
+            root.write_disk(path, &mut *out)
+                .map_err(|error| source.bad(error))?;
+            match format_of(out).map_err(no_cache)? {
+                DiskFormat::Qcow2 => {
+                    qcow2::check(out).map_err(|error| ImageError::Disk(image.to_owned(), error))
+                }
+                DiskFormat::Raw => Ok(()),
+            }
         };
         let disk = self.made(&name, write)?;
-        let mut magic = [0; QCOW2.len()];
-        let read = File::open(&disk).and_then(|file| file.read_at(&mut magic, 0));
-        read.map_err(|error| ImageError::Cache(self.cache.clone(), error))?;
-        let format = if magic == *QCOW2 {
-            DiskFormat::Qcow2
-        } else {
-            DiskFormat::Raw
-        };
-        Ok((disk, format))
+        let format = File::open(&disk).and_then(|file| format_of(&file));
+        Ok((disk, format.map_err(no_cache)?))
     }
 
     /// Removes what was made, was not asked for lately, and stands in none of the machines' specs; and of the pulled images those
@@ -335,6 +335,15 @@ impl Source<'_> {
     fn bad(&self, error: RootError) -> ImageError {
         ImageError::Root(self.name.to_owned(), error)
     }
+}
+
+/// What a disk is, by its beginning.
+fn format_of(disk: &File) -> io::Result<DiskFormat> {
+    Ok(if qcow2::is_one(disk)? {
+        DiskFormat::Qcow2
+    } else {
+        DiskFormat::Raw
+    })
 }
 
 fn digest_of(path: &Path) -> io::Result<String> {

@@ -143,3 +143,37 @@ fn a_full_store_never_takes_what_a_machine_uses() {
     images.sweep(&[format!("{}", initrd.display())], later).unwrap();
     assert!(initrd.exists());
 }
+
+/// What is said of an image of these files when it is to be a disk.
+fn as_disk(files: &[(&str, &[u8])]) -> String {
+    let place = Place::new();
+    let layer = place.blobs.layer(&tar(files), true);
+    let layout = place.blobs.index(&[place.blobs.image("riscv64", &[layer])]);
+    let mirror: Mirror = format!("disk:1=oci:{}", layout.dir.display()).parse().unwrap();
+    let images = Images::new([mirror].into_iter().collect(), None, place.folder.path()).unwrap();
+    match images.disk("disk:1", None) {
+        Ok((_, format)) => format!("{format:?}"),
+        Err(error) => crate::steps::chain(&error),
+    }
+}
+
+#[test]
+fn an_images_disk_is_the_one_file_in_its_folder_and_whole() {
+    assert_eq!(as_disk(&[("disk/a.img", b"raw")]), "Raw");
+    let said = as_disk(&[("other/a.img", b"raw")]);
+    assert!(said.ends_with("no file found in folder /disk"), "{said}");
+    let said = as_disk(&[("disk/a.img", b"1"), ("disk/b.img", b"2")]);
+    assert!(
+        said.ends_with("more than one file found in folder /disk"),
+        "{said}"
+    );
+    let said = as_disk(&[("disk/a.img", b"QFI\xfb\0\0\0\x03")]);
+    assert_eq!(said, "image 'disk:1': the qcow2 disk is truncated");
+    let mut backed = [0; 104];
+    backed[..16].copy_from_slice(b"QFI\xfb\0\0\0\x03\0\0\0\0\0\0\0\x68");
+    let said = as_disk(&[("disk/a.img", &backed)]);
+    assert!(
+        said.starts_with("image 'disk:1': the qcow2 disk has a backing file"),
+        "{said}"
+    );
+}

@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -338,6 +339,26 @@ fn a_registry_that_wants_a_login_says_so_and_gets_the_one_of_the_auth_file() {
     let vmis = place.local_vmis(&mut handler);
     place.create_local(&vmis);
     place.until_running(&vmis);
+}
+
+#[test]
+fn a_registry_lets_in_who_has_the_vmis_pull_secret() {
+    let place = Place::guarded();
+    place.push(&Image::of(&[("etc/motd", b"hello")]));
+    let secret = json!({
+        "metadata": {"name": "door"}, "type": "kubernetes.io/dockerconfigjson",
+        "stringData": {".dockerconfigjson": place.login()},
+    });
+    let secrets: Api<Secret> = Api::default_namespaced(place.cluster.client());
+    let (params, secret) = (PostParams::default(), serde_json::from_value(secret).unwrap());
+    place.cluster.block_on(secrets.create(&params, &secret)).unwrap();
+    let mut vmi = manifest("vm", IMAGE);
+    vmi["spec"]["volumes"][0]["containerDisk"]["imagePullSecret"] = "door".into();
+    let vmi: Vmi = serde_json::from_value(vmi).unwrap();
+    let _node = place.cluster.node("a");
+    let vmis = place.cluster.vmis();
+    place.cluster.block_on(vmis.create(&params, &vmi)).unwrap();
+    place.cluster.until_phase("vm", "Running");
 }
 
 #[test]
