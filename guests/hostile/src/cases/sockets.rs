@@ -57,7 +57,7 @@ cases! {
     "E-vsock-header-writable", Vsock, "a packet in a buffer to be written", Answered Absent => || socket(|d| d.head(packet(REQUEST)).chain(1, &[(d.buffer(DATA), 44, WRITE)]));
     "E-vsock-header-nowhere", Vsock, "a packet behind RAM", NeedsReset Absent => || socket(|d| d.chain(1, &[(RAM_END, 44, 0)]));
     "E-vsock-header-loop", Vsock, "a packet that loops", NeedsReset Absent => || socket(|d| d.descriptor(1, 0, d.buffer(DATA), 44, NEXT, 0).offer(1, 0).serve(1));
-    "E-vsock-data-64-kib", Vsock, "as much data as a packet may have, and one byte", Refused Absent => || connected(|d| {let _ = d.head(Packet {len: 0x1_0001, ..packet(DATA_PACKET)}).lay(1, &[(d.buffer(DATA), 44, 0), (SCRATCH, 0x1_0001, 0)]).offer(1, 0).kick(1); still_stands(d)});
+    "E-vsock-data-64-kib", Vsock, "as much data as a packet may have, and one byte", Refused Absent => || connected(|d| {let _ = d.head(Packet {len: 0x1_0001, ..packet(DATA_PACKET)}).lay(1, &[(d.buffer(DATA), 44, 0), (SCRATCH, 0x1_0001, 0)]).offer(1, 0).kick(1).wait_patiently(1, 2); still_stands(d)});
     "E-vsock-receive-one-byte", Vsock, "an answer into one byte", Refused Absent => || answered_into(|d| (d.buffer(DATA), 1, WRITE));
     "E-vsock-receive-nothing", Vsock, "an answer into no bytes", Refused Absent => || answered_into(|d| (d.buffer(DATA), 0, WRITE));
     "E-vsock-receive-readable", Vsock, "an answer into a buffer that may only be read", Refused Absent => || answered_into(|d| (d.buffer(DATA), 64, 0));

@@ -125,12 +125,13 @@ pub fn table_beyond(f: Function, at: u64) -> Verdict {
     )
 }
 
-/// The pending bits, written.
+/// The pending bits, written: they are the function's alone.
 pub fn pending_written(f: Function, at: u64) -> Verdict {
     let pending = f.table() + (f.word(at + 8) & !7);
-    store32(pending, 0xffff_ffff);
-    store64(pending, u64::MAX);
-    Verdict::answered_if(load32(pending) & 1 != 0 && load64(pending) & 1 != 0)
+    let before = load32(pending);
+    store32(pending, !before & 0xffff_ffff);
+    store64(pending, !before);
+    Verdict::answered_if(load32(pending) != before)
 }
 
 /// An entry's address, a byte and two at a time.
