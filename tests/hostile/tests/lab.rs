@@ -13,7 +13,7 @@ fn lab(profile: Profile) -> Lab {
 }
 
 #[test]
-fn full_every_case_of_the_queues_and_of_pci_is_survived_as_listed() {
+fn every_case_of_the_queues_and_of_pci_is_survived_as_listed() {
     survives_every_case(&lab(Profile::AIA), QUEUES);
 }
 
