@@ -37,7 +37,7 @@ pub enum With {
     /// A look: the third argument, what would be set, is null.
     NothingNew,
     /// One of these first arguments.
-    OneOf(&'static [u64]),
+    OneOf(&'static [u32]),
     /// Nothing: the call answers that it does not exist, and the C library takes an older one.
     Absence,
 }
@@ -51,12 +51,12 @@ const DISK: &[Thread] = &[Thread::Disk];
 /// The main thread alone.
 const MAIN: &[Thread] = &[];
 
-const PR_SET_NAME: u64 = 15;
+const PR_SET_NAME: u32 = 15;
 /// What the C library of a static program asks for the size of a page.
-const PR_GET_AUXV: u64 = 0x4155_5856;
-const PR_SET_VMA: u64 = 0x5356_4d41;
-const PR_SET_SECCOMP: u64 = 22;
-const PR_SET_NO_NEW_PRIVS: u64 = 38;
+const PR_GET_AUXV: u32 = 0x4155_5856;
+const PR_SET_VMA: u32 = 0x5356_4d41;
+const PR_SET_SECCOMP: u32 = 22;
+const PR_SET_NO_NEW_PRIVS: u32 = 38;
 
 const fn row(name: &'static str, also: &'static [Thread], with: With, why: &'static str) -> Call {
     Call {

@@ -5,11 +5,8 @@
 //! what helps to get out of walls. The thread is started before the main thread confines itself, so that the main
 //! thread, which reads what viewers and clients send, can start no program at all.
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
-
-use seccompiler::SeccompRule;
-use syscalls::Sysno;
+use crate::filter::number;
+use crate::program::{Row, Verdict};
 
 /// Calls that QEMU and the thread that starts it may not make.
 const DENIED: &[&str] = &[
@@ -67,11 +64,15 @@ const DENIED: &[&str] = &[
     "vhangup",
 ];
 
-/// The denied calls that this architecture has.
-pub(crate) fn denied() -> BTreeMap<i64, Vec<SeccompRule>> {
-    let numbers = DENIED.iter().filter_map(|name| Sysno::from_str(name).ok());
+/// The denied calls that this architecture has, each with this verdict.
+pub(crate) fn denied(verdict: Verdict) -> Vec<Row> {
+    let numbers = DENIED.iter().filter_map(|name| number(name));
     numbers
-        .map(|number| (i64::from(number.id()), Vec::new()))
+        .map(|number| Row {
+            number,
+            ways: Vec::new(),
+            verdict,
+        })
         .collect()
 }
 

@@ -24,6 +24,7 @@ mod launcher;
 mod limits;
 mod paths;
 mod privileges;
+mod program;
 pub mod requests;
 mod violation;
 
