@@ -112,7 +112,8 @@ fn a_handlers_account_suffices_for_all_that_it_does_and_for_little_else() {
 
     let account = "system:serviceaccount:rvm:rvm-handler";
     for (verb, what) in [
-        ("get", "secrets"),
+        ("list", "secrets"),
+        ("update", "secrets"),
         ("create", "pods"),
         ("delete", "nodes"),
         ("create", "nodes"),
