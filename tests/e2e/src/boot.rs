@@ -4,7 +4,9 @@
 
 use rvm_outer::shell::{PATIENCE, PROMPT, ask, switch_off, until_ready};
 use rvm_outer::{Host, Output, Session, Signal};
-use rvmm_spec::{Boot, Console, Disk, MemorySize, OnReset, Spec, SpecBuilder, Transport, wire};
+use rvmm_spec::{
+    Boot, Console, Disk, MemorySize, NetWish, Network, OnReset, Spec, SpecBuilder, Transport, wire,
+};
 
 /// The number by which the guest's kernel knows its firmware (SBI specification, 4.1): KVM is 3, OpenSBI is 1.
 fn firmware_line(host: &dyn Host) -> &'static str {
@@ -142,11 +144,29 @@ pub fn a_read_only_disk_stays_as_it_is(host: &dyn Host) {
 
 /// Pings the host over a tap that the test made, in a network namespace of its own.
 pub fn pings_the_host(host: &dyn Host) {
-    let tap = "rvmt0".parse().expect("a name that Linux takes");
-    put(
-        host,
-        guest(host, "quiet").net(tap, Some("52:54:00:00:00:07".parse().expect("a unicast address"))),
-    );
+    switch_off(&mut pings(host, Transport::Mmio, false));
+}
+
+/// The host's kernel moves the frames (vhost-net), by a thread of its own in the name of rvmm, and goes on after a reset.
+pub fn pings_the_host_through_its_kernel(host: &dyn Host, transport: Transport) {
+    let mut vm = pings(host, transport, true);
+    let threads = ["sh", "-c", "cat /proc/[0-9]*/task/*/comm | grep -c ^vhost-"];
+    let counted = host.run(&threads).expect("a shell runs");
+    assert_eq!(counted.text().trim(), "1");
+    vm.send("reboot -f\n").expect("the guest takes input");
+    vm.expect("GUEST-UP", PATIENCE).expect("the guest boots again");
+    until_ready(&mut vm);
+    answers(&mut vm);
+    switch_off(&mut vm);
+}
+
+fn pings(host: &dyn Host, transport: Transport, vhost: bool) -> Session {
+    let net = NetWish {
+        mac: Some("52:54:00:00:00:07".parse().expect("a unicast address")),
+        vhost,
+        ..NetWish::new(Network::Tap("rvmt0".parse().expect("a name that Linux takes")))
+    };
+    put(host, guest(host, "quiet").transport(transport).interface(net));
     // By its path: the lab's shell would take busybox's, which knows no taps.
     let script = "set -e; ip=/usr/sbin/ip; $ip tuntap add dev rvmt0 mode tap; $ip addr add 198.18.7.1/24 dev rvmt0; \
                   $ip link set rvmt0 up; exec rvmm --spec vm.json";
@@ -155,15 +175,20 @@ pub fn pings_the_host(host: &dyn Host) {
         .expect("rvmm starts");
     until_ready(&mut vm);
     ask(&mut vm, "cat /sys/class/net/eth0/address", "52:54:00:00:00:07");
+    answers(&mut vm);
+    vm
+}
+
+/// The host answers the guest.
+fn answers(vm: &mut Session) {
     ask(
-        &mut vm,
+        vm,
         "ip addr add 198.18.7.2/24 dev eth0; ip link set eth0 up; echo up",
         "up\r\n",
     );
-    ask(&mut vm, "ping -c 3 198.18.7.1", "3 packets received");
+    ask(vm, "ping -c 3 198.18.7.1", "3 packets received");
     // More than one frame in flight, both ways.
-    ask(&mut vm, "ping -c 3 -s 1400 198.18.7.1", "3 packets received");
-    switch_off(&mut vm);
+    ask(vm, "ping -c 3 -s 1400 198.18.7.1", "3 packets received");
 }
 
 /// A reset boots the guest again, in the same rvmm.

@@ -5,6 +5,7 @@ use rvm_e2e::boot;
 use rvm_e2e::forms;
 use rvm_outer::shell::PATIENCE;
 use rvm_outer::{Host, Lab, Profile, Setup, Signal};
+use rvmm_spec::Transport;
 
 fn lab(profile: Profile) -> Lab {
     Setup::new(profile)
@@ -99,7 +100,10 @@ fn full_devices_work_on_pci_where_the_host_has_guest_interrupt_files() {
 
 #[test]
 fn a_guest_pings_the_host() {
-    boot::pings_the_host(&lab(Profile::AIA));
+    let lab = lab(Profile::AIA);
+    boot::pings_the_host(&lab);
+    boot::pings_the_host_through_its_kernel(&lab, Transport::Mmio);
+    boot::pings_the_host_through_its_kernel(&lab, Transport::Pci);
 }
 
 #[test]

@@ -17,10 +17,13 @@ pub mod signals;
 pub mod socket;
 mod transfer;
 pub mod vars;
+pub mod vhost_net;
 pub mod vhost_user;
 pub mod vsock;
+mod wires;
 
 pub use agent::Agent;
 pub use console::{GuestInput, Hub};
 pub use lasting::Lasting;
 pub use news::{News, OnNews};
+pub use wires::Wires;

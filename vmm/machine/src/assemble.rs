@@ -218,7 +218,7 @@ fn plug_virtio(
         devices.push((Box::new(block), alarm));
     }
     for net in spec.nets() {
-        devices.push(network::interface(net, &Link::default())?);
+        devices.push(network::interface(net, &Link::default(), memory)?);
     }
     let typed = Typed::new(hub.clone());
     let console = VirtioConsole::new(Arc::new(Screen(hub.clone())), Box::new(typed.clone()))

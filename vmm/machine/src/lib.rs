@@ -45,6 +45,7 @@ use rvmm_backends::disk::DiskError;
 use rvmm_backends::net::{PasstError, TapError};
 use rvmm_backends::plugged::Plugged;
 use rvmm_backends::vars::VarsError;
+use rvmm_backends::vhost_net::VhostError;
 use rvmm_backends::vhost_user::{Servers, ShareError};
 use rvmm_backends::vsock::VsockError;
 use rvmm_backends::{Agent, Lasting, OnNews};
@@ -107,6 +108,12 @@ pub enum MachineError {
     /// A network of passt.
     #[error(transparent)]
     Passt(PasstError),
+    /// The host's kernel does not move frames.
+    #[error(transparent)]
+    Vhost(VhostError),
+    /// A specification that says so is refused before.
+    #[error("vhost=on is for a network interface on a tap")]
+    NoTap,
     /// A shared folder.
     #[error(transparent)]
     Share(ShareError),

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use rvmm_backends::vhost_user::Wires;
+use rvmm_backends::Wires;
 use rvmm_devices::virtio::{Core, Kick, VirtioDevice};
 use rvmm_hypervisor::HypervisorError;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
@@ -48,6 +48,14 @@ impl Backend {
         Self {
             feeds: vec![(fd, queues)],
             wires: None,
+        }
+    }
+
+    /// None, for a device whose rings somebody else serves.
+    pub fn elsewhere(wires: Wires) -> Self {
+        Self {
+            feeds: Vec::new(),
+            wires: Some(wires),
         }
     }
 

@@ -85,6 +85,9 @@ pub fn prepare(spec: &Spec, work_dir: &Path) -> Result<Prepared, PrepareError> {
     if spec.vsock().is_some() {
         return Err(PrepareError::Lacks("vsock"));
     }
+    if spec.nets().iter().any(|net| net.vhost) {
+        return Err(PrepareError::Lacks("vhost-net"));
+    }
     for share in spec.shares() {
         vhost_user::probe(share.socket()).map_err(PrepareError::Share)?;
     }

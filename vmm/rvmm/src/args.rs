@@ -361,12 +361,12 @@ mod tests {
             ),
             ("rvmm --kernel Image --net tap=a,passt=/p", "has two networks"),
             (
-                "rvmm --kernel Image --net tap=a,vhost",
-                "vhost is not there yet: frames go through rvmm",
+                "rvmm --kernel Image --net passt=/p,vhost",
+                "vhost=on is for a network interface on a tap, with one pair of queues",
             ),
             (
-                "rvmm --kernel Image --net tap=a,vhost=on",
-                "vhost is not there yet: frames go through rvmm",
+                "rvmm --kernel Image --net tap=a,vhost=on,queues=2",
+                "vhost=on is for a network interface on a tap, with one pair of queues",
             ),
             (
                 "rvmm --kernel Image --net tap=a,queues=17",

@@ -11,7 +11,11 @@ pub const EVERY: &[(&str, u32)] = &[
 ];
 
 /// Requests of a vCPU's thread, on which a driver sets a device up and resets it.
-pub const VCPU: &[(&str, u32)] = &[("TUNSETOFFLOAD", 0x4004_54d0), ("TUNSETQUEUE", 0x4004_54d9)];
+pub const VCPU: &[(&str, u32)] = &[
+    ("TUNSETOFFLOAD", 0x4004_54d0),
+    ("TUNSETQUEUE", 0x4004_54d9),
+    ("VHOST_NET_SET_BACKEND", 0x4008_af30),
+];
 
 /// Requests of the main thread.
 pub const MAIN: &[(&str, u32)] = &[
@@ -25,20 +29,14 @@ pub const MAIN: &[(&str, u32)] = &[
     ("TUNSETVNETHDRSZ", 0x4004_54d8),
     ("TUNGETVNETHDRSZ", 0x8004_54d7),
     ("VHOST_SET_OWNER", 0xaf01),
-    ("VHOST_RESET_OWNER", 0xaf02),
     ("VHOST_GET_FEATURES", 0x8008_af00),
     ("VHOST_SET_FEATURES", 0x4008_af00),
-    ("VHOST_GET_BACKEND_FEATURES", 0x8008_af26),
-    ("VHOST_SET_BACKEND_FEATURES", 0x4008_af25),
     ("VHOST_SET_MEM_TABLE", 0x4008_af03),
     ("VHOST_SET_VRING_NUM", 0x4008_af10),
     ("VHOST_SET_VRING_ADDR", 0x4028_af11),
     ("VHOST_SET_VRING_BASE", 0x4008_af12),
-    ("VHOST_GET_VRING_BASE", 0xc008_af12),
     ("VHOST_SET_VRING_KICK", 0x4008_af20),
     ("VHOST_SET_VRING_CALL", 0x4008_af21),
-    ("VHOST_SET_VRING_ERR", 0x4008_af22),
-    ("VHOST_NET_SET_BACKEND", 0x4008_af30),
 ];
 
 /// Requests to a disk that is a block device.

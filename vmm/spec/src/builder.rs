@@ -95,6 +95,12 @@ pub enum SpecError {
     /// None, or more than anyone has vCPUs for.
     #[error("a network interface with {0} queues is not possible: 1 to {MAX_NET_QUEUES}")]
     NetQueues(u8),
+    /// The host's kernel moves frames between rings and a tap, and serves no commands.
+    #[error("vhost=on is for a network interface on a tap, with one pair of queues")]
+    Vhost,
+    /// It is opened at the start.
+    #[error("vhost=on is for a network interface that the machine starts with")]
+    VhostPlugged,
     /// Its socket is one stream.
     #[error("a network interface on passt has one queue")]
     PasstQueues,

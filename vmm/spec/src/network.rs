@@ -18,6 +18,8 @@ pub struct Net {
     pub queues: u8,
     /// The largest packet, if the guest is to be told.
     pub mtu: Option<u16>,
+    /// Whether the host's kernel moves the frames (vhost-net).
+    pub vhost: bool,
 }
 
 /// What an interface is connected to.
@@ -40,6 +42,8 @@ pub struct NetWish {
     pub queues: u8,
     /// The largest packet, if the guest is to be told.
     pub mtu: Option<u16>,
+    /// Whether the host's kernel is to move the frames (vhost-net); for a tap with one pair of queues.
+    pub vhost: bool,
 }
 
 /// The name of a tap interface: 1 to 15 bytes, no `/`, no white space, as Linux demands.
@@ -71,12 +75,16 @@ impl NetWish {
             mac: None,
             queues: 1,
             mtu: None,
+            vhost: false,
         }
     }
 
     pub(crate) fn check(&self) -> Result<(), SpecError> {
         if !(1..=MAX_NET_QUEUES).contains(&self.queues) {
             return Err(SpecError::NetQueues(self.queues));
+        }
+        if self.vhost && (self.queues > 1 || !matches!(self.network, Network::Tap(_))) {
+            return Err(SpecError::Vhost);
         }
         match (&self.network, self.mtu) {
             (Network::Passt(_), _) if self.queues > 1 => Err(SpecError::PasstQueues),
@@ -94,6 +102,7 @@ impl NetWish {
             mac: self.mac.unwrap_or_else(|| MacAddress::stable(identity, index)),
             queues: self.queues,
             mtu: self.mtu,
+            vhost: self.vhost,
         }
     }
 }
@@ -214,6 +223,16 @@ mod tests {
                 ..tap.clone()
             };
             assert_eq!(wish.check(), Err(SpecError::Mtu(mtu)));
+        }
+        for wish in [
+            NetWish {
+                queues: 2,
+                ..tap.clone()
+            },
+            NetWish::new(Network::Passt("/p".into())),
+        ] {
+            let wish = NetWish { vhost: true, ..wish };
+            assert_eq!(wish.check(), Err(SpecError::Vhost));
         }
         let long = NetWish::new(Network::Passt("x".repeat(MAX_SOCKET_PATH + 1).into()));
         assert!(matches!(long.check(), Err(SpecError::PasstPath(_))));

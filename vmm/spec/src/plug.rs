@@ -77,6 +77,9 @@ impl Spec {
     /// What is not possible.
     pub fn check_net(&self, wish: NetWish, index: usize) -> Result<Net, SpecError> {
         wish.check()?;
+        if wish.vhost {
+            return Err(SpecError::VhostPlugged);
+        }
         Ok(wish.met(self.uid.as_deref().unwrap_or(&self.name), index))
     }
 }

@@ -254,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_spec_survives_its_json_form(cpus in 1u64..=64, mib in 16u64..4096, disks in 0usize..3, nets in 0usize..3, uid in proptest::option::of("[a-f0-9]{8}")) {
+        fn every_spec_survives_its_json_form(cpus in 1u64..=64, mib in 16u64..4096, disks in 0usize..3, nets in 0usize..4, uid in proptest::option::of("[a-f0-9]{8}")) {
             let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
                 .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
@@ -266,7 +266,7 @@ mod tests {
             for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }
             for n in 0..nets {
                 let network = if n == 0 { Network::Passt("/p".into()) } else { Network::Tap(format!("tap{n}").parse().unwrap()) };
-                wish = wish.interface(NetWish { queues: if n == 0 { 1 } else { 4 }, mtu: (n == 1).then_some(9000), ..NetWish::new(network) });
+                wish = wish.interface(NetWish { queues: if n == 1 { 4 } else { 1 }, vhost: n == 2, mtu: (n == 1).then_some(9000), ..NetWish::new(network) });
             }
             let spec = wish.build().unwrap();
             prop_assert_eq!(Document::parse(Document::from(&spec).to_json().unwrap().as_bytes()).unwrap(), spec);

@@ -2,7 +2,7 @@
 //!
 //! Each has a header (request, flags, length of what follows) of three words, the machine's own way round, as is all.
 
-use rvmm_devices::virtio::fs::Rings;
+use rvmm_devices::virtio::served::Rings;
 
 /// Bytes of a header.
 pub(super) const HEADER: usize = 12;

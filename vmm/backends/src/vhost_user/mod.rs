@@ -16,17 +16,18 @@ mod message;
 mod tests;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rvmm_devices::virtio::fs::{Fs, RingServer, Rings};
+use rvmm_devices::virtio::fs::Fs;
+use rvmm_devices::virtio::served::{RingServer, Rings};
 use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::connection::Connection;
 use self::message::{PROTOCOL_FEATURES, Region, Request, memory, ring_place, ring_state};
 use crate::socket;
+use crate::wires::{Wires, borrowed};
 
 /// The servers that this process is connected to. They outlive a boot of the machine.
 #[derive(Clone, Default)]
@@ -47,14 +48,6 @@ pub struct Served {
     wires: Wires,
     /// How many queues it works on.
     started: usize,
-}
-
-/// The descriptors between the guest and a server, one of each kind a queue.
-pub struct Wires {
-    /// The guest rings these, the server hears them.
-    pub kicks: Vec<EventFd>,
-    /// The server rings these.
-    pub calls: Vec<EventFd>,
 }
 
 /// A shared folder cannot be had.
@@ -100,7 +93,7 @@ impl Servers {
             socket,
             features,
             memory: memory.clone(),
-            wires: Wires::new().map_err(ShareError::Descriptors)?,
+            wires: Wires::new(Fs::QUEUES).map_err(ShareError::Descriptors)?,
             started: 0,
         })
     }
@@ -122,18 +115,6 @@ impl Servers {
     }
 }
 
-// === impl Wires ===
-
-impl Wires {
-    fn new() -> io::Result<Self> {
-        let some = || (0..Fs::QUEUES).map(|_| EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC));
-        Ok(Self {
-            kicks: some().collect::<io::Result<_>>()?,
-            calls: some().collect::<io::Result<_>>()?,
-        })
-    }
-}
-
 // === impl Served ===
 
 impl Served {
@@ -142,14 +123,7 @@ impl Served {
     /// # Errors
     /// The kernel gives no more descriptors.
     pub fn wires(&self) -> Result<Wires, ShareError> {
-        let cloned = |events: &[EventFd]| events.iter().map(EventFd::try_clone).collect::<io::Result<_>>();
-        let wires = || {
-            io::Result::Ok(Wires {
-                kicks: cloned(&self.wires.kicks)?,
-                calls: cloned(&self.wires.calls)?,
-            })
-        };
-        wires().map_err(ShareError::Descriptors)
+        self.wires.try_clone().map_err(ShareError::Descriptors)
     }
 
     /// What becomes readable when the server is gone.
@@ -227,15 +201,4 @@ impl RingServer for Served {
 
 fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn borrowed(event: &EventFd) -> BorrowedFd<'_> {
-    #[expect(
-        unsafe_code,
-        reason = "vmm-sys-util's eventfd has no safe way to its descriptor"
-    )]
-    // SAFETY: the descriptor is the event's own, and is open for as long as the event is borrowed.
-    unsafe {
-        BorrowedFd::borrow_raw(event.as_raw_fd())
-    }
 }

@@ -21,6 +21,7 @@ pub mod fs;
 pub mod net;
 mod pace;
 pub mod rng;
+pub mod served;
 pub mod transport;
 pub mod vsock;
 

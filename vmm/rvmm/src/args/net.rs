@@ -9,14 +9,15 @@ pub const VALUE: &str = "tap=NAME|passt=SOCKET[,OPTION...]";
 /// What `--help` says of the option.
 pub const HELP: &str = "\
 A network interface on a tap that exists, or on a passt that listens at a Unix socket; may be repeated. Options: \
-mac=MAC, queues=N (pairs, for a tap made with multi_queue), mtu=N (told to the guest)";
+mac=MAC, queues=N (pairs, for a tap made with multi_queue), mtu=N (told to the guest), \
+vhost=on|off (on: the host's kernel moves a tap's frames; under KVM)";
 
 /// Reads the option's value.
 ///
 /// # Errors
 /// The word that is not known or not possible.
 pub fn parse(text: &str) -> anyhow::Result<NetWish> {
-    let (mut network, mut mac, mut queues, mut mtu) = (None, None, 1, None);
+    let (mut network, mut mac, mut queues, mut mtu, mut vhost) = (None, None, 1, None, false);
     for part in text.split(',') {
         let new = match part.split_once('=') {
             Some(("tap", name)) => Some(Network::Tap(name.parse()?)),
@@ -29,13 +30,10 @@ pub fn parse(text: &str) -> anyhow::Result<NetWish> {
             Some(("mac", address)) => mac = Some(address.parse()?),
             Some(("queues", count)) => queues = count.parse().context("queues is not a number up to 255")?,
             Some(("mtu", bytes)) => mtu = Some(bytes.parse().context("mtu is not a number up to 65535")?),
-            // What there is: frames go through rvmm.
-            Some(("vhost", "off" | "auto")) => {}
-            _ if part == "vhost" || part == "vhost=on" => {
-                bail!("vhost is not there yet: frames go through rvmm")
-            }
+            Some(("vhost", "off")) => vhost = false,
+            _ if part == "vhost" || part == "vhost=on" => vhost = true,
             _ => bail!(
-                "'{part}' is not known; 'tap=NAME', 'passt=SOCKET', 'mac=MAC', 'queues=N' and 'mtu=N' are"
+                "'{part}' is not known; 'tap=NAME', 'passt=SOCKET', 'mac=MAC', 'queues=N', 'mtu=N' and 'vhost=on|off' are"
             ),
         }
     }
@@ -45,5 +43,6 @@ pub fn parse(text: &str) -> anyhow::Result<NetWish> {
         mac,
         queues,
         mtu,
+        vhost,
     })
 }

@@ -21,6 +21,8 @@ pub struct NetDocument {
     queues: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mtu: Option<u16>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    vhost: bool,
 }
 
 impl TryFrom<NetDocument> for NetWish {
@@ -38,6 +40,7 @@ impl TryFrom<NetDocument> for NetWish {
             mac: mac.map_err(WireError::Net)?,
             queues: document.queues,
             mtu: document.mtu,
+            vhost: document.vhost,
         })
     }
 }
@@ -49,6 +52,7 @@ impl From<&Net> for NetDocument {
             mac: Some(net.mac),
             queues: net.queues,
             mtu: net.mtu,
+            vhost: net.vhost,
         })
     }
 }
@@ -65,6 +69,7 @@ impl From<&NetWish> for NetDocument {
             mac: wish.mac.map(|mac| mac.to_string()),
             queues: wish.queues,
             mtu: wish.mtu,
+            vhost: wish.vhost,
         }
     }
 }

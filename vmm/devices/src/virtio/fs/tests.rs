@@ -1,11 +1,13 @@
 //! The file system device against well-meaning and hostile drivers, and against servers that die.
 
+use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::virtio::driver::{
     ACKNOWLEDGE, DRIVER, DRIVER_OK, EVENT_IDX, FEATURES_OK, NEEDS_RESET, RAM, RING_SIZE, Rig, VERSION_1,
 };
+use crate::virtio::served::Rings;
 
 /// What the server was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,12 +18,14 @@ mod control;
 mod header;
 mod link;
 mod receive;
+mod served;
 mod spec;
 #[cfg(test)]
 mod tests;
 
 pub use header::HEADER_LEN;
 pub use link::Link;
+pub use served::{FrameServer, ServedNet};
 
 use std::io;
 
@@ -32,7 +34,7 @@ use virtio_queue::Queue;
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use super::buffers::Buffers;
-use super::device::{QueueError, Stop, VirtioDevice, drain, read_config_bytes};
+use super::device::{QueueError, Stop, VirtioDevice, drain};
 use control::Command;
 use receive::Receiver;
 use spec::Role;
@@ -221,13 +223,8 @@ impl VirtioDevice for Net {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let mut config = [0; spec::CONFIG_LEN];
         let pairs = u16::try_from(self.pairs.len()).unwrap_or(1);
-        config[..6].copy_from_slice(&self.options.mac);
-        config[6..8].copy_from_slice(&self.options.link.status().to_le_bytes());
-        config[8..10].copy_from_slice(&pairs.to_le_bytes());
-        config[10..].copy_from_slice(&self.options.mtu.unwrap_or(0).to_le_bytes());
-        read_config_bytes(&config, offset, data);
+        spec::read_config(&self.options, pairs, offset, data);
     }
 
     fn activate(&mut self, acked: u64) {

@@ -7,7 +7,8 @@ use virtio_bindings::virtio_net::{
     VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS,
 };
 
-use super::Offloads;
+use super::{NetOptions, Offloads};
+use crate::virtio::device::read_config_bytes;
 
 /// Buffers of each queue for frames, and of the one for commands.
 pub(super) const FRAME_QUEUE: u16 = 256;
@@ -41,11 +42,25 @@ pub(super) const OFFLOADS: u64 = FEATURE_CSUM
     | GUEST_OFFLOADS
     | 1 << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
 
+/// Of these what is agreed upon by commands.
+pub(super) const OF_COMMANDS: u64 =
+    FEATURE_COMMANDS | 1 << VIRTIO_NET_F_CTRL_RX | 1 << VIRTIO_NET_F_CTRL_GUEST_OFFLOADS;
+
 /// Shortest frame: two addresses and a type.
 pub(super) const MIN_FRAME: u64 = 14;
 
 /// Bytes of the config space: address, status, pairs of queues, MTU.
-pub(super) const CONFIG_LEN: usize = 12;
+const CONFIG_LEN: usize = 12;
+
+/// Reads the config space of an interface with so many pairs of queues.
+pub(super) fn read_config(options: &NetOptions, pairs: u16, offset: u64, data: &mut [u8]) {
+    let mut config = [0; CONFIG_LEN];
+    config[..6].copy_from_slice(&options.mac);
+    config[6..8].copy_from_slice(&options.link.status().to_le_bytes());
+    config[8..10].copy_from_slice(&pairs.to_le_bytes());
+    config[10..].copy_from_slice(&options.mtu.unwrap_or(0).to_le_bytes());
+    read_config_bytes(&config, offset, data);
+}
 
 /// What a queue is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
