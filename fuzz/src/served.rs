@@ -2,7 +2,8 @@
 
 use std::io;
 
-use rvmm_devices::virtio::fs::{Fs, RingServer, Rings};
+use rvmm_devices::virtio::fs::Fs;
+use rvmm_devices::virtio::served::{RingServer, Rings};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::queues::{MAX_STEPS, drive, ram};

@@ -1,7 +1,7 @@
 //! A network card on a tap: virtual time for each MiB both ways, and for a question and its answer.
 //!
-//! Frames go through the VMM, on both sides (no vhost), and the card is on PCI; the other end of the connection is the host's own kernel. As the
-//! lab has one processor and it is never idle meanwhile, this is all that guest, VMM and host do for it together.
+//! Frames go through the VMM, on both sides, or through the host's kernel (vhost-net), and the card is on PCI; the other end of the connection
+//! is the host's own kernel. As the lab has one processor and it is never idle meanwhile, this is all that guest, VMM and host do for it together.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -34,11 +34,17 @@ const STEPS: [Step; 3] = [
     ("round-trip", "probe ask-tcp 10.9.0.1:7 2000"),
 ];
 
-/// Rows of the results: step, and for how many of what it counts.
-const ROWS: [(&str, &str, f64); 3] = [
-    ("net-send", "send", MIB),
-    ("net-receive", "receive", MIB),
-    ("net-round-trip", "round-trip", 1.0),
+/// Who moves the frames: a word for it, and whether it is the host's kernel.
+const MOVERS: [(&str, bool); 2] = [("tap", false), ("vhost", true)];
+
+/// Rows of the results: who moves the frames, step, and for how many of what it counts.
+const ROWS: [(&str, &str, &str, f64); 6] = [
+    ("net-send", "tap", "send", MIB),
+    ("net-receive", "tap", "receive", MIB),
+    ("net-round-trip", "tap", "round-trip", 1.0),
+    ("net-vhost-send", "vhost", "send", MIB),
+    ("net-vhost-receive", "vhost", "receive", MIB),
+    ("net-vhost-round-trip", "vhost", "round-trip", 1.0),
 ];
 
 /// Runs the guest on each system in one lab.
@@ -54,8 +60,8 @@ pub fn measure(cache: &Cache, rvmm: &Path) -> Result<Vec<Figure>> {
         )
         .job(&job(), PATIENCE)?;
     let times = guest::parse(&said)?;
-    let figure = |(row, step, of): (&'static str, &str, f64), system: System| {
-        let nanos = times.get(&(system, "tap".to_owned(), step.to_owned()));
+    let figure = |(row, mover, step, of): (&'static str, &str, &str, f64), system: System| {
+        let nanos = times.get(&(system, mover.to_owned(), step.to_owned()));
         let nanos = nanos.with_context(|| format!("no {row} of {} in:\n{said}", system.name()))?;
         Figure::seconds(row, system, &[nanos * of / 1e9]).context("one value has a middle")
     };
@@ -72,19 +78,23 @@ fn job() -> String {
         /usr/bin/ip addr add 10.9.0.1/24 dev tap0\n\
         /usr/bin/ip link set tap0 up\n"
         .to_owned();
-    for system in SYSTEMS {
+    for ((mover, vhost), system) in MOVERS
+        .into_iter()
+        .flat_map(|mover| SYSTEMS.map(|system| (mover, system)))
+    {
+        let vhost = if vhost { "on" } else { "off" };
         let device = match system {
             System::QemuKvm => {
                 format!(
-                    "{IN_KERNEL} -netdev tap,id=net,ifname=tap0,script=no,downscript=no,vhost=off -device virtio-net-pci,netdev=net,romfile="
+                    "{IN_KERNEL} -netdev tap,id=net,ifname=tap0,script=no,downscript=no,vhost={vhost} -device virtio-net-pci,netdev=net,romfile="
                 )
             }
-            System::Rvmm | System::Bare => "--transport pci --net tap=tap0".to_owned(),
+            System::Rvmm | System::Bare => format!("--transport pci --net tap=tap0,vhost={vhost}"),
         };
         let command = system.command_with(&format!("/{INITRD}"), 1, 256, CMDLINE, &device);
         let _ = writeln!(
             script,
-            "rvm-guest-probe serve-tcp 10.9.0.1:7 {} &\necho SYSTEM {} tap\n{command} </dev/null\nkill $! 2>/dev/null; wait",
+            "rvm-guest-probe serve-tcp 10.9.0.1:7 {} &\necho SYSTEM {} {mover}\n{command} </dev/null\nkill $! 2>/dev/null; wait",
             STEPS.len() + 2,
             system.name()
         );
@@ -98,8 +108,8 @@ mod tests {
 
     #[test]
     fn each_row_has_a_step() {
-        assert!(ROWS.iter().all(
-            |(row, step, _)| *row == format!("net-{step}") && STEPS.iter().any(|(name, _)| name == step)
-        ));
+        assert!(ROWS.iter().all(|(row, mover, step, _)| row.ends_with(step)
+            && STEPS.iter().any(|(name, _)| name == step)
+            && MOVERS.iter().any(|(name, _)| name == mover)));
     }
 }
