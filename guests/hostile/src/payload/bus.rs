@@ -6,7 +6,7 @@ use super::bare::{fill, holds_only, load32, load64, store8, store16, store32, st
 use super::pci::{DECODING, ELSEWHERE, Function, MASTER, WORKING};
 use super::transport::{register, structure};
 use super::virtio::{S_LIVE, Virtio};
-use super::{Verdict, flush, flush_again, flush_laid, function, life, messages, moved_to, put_back};
+use super::{Verdict, flush, flush_again, flush_laid, flushes, function, life, messages, moved_to, put_back};
 
 /// Message control: messages are on.
 const ON: u64 = 0x8000;
@@ -53,7 +53,7 @@ pub fn kick_without_leave(f: Function, d: Virtio) -> Verdict {
     life::pause();
     let verdict = Verdict::answered_if(d.used_count(0) > 0);
     f.command(WORKING);
-    verdict.unless(flush(d.up()) != Verdict::Answered, "the disk does not come back")
+    verdict.unless(!flushes(d.up()), "the disk does not come back")
 }
 
 fn f_without_leave(f: Function, d: Virtio) -> Virtio {

@@ -3,7 +3,7 @@
 use super::bare::{load8, load16, load32, load64, store8, store16, store32};
 use super::transport::structure;
 use super::virtio::{S_LIVE, Virtio};
-use super::{Verdict, blk, flush, trap};
+use super::{Verdict, blk, flush, flushes, trap};
 
 /// Configuration space.
 pub const ECAM: u64 = 0x3000_0000;
@@ -219,8 +219,7 @@ pub fn messages(act: impl FnOnce(Function, Virtio, u64) -> Verdict) -> Verdict {
 /// Afterwards the function is where it was, and its disk works without being set up again.
 pub fn put_back(f: Function, d: Virtio, verdict: Verdict) -> Verdict {
     f.place();
-    let works = flush(d) == Verdict::Answered;
-    verdict.unless(!works, "the disk does not come back with its BAR")
+    verdict.unless(!flushes(d), "the disk does not come back with its BAR")
 }
 
 /// Whether the structures answer where they are moved to.
