@@ -125,7 +125,8 @@ impl Effects {
             _ => None,
         };
         let (mut machine, mut stop_requested) = self.observe(id).await?;
-        if matches!(machine, Ok(Machine::Lost)) && self.children.settled(id).await {
+        // One that ended before it held its run directory left no more than was laid out for it.
+        if matches!(machine, Ok(Machine::Lost | Machine::Prepared)) && self.children.settled(id).await {
             (machine, stop_requested) = self.observe(id).await?;
         }
         let machine = match machine {

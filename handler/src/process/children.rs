@@ -1,6 +1,7 @@
 //! The rvmms that this handler has started itself, until how they ended is noted.
 //!
-//! A machine that crashed is seen to be gone a moment before its parent has its exit status, which says why.
+//! A machine that crashed is seen to be gone a moment before its parent has its exit status, which says why. One that never
+//! came up looks in that moment as if it had never been started; nobody may start it again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
