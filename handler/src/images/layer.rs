@@ -113,6 +113,7 @@ struct Extensions {
 }
 
 fn read(number: usize, archive: &File) -> Result<Vec<Entry>, LayerError> {
+    let length = archive.metadata().map_err(LayerError::Archive)?.len();
     let mut archive = Archive::new(archive);
     let mut entries = Vec::new();
     let mut said = Extensions::default();
@@ -133,6 +134,10 @@ fn read(number: usize, archive: &File) -> Result<Vec<Entry>, LayerError> {
             EntryType::XGlobalHeader => drop(extension(&mut entry)?),
             _ => {
                 let offset = entry.raw_file_position();
+                // Contents are passed over here, and only read much later.
+                if entry.size() > length.saturating_sub(offset) {
+                    return Err(LayerError::Archive(io::ErrorKind::UnexpectedEof.into()));
+                }
                 entries.push(understand(
                     entry.header(),
                     offset,

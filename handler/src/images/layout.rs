@@ -13,6 +13,8 @@ use oci_spec::image::{
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use super::zstd;
+
 /// Largest index, manifest or configuration.
 pub(super) const MAX_DOCUMENT: u64 = 4 << 20;
 
@@ -30,6 +32,7 @@ pub const MAX_UNPACKED: u64 = 4 << 30;
 
 /// What a layer is called in images of Docker's older format, which is otherwise the same.
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 
 /// The annotation by which an index names its images.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -62,7 +65,7 @@ pub enum LayoutError {
     #[error("the layout '{0}' holds several images for linux/riscv64; name one, as in oci:DIR:TAG")]
     Ambiguous(PathBuf),
     /// A layer of a kind that we do not read.
-    #[error("a layer of type '{0}' is not supported; tar and tar+gzip are")]
+    #[error("a layer of type '{0}' is not supported; tar, tar+gzip and tar+zstd are")]
     LayerType(String),
     /// A layer that cannot be unpacked.
     #[error("layer {0} cannot be unpacked")]
@@ -96,7 +99,15 @@ pub struct Image {
 pub struct Layer {
     digest: String,
     size: u64,
-    gzip: bool,
+    packed: Packed,
+}
+
+/// How a layer is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packed {
+    Not,
+    Gzip,
+    Zstd,
 }
 
 // === impl Layer ===
@@ -161,12 +172,15 @@ impl Layout {
             sha: Sha256::new(),
             count: 0,
         };
-        let written = if layer.gzip {
-            copy_bounded(&mut MultiGzDecoder::new(&mut blob), room, out).map_err(failed)?
-        } else {
-            copy_bounded(&mut blob, room, out).map_err(failed)?
+        let written = match layer.packed {
+            Packed::Not => copy_bounded(&mut blob, room, out),
+            Packed::Gzip => copy_bounded(&mut MultiGzDecoder::new(&mut blob), room, out),
+            Packed::Zstd => zstd::unpack(&mut blob, room, out),
         };
-        let written = written.ok_or(LayoutError::TooMuch(path, "unpacked bytes", MAX_UNPACKED))?;
+        let written =
+            written
+                .map_err(failed)?
+                .ok_or(LayoutError::TooMuch(path, "unpacked bytes", MAX_UNPACKED))?;
         io::copy(&mut blob, &mut io::sink()).map_err(failed)?;
         if blob.count != layer.size || hex(blob.sha) != layer.digest {
             return Err(LayoutError::DigestMismatch(layer.digest.clone()));
@@ -303,16 +317,18 @@ fn is_called(descriptor: &Descriptor, tag: &str) -> bool {
 }
 
 fn layer(descriptor: &Descriptor) -> Result<Layer, LayoutError> {
-    let gzip = match descriptor.media_type() {
-        MediaType::ImageLayer => false,
-        MediaType::ImageLayerGzip => true,
-        MediaType::Other(kind) if kind == DOCKER_LAYER => true,
+    let packed = match descriptor.media_type() {
+        MediaType::ImageLayer => Packed::Not,
+        MediaType::ImageLayerGzip => Packed::Gzip,
+        MediaType::ImageLayerZstd => Packed::Zstd,
+        MediaType::Other(kind) if kind == DOCKER_LAYER => Packed::Gzip,
+        MediaType::Other(kind) if kind == DOCKER_LAYER_ZSTD => Packed::Zstd,
         other => return Err(LayoutError::LayerType(other.to_string())),
     };
     Ok(Layer {
         digest: sha256_of(descriptor)?,
         size: descriptor.size(),
-        gzip,
+        packed,
     })
 }
 

@@ -21,6 +21,7 @@ pub mod root_cpio;
 mod sample;
 pub mod store;
 pub mod tree;
+pub mod zstd;
 
 use std::fs::{self, File};
 use std::io::{self, Seek};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
@@ -51,6 +52,11 @@ impl Blobs {
             "application/vnd.oci.image.layer.v1.tar+gzip",
             &encoder.finish().unwrap(),
         )
+    }
+
+    pub fn zstd_layer(&self, archive: &[u8]) -> Value {
+        let packed = compress_to_vec(archive, CompressionLevel::Fastest);
+        self.add("application/vnd.oci.image.layer.v1.tar+zstd", &packed)
     }
 
     pub fn image(&self, architecture: &str, layers: &[Value]) -> Value {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use serde_json::{Value, json};
 use sha2::Digest;
 
@@ -14,6 +15,15 @@ pub struct Image<'a> {
     pub architecture: &'a str,
     /// Unpacked.
     pub layers: Vec<Vec<u8>>,
+    pub packed: Packed,
+}
+
+/// How layers are packed.
+pub enum Packed {
+    Gzip,
+    Zstd,
+    /// There is only one, which is of this type and holds these bytes, whatever they are.
+    As(&'static str, Vec<u8>),
 }
 
 impl Image<'_> {
@@ -22,17 +32,24 @@ impl Image<'_> {
         Self {
             architecture: "riscv64",
             layers: vec![tar(files)],
+            packed: Packed::Gzip,
         }
     }
 
     /// Writes it as a layout with an index of its own; returns the digests of its layers, in hex.
     pub fn write(&self, folder: &Path) -> Vec<String> {
         fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
-        let layers: Vec<Value> = self
-            .layers
-            .iter()
-            .map(|layer| put(folder, "layer.v1.tar+gzip", &gzip(layer)))
-            .collect();
+        let layers = self.layers.iter();
+        let layers: Vec<Value> = match &self.packed {
+            Packed::Gzip => layers
+                .map(|layer| put(folder, "layer.v1.tar+gzip", &gzip(layer)))
+                .collect(),
+            Packed::Zstd => layers
+                .map(|layer| compress_to_vec(&layer[..], CompressionLevel::Fastest))
+                .map(|packed| put(folder, "layer.v1.tar+zstd", &packed))
+                .collect(),
+            Packed::As(kind, bytes) => vec![put(folder, kind, bytes)],
+        };
         let rootfs = json!({"type": "layers", "diff_ids": []});
         let config = json!({"architecture": self.architecture, "os": "linux", "rootfs": rootfs});
         let config = put(folder, "config.v1+json", config.to_string().as_bytes());

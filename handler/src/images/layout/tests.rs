@@ -122,9 +122,26 @@ fn a_digest_is_hex_and_never_a_path() {
 fn a_layer_of_an_unknown_kind_is_refused_by_its_type() {
     let blobs = Blobs::new();
     let mut layer = blobs.layer(&tar(&[("a", b"x")]), false);
-    layer["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+zstd");
+    layer["mediaType"] = json!("application/vnd.oci.image.layer.v1.tar+lzma");
     let layout = blobs.index(&[blobs.image("riscv64", &[layer])]);
-    assert!(matches!(layout.resolve(), Err(LayoutError::LayerType(kind)) if kind.ends_with("zstd")));
+    assert!(matches!(layout.resolve(), Err(LayoutError::LayerType(kind)) if kind.ends_with("lzma")));
+}
+
+#[test]
+fn a_layer_is_unpacked_however_it_is_packed() {
+    let blobs = Blobs::new();
+    let archive = tar(&[("a", b"x")]);
+    let layers = [
+        blobs.layer(&archive, false),
+        blobs.layer(&archive, true),
+        blobs.zstd_layer(&archive),
+    ];
+    let layout = blobs.index(&[blobs.image("riscv64", &layers)]);
+    for layer in &layout.resolve().unwrap().layers {
+        let mut out = tempfile::tempfile().unwrap();
+        let size = layout.unpack(layer, MAX_UNPACKED, &mut out).unwrap();
+        assert_eq!(size, archive.len() as u64, "{layer:?}");
+    }
 }
 
 #[test]
