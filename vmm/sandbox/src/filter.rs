@@ -3,6 +3,7 @@
 //! What is in no row is trapped, with the thread's kind as the trap's data so that the handler can name it.
 
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use syscalls::Sysno;
 
@@ -38,12 +39,15 @@ pub fn install(thread: Thread, kvm: &KvmRequests, logged: bool) -> Result<(), Fi
 
 /// The calls that a thread may make.
 fn calls(thread: Thread) -> impl Iterator<Item = (u32, &'static Call)> {
-    let its = move |call: &&Call| thread == Thread::Main || call.also.contains(&thread);
-    CALLS
-        .iter()
-        .filter(its)
-        .filter_map(|call| Some((number(call.name)?, call)))
+    let its = move |(_, call): &(u32, &Call)| thread == Thread::Main || call.also.contains(&thread);
+    NUMBERED.iter().copied().filter(its)
 }
+
+/// The table with its calls' numbers: to look up a name takes longer than all else that a filter is made of.
+static NUMBERED: LazyLock<Vec<(u32, &Call)>> = LazyLock::new(|| {
+    let numbered = |call: &'static Call| Some((number(call.name)?, call));
+    CALLS.iter().filter_map(numbered).collect()
+});
 
 /// The number of a call; a name that this architecture does not have is of another one.
 pub fn number(name: &str) -> Option<u32> {

@@ -97,47 +97,51 @@ pub fn program(mut rows: Vec<Row>, other: Verdict, foreign: Verdict) -> Option<B
         branch(IF_AT_LEAST, SECOND_ABI, 0, 1),
         step(RETURN, foreign.number()),
     ];
-    program.extend(search(&rows, other));
+    search(&rows, other, &mut program);
     Some(program)
 }
 
 /// Finds the last row that does not begin behind the call; the row itself looks whether it is its.
-fn search(rows: &[Row], other: Verdict) -> BpfProgram {
+fn search(rows: &[Row], other: Verdict, program: &mut BpfProgram) {
     match rows.split_at(rows.len() / 2) {
-        ([], []) => vec![step(RETURN, other.number())],
-        ([], rows) => rows.iter().flat_map(|row| leaf(row, other)).collect(),
+        ([], []) => program.push(step(RETURN, other.number())),
+        ([], rows) => rows.iter().for_each(|row| leaf(row, other, program)),
         (low, high) => {
             let first = high.first().map_or(u32::MAX, |row| row.number);
-            let (low, high) = (search(low, other), search(high, other));
-            // A conditional jump reaches 255 instructions, the other all that a filter may have.
-            let over = u32::try_from(low.len()).unwrap_or(u32::MAX);
-            [
-                vec![branch(IF_AT_LEAST, first, 0, 1), step(JUMP, over)],
-                low,
-                high,
-            ]
-            .concat()
+            program.push(branch(IF_AT_LEAST, first, 0, 1));
+            // A conditional jump reaches 255 instructions, the other all that a filter may have. How far is known behind it.
+            let jump = program.len();
+            program.push(step(JUMP, 0));
+            search(low, other, program);
+            program[jump].k = u32::try_from(program.len() - jump - 1).unwrap_or(u32::MAX);
+            search(high, other, program);
         }
     }
 }
 
-fn leaf(row: &Row, other: Verdict) -> BpfProgram {
+fn leaf(row: &Row, other: Verdict, program: &mut BpfProgram) {
     let ends = |verdict: Verdict| step(RETURN, verdict.number());
-    let mut program = vec![branch(IF_EQUAL, row.number, 1, 0), ends(other)];
+    program.extend([branch(IF_EQUAL, row.number, 1, 0), ends(other)]);
     if row.ways.is_empty() {
         program.push(ends(row.verdict));
-        return program;
+        return;
     }
+    let mut loaded = None;
     for way in &row.ways {
-        let mut steps = vec![ends(row.verdict)];
-        for word in way.iter().rev() {
-            let past = u8::try_from(steps.len()).expect("a way is a few words");
-            steps = [word.look(past), steps].concat();
+        let start = program.len();
+        for word in way {
+            word.look(&mut loaded, program);
         }
-        program.extend(steps);
+        program.push(ends(row.verdict));
+        let end = program.len();
+        let looks = program.iter_mut().enumerate().skip(start);
+        for (at, look) in looks.filter(|(_, step)| step.code == IF_EQUAL) {
+            look.jf = u8::try_from(end - at - 1).expect("a way is a few words");
+        }
+        // Behind a way of several words nobody knows which of them did not fit.
+        loaded = loaded.filter(|_| way.len() == 1);
     }
     program.push(ends(other));
-    program
 }
 
 const fn step(code: u16, k: u32) -> sock_filter {
@@ -173,15 +177,19 @@ impl Word {
         vec![lower, upper]
     }
 
-    /// Goes on if the word is as it has to be, else behind `past` more instructions.
-    fn look(&self, past: u8) -> BpfProgram {
+    /// Goes on if the word is as it has to be; where to, if not, is written once the end of its way is known. `loaded` is the
+    /// place of the word that is there already, whole.
+    fn look(&self, loaded: &mut Option<u32>, program: &mut BpfProgram) {
         let place = ARGUMENTS + 8 * u32::from(self.argument) + 4 * u32::from(self.upper);
-        let mut steps = vec![step(LOAD, place)];
-        if self.mask != u32::MAX {
-            steps.push(step(AND, self.mask));
+        if *loaded != Some(place) {
+            program.push(step(LOAD, place));
         }
-        steps.push(branch(IF_EQUAL, self.value, 0, past));
-        steps
+        *loaded = Some(place);
+        if self.mask != u32::MAX {
+            program.push(step(AND, self.mask));
+            *loaded = None;
+        }
+        program.push(branch(IF_EQUAL, self.value, 0, 0));
     }
 }
 
