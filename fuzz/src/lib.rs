@@ -8,6 +8,7 @@
 //! A target fails by panicking, by not coming back, or by taking more memory than a machine has; it asserts more where
 //! more can be known. What it is given is a script: each byte or two is the next thing that a guest does.
 
+mod addresses;
 mod files;
 mod messages;
 mod queues;
@@ -40,6 +41,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("registers-watchdog", registers::watchdog),
     ("registers-bus", registers::bus),
     ("vsock-packets", sockets::packets),
+    ("dhcp-frames", addresses::frames),
     ("kernel-image", files::image),
     ("kernel-gzip", files::gzip),
     ("kernel-zboot", files::zboot),
