@@ -18,6 +18,7 @@ pub mod consoles;
 pub mod controller;
 pub mod events;
 pub mod images;
+pub mod networks;
 pub mod node;
 pub mod place;
 pub mod plan;
