@@ -16,6 +16,7 @@ use crate::config;
 use crate::limits;
 use crate::object::{metadata_mut, metadata_text};
 use crate::openapi;
+use crate::patch::strategic::{List, Lists};
 use crate::resource::{Admission, Resource};
 use crate::status::Cause;
 use crate::table::{Column, human_since};
@@ -23,6 +24,13 @@ use crate::view;
 
 /// Name of the namespace that is there from the start and cannot be deleted.
 pub(crate) const DEFAULT_NAMESPACE: &str = "default";
+
+const CONDITIONS: Lists = &[("status.conditions", List::Keyed("type"))];
+const OF_NODES: Lists = &[
+    ("spec.podCIDRs", List::Set),
+    ("status.addresses", List::Keyed("type")),
+    ("status.conditions", List::Keyed("type")),
+];
 
 /// A new namespace is active, and carries its name as a label, as everywhere.
 struct NamespaceRules;
@@ -70,6 +78,7 @@ fn namespaces() -> Resource {
             Column::age(),
         ],
         admission: Some(Arc::new(NamespaceRules)),
+        merged: Some(CONDITIONS),
         ..base::<Namespace>("", "namespaces", false)
     }
 }
@@ -98,6 +107,7 @@ fn nodes() -> Resource {
             Column::made("Kernel-Version", "Kernel of the node", kernel).wide(),
         ],
         selectable: vec!["spec.unschedulable".to_owned()],
+        merged: Some(OF_NODES),
         ..base::<Node>("", "nodes", false)
     }
 }
@@ -198,6 +208,7 @@ where
         selectable: Vec::new(),
         kept: None,
         view: None,
+        merged: Some(&[]),
         definitions,
         definition,
     }

@@ -8,7 +8,7 @@
 //!
 //! It serves what a CRD describes ([`Resource::from_crd`]) and the few kinds that every cluster has. Objects get the same
 //! metadata, the same checks, the same refusals and the same watches as in a cluster, so that controllers and `kubectl`
-//! cannot tell the difference where it matters. What is not here (server-side apply, strategic merge patch, CEL, garbage
+//! cannot tell the difference where it matters. What is not here (server-side apply, CEL, garbage
 //! collection by owner) is refused or documented, never half done.
 
 mod batch;

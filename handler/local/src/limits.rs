@@ -52,6 +52,9 @@ pub const JSON_PATCH_OPERATIONS: usize = 10_000;
 /// Bytes of JSON that all `copy` operations of one patch may make.
 pub const JSON_PATCH_COPIED_BYTES: usize = 3 << 20;
 
+/// Most items of one list that a strategic merge patch merges.
+pub const PATCHED_ITEMS: usize = 1000;
+
 /// Most bytes of annotations on one object: Kubernetes' limit.
 pub const ANNOTATION_BYTES: usize = 256 << 10;
 

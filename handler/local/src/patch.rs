@@ -1,13 +1,21 @@
-//! The two kinds of patch that are taken: merge patch (RFC 7386) and JSON patch (RFC 6902).
+//! The kinds of patch that are taken: merge patch (RFC 7386), JSON patch (RFC 6902), and for built-in kinds strategic merge
+//! patch (`patch/strategic.rs`).
+
+pub(crate) mod strategic;
 
 use json_patch::{Patch as JsonPatch, PatchOperation};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::limits;
 use crate::status::{Answer, Failure};
 
-/// The media types of the patches that are taken.
-pub(crate) const ACCEPTED: [&str; 2] = ["application/json-patch+json", "application/merge-patch+json"];
+/// The media types of the patches that are taken; the last one for built-in kinds only.
+const ACCEPTED: [&str; 3] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    STRATEGIC,
+];
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
 /// A patch that was read, not yet applied.
 #[derive(Debug)]
@@ -16,11 +24,14 @@ pub(crate) enum Patch {
     Merge(Value),
     /// Steps, all or none.
     Json(JsonPatch),
+    /// The same as `Merge`, but into lists of which it is known how.
+    Strategic(Map<String, Value>, strategic::Lists),
 }
 
 impl Patch {
-    /// Reads a body by its media type. Server-side apply and strategic merge are refused with 415, which tells kubectl.
-    pub(crate) fn read(media: &str, body: &[u8]) -> Answer<Self> {
+    /// Reads a body by its media type. Server-side apply is refused with 415, which tells kubectl, and so are strategic merge
+    /// patches of kinds whose lists are not known.
+    pub(crate) fn read(media: &str, body: &[u8], lists: Option<strategic::Lists>) -> Answer<Self> {
         let unreadable =
             |error: serde_json::Error| Failure::bad_request(format!("error decoding patch: {error}"));
         match media {
@@ -45,7 +56,14 @@ impl Patch {
                 }
                 Ok(Self::Json(patch))
             }
-            other => Err(Failure::unsupported_media(other, &ACCEPTED)),
+            STRATEGIC if lists.is_some() => {
+                let patch = serde_json::from_slice(body).map_err(unreadable)?;
+                Ok(Self::Strategic(patch, lists.unwrap_or_default()))
+            }
+            other => {
+                let accepted = ACCEPTED.len() - usize::from(lists.is_none());
+                Err(Failure::unsupported_media(other, &ACCEPTED[..accepted]))
+            }
         }
     }
 
@@ -55,6 +73,7 @@ impl Patch {
         match self {
             Self::Merge(patch) => json_patch::merge(&mut patched, patch),
             Self::Json(patch) => apply_steps(&mut patched, &patch.0)?,
+            Self::Strategic(patch, lists) => strategic::apply(&mut patched, patch, lists)?,
         }
         Ok(patched)
     }
@@ -115,8 +134,8 @@ mod tests {
     const JSON: &str = "application/json-patch+json";
 
     fn apply(media: &str, patch: &Value, object: &Value) -> Result<Value, u16> {
-        let patch =
-            Patch::read(media, patch.to_string().as_bytes()).map_err(|failure| failure.code().as_u16())?;
+        let patch = Patch::read(media, patch.to_string().as_bytes(), None)
+            .map_err(|failure| failure.code().as_u16())?;
         patch.apply(object).map_err(|failure| failure.code().as_u16())
     }
 
@@ -172,15 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn apply_and_strategic_merge_are_415() {
+    fn apply_is_415_and_so_is_strategic_merge_of_custom_kinds() {
         assert_eq!(
             apply("application/apply-patch+yaml", &json!({}), &json!({})),
             Err(415)
         );
-        assert_eq!(
-            apply("application/strategic-merge-patch+json", &json!({}), &json!({})),
-            Err(415)
-        );
+        assert_eq!(apply(STRATEGIC, &json!({}), &json!({})), Err(415));
+        assert!(Patch::read(STRATEGIC, b"{}", Some(&[])).is_ok());
+        assert!(Patch::read(STRATEGIC, b"[]", Some(&[])).is_err());
     }
 
     proptest! {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::jsonpath::JsonPath;
 use crate::object::Prefix;
+use crate::patch::strategic::Lists;
 use crate::schema::{Schema, SchemaError};
 use crate::status::Cause;
 use crate::table::{Cell, Column};
@@ -87,6 +88,8 @@ pub struct Resource {
     /// How long an object is kept after it was last written.
     pub(crate) kept: Option<Duration>,
     pub(crate) view: Option<View>,
+    /// The lists that a strategic merge patch merges; none where there is no such patch, as for custom kinds.
+    pub(crate) merged: Option<Lists>,
     /// The definition of the kind for OpenAPI, and the definitions it refers to.
     pub(crate) definitions: Vec<(String, Value)>,
     /// The kind's own name among the definitions.
@@ -144,6 +147,7 @@ impl Resource {
             selectable: selectable(version),
             kept: None,
             view: None,
+            merged: None,
             definitions: vec![(definition.clone(), source)],
             definition,
         })

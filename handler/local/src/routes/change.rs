@@ -47,7 +47,7 @@ pub(super) async fn replace(call: Call, name: String, body: Bytes) -> Answer<Res
 pub(super) async fn patch(call: Call, name: String, body: Bytes) -> Answer<Response> {
     let (dry, unknown) = (call.params.dry_run()?, call.params.unknown_fields()?);
     let form = call.params.form(&call.headers)?;
-    let patch = Patch::read(call.media(), &body)?;
+    let patch = Patch::read(call.media(), &body, call.place.resource.merged)?;
     let place = call.place.clone();
     // The patch is applied to what is stored at that moment: without a resourceVersion in it, it cannot conflict.
     let decide =

@@ -186,6 +186,43 @@ fn apply_creates_leaves_alone_and_changes() {
 }
 
 #[test]
+fn built_in_kinds_are_applied_edited_and_labelled() {
+    let lab = Lab::new();
+    let manifest = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: words\n  finalizers: [mine/1, mine/2]\ndata:\n  a: one\n  b: two\n";
+    let apply = |text: &str| lab.out(&["apply", "-f", &lab.file("words.yaml", text)]);
+    assert_eq!(apply(manifest), "configmap/words created\n");
+    assert_eq!(apply(manifest), "configmap/words unchanged\n");
+    let json = r#"[{"op":"add","path":"/metadata/finalizers/1","value":"theirs/1"},{"op":"add","path":"/data/theirs","value":"x"}]"#;
+    lab.out(&["patch", "cm", "words", "--type=json", "-p", json]);
+    let changed = manifest
+        .replace("mine/1, mine/2", "mine/2, mine/3")
+        .replace("  b: two", "  b: three");
+    assert_eq!(apply(&changed), "configmap/words configured\n");
+    let now = "jsonpath={.metadata.finalizers}{.data}";
+    assert_eq!(
+        lab.out(&["get", "cm", "words", "-o", now]),
+        r#"["theirs/1","mine/2","mine/3"]{"a":"one","b":"three","theirs":"x"}"#
+    );
+    assert_eq!(
+        apply(&changed.replace("  a: one\n", "")),
+        "configmap/words configured\n"
+    );
+    lab.out(&["label", "cm", "words", "tier=a"]);
+    lab.out(&["patch", "cm", "words", "-p", r#"{"data":{"b":null}}"#]);
+    assert_eq!(
+        lab.out(&["get", "cm", "-l", "tier=a", "-o", "jsonpath={.items[*].data}"]),
+        r#"{"theirs":"x"}"#
+    );
+    let secret = "apiVersion: v1\nkind: Secret\nmetadata:\n  name: key\nstringData:\n  a: one\n";
+    apply(secret);
+    assert_eq!(apply(&secret.replace("one", "two")), "secret/key configured\n");
+    assert_eq!(
+        lab.out(&["get", "secret", "key", "-o", "jsonpath={.data.a}"]),
+        "dHdv"
+    );
+}
+
+#[test]
 fn get_prints_kubevirts_columns() {
     let lab = Lab::with_vmi();
     let status = r#"{"status":{"phase":"Running","nodeName":"n1","interfaces":[{"ipAddress":"10.0.2.2"}],"conditions":[{"type":"Ready","status":"True"}]}}"#;
