@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
+use rvm_handler::images::registries::Registries;
 use rvm_handler::images::{Mirror, Mirrors};
 use rvm_handler::node::is_name;
 use rvm_handler::volumes::host_disk::Allowed;
@@ -69,6 +70,12 @@ pub struct Args {
         value_delimiter = ','
     )]
     mirror: Vec<Mirror>,
+    /// Which registries are asked for what no mirror stands for, as in containers-registries.conf(5)
+    #[arg(long, env = "RVM_REGISTRIES", value_name = "FILE")]
+    registries: Option<PathBuf>,
+    /// A folder HOST[:PORT] for each registry, with certificates (*.crt) of those who sign for it, as in containers-certs.d(5)
+    #[arg(long, env = "RVM_REGISTRY_CERTS", value_name = "DIR")]
+    registry_certs: Option<PathBuf>,
     /// Most bytes of images that are kept; those that were asked for longest ago go, and never what a machine uses
     #[arg(long, value_name = "SIZE", default_value = "20Gi", value_parser = size)]
     image_cache_limit: u64,
@@ -150,6 +157,8 @@ pub struct Settings {
     pub guests: Option<PathBuf>,
     /// Where images are.
     pub mirrors: Mirrors,
+    /// Who signs for registries.
+    pub registry_certs: Option<PathBuf>,
     /// Most bytes of images that are kept.
     pub image_cache_limit: u64,
     /// Where host disks may lie.
@@ -205,6 +214,8 @@ impl Args {
             is_name(&node),
             "'{node}' cannot be a node's name: lower case letters, digits, '-' and '.', 63 at most; name one with --node"
         );
+        let registries = self.registries.map(|file| Registries::read(&file));
+        let registries = registries.transpose()?.unwrap_or_default();
         let (interval, stale_after) = (self.heartbeat_interval, self.heartbeat_stale_after);
         ensure!(
             stale_after > interval,
@@ -226,7 +237,8 @@ impl Args {
             state_dir,
             rvmm: self.rvmm.map_or_else(find_rvmm, absolute)?,
             guests: self.guests.map(absolute).transpose()?,
-            mirrors: self.mirror.into_iter().collect(),
+            mirrors: self.mirror.into_iter().collect::<Mirrors>().with(registries),
+            registry_certs: self.registry_certs.map(absolute).transpose()?,
             image_cache_limit: self.image_cache_limit,
             host_disks: Allowed(
                 self.host_disk_dir

@@ -88,8 +88,9 @@ async fn serve(settings: Settings) -> Result<()> {
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     let place = Place::take(&settings.run_dir, &settings.state_dir)?;
     let ourselves = std::env::current_exe().context("our own program is not known")?;
+    let puller = Puller::new(ourselves).believing(settings.registry_certs);
     let images = Images::new(settings.mirrors, settings.guests, place.state())?
-        .pulled_by(Puller::new(ourselves), settings.image_cache_limit);
+        .pulled_by(puller, settings.image_cache_limit);
     let client = connect(&settings.cluster, place.state(), &mut tasks).await?;
     let register = Register {
         name: settings.node.clone(),

@@ -7,7 +7,8 @@
 //!   docker.io/library=http://mirror.example/lib    only what is below docker.io/library, and without TLS
 //! ```
 //!
-//! A registry that stands for another is asked in its place, not before it: what it does not have there is not.
+//! A registry that stands for another is asked in its place, not before it: what it does not have there is not. Where none of these
+//! names fits, the registries file says who is asked (`registries.rs`).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,7 +18,8 @@ use std::str::FromStr;
 use oci_client::{ParseError, Reference};
 
 use super::layout::Layout;
-use super::pull::job::Source;
+use super::pull::job::{Source, Trust};
+use super::registries::{Named, Registries};
 
 /// One `NAME=PLACE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,16 +47,23 @@ enum Place {
 )]
 pub struct ParseMirrorError(String);
 
-/// Not the name of an image.
+/// Nobody can be asked for an image.
 #[derive(Debug, thiserror::Error)]
-#[error("'{0}' is not the name of an image")]
-pub struct NameError(String, #[source] ParseError);
+pub enum NameError {
+    /// Not the name of an image.
+    #[error("'{0}' is not the name of an image")]
+    Form(String, #[source] ParseError),
+    /// The registries file says so.
+    #[error("the registry '{0}' is blocked by the registries file")]
+    Blocked(String),
+}
 
 /// All mirrors, by the canonical name of what they stand for.
 #[derive(Debug, Clone, Default)]
 pub struct Mirrors {
     layouts: BTreeMap<String, Layout>,
     registries: BTreeMap<String, Place>,
+    file: Registries,
 }
 
 // === impl Mirror ===
@@ -134,15 +143,54 @@ impl Mirrors {
         self.layouts.get(&canonical(image))
     }
 
-    /// An image's full name, and where it is asked for.
+    /// With a registries file for what no mirror stands for.
+    #[must_use]
+    pub fn with(self, file: Registries) -> Self {
+        Self { file, ..self }
+    }
+
+    /// An image's full name, and where it is asked for: at least one place, in this order.
     ///
     /// # Errors
     /// [`NameError`].
-    pub fn source(&self, image: &str) -> Result<(String, Source), NameError> {
+    pub fn sources(&self, image: &str) -> Result<(String, Vec<Source>), NameError> {
         let reference: Reference = image
             .parse()
-            .map_err(|error| NameError(image.to_owned(), error))?;
-        let name = format!("{}/{}", reference.registry(), reference.repository());
+            .map_err(|error| NameError::Form(image.to_owned(), error))?;
+        let source = |registry: &str, repository: String, trust| Source {
+            registry: registry.to_owned(),
+            repository,
+            tag: reference.tag().map(str::to_owned),
+            digest: reference.digest().map(str::to_owned),
+            trust,
+        };
+        let (registry, repository) = (reference.registry(), reference.repository());
+        let sources = if let Some((host, repository, trust)) = self.in_place_of(registry, repository) {
+            vec![source(&host, repository, trust)]
+        } else {
+            let named = Named {
+                registry,
+                repository,
+                tag: reference.tag(),
+                digest: reference.digest(),
+            };
+            let trust = if is_loopback(registry) {
+                Trust::Plain
+            } else {
+                Trust::Signed
+            };
+            let own = || vec![source(registry, repository.to_owned(), trust)];
+            self.file.sources(named).unwrap_or_else(own)
+        };
+        if sources.is_empty() {
+            return Err(NameError::Blocked(registry.to_owned()));
+        }
+        Ok((reference.whole(), sources))
+    }
+
+    /// The registry that stands for another by a mirror: host, name there, and whether by TLS.
+    fn in_place_of(&self, registry: &str, repository: &str) -> Option<(String, String, Trust)> {
+        let name = format!("{registry}/{repository}");
         let below = |mirrored: &str| {
             let rest = name.strip_prefix(mirrored)?.strip_prefix('/')?;
             Some((mirrored.len(), rest.to_owned()))
@@ -151,24 +199,13 @@ impl Mirrors {
             .registries
             .iter()
             .filter_map(|(mirrored, place)| Some((below(mirrored)?, place)));
-        let (registry, repository, plain) = match mirrored.max_by_key(|((length, _), _)| *length) {
-            Some(((_, rest), Place::Registry { host, prefix, plain })) => {
-                (host.clone(), format!("{prefix}{rest}"), *plain)
+        match mirrored.max_by_key(|((length, _), _)| *length)? {
+            ((_, rest), Place::Registry { host, prefix, plain }) => {
+                let trust = if *plain { Trust::Plain } else { Trust::Signed };
+                Some((host.clone(), format!("{prefix}{rest}"), trust))
             }
-            _ => {
-                let registry = reference.registry().to_owned();
-                let plain = is_loopback(&registry);
-                (registry, reference.repository().to_owned(), plain)
-            }
-        };
-        let source = Source {
-            registry,
-            repository,
-            tag: reference.tag().map(str::to_owned),
-            digest: reference.digest().map(str::to_owned),
-            plain,
-        };
-        Ok((reference.whole(), source))
+            (_, Place::Layout(_)) => None,
+        }
     }
 }
 
@@ -255,8 +292,14 @@ mod tests {
 
     fn asked(mirrors: &[&str], image: &str) -> String {
         let mirrors: Mirrors = mirrors.iter().map(|mirror| mirror.parse().unwrap()).collect();
-        let (_, source) = mirrors.source(image).unwrap();
-        let scheme = if source.plain { "http" } else { "https" };
+        let (_, sources) = mirrors.sources(image).unwrap();
+        let [source] = &sources[..] else {
+            panic!("{sources:?}");
+        };
+        let scheme = match source.trust {
+            Trust::Plain => "http",
+            Trust::Signed | Trust::Anybody => "https",
+        };
         format!("{scheme}://{}/{}", source.registry, source.repository)
     }
 
@@ -287,13 +330,13 @@ mod tests {
 
     #[test]
     fn a_full_name_holds_what_was_meant() {
-        let name = |image: &str| Mirrors::default().source(image).unwrap().0;
+        let name = |image: &str| Mirrors::default().sources(image).unwrap().0;
         assert_eq!(name("alpine"), "docker.io/library/alpine:latest");
         let digest = format!("sha256:{}", "a".repeat(64));
         assert_eq!(
             name(&format!("r.example/a@{digest}")),
             format!("r.example/a@{digest}")
         );
-        assert!(Mirrors::default().source("UPPER case").is_err());
+        assert!(Mirrors::default().sources("UPPER case").is_err());
     }
 }

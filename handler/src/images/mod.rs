@@ -16,6 +16,7 @@ pub mod layout;
 pub mod mirror;
 pub mod pull;
 pub mod qcow2;
+pub mod registries;
 pub mod root_cpio;
 #[cfg(test)]
 mod sample;
@@ -282,7 +283,7 @@ impl Images {
                 found,
             });
         }
-        let name = self.mirrors.source(image).map(|(name, _)| name);
+        let name = self.mirrors.sources(image).map(|(name, _)| name);
         let pulled = name.ok().and_then(|name| self.store.find(&name));
         let (_, found) = pulled.ok_or_else(|| ImageError::NotHere(image.to_owned()))?;
         Ok(Source {

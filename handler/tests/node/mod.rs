@@ -36,6 +36,8 @@ pub struct Cluster {
     pub folder: tempfile::TempDir,
     /// More places of images.
     pub mirrors: Vec<String>,
+    /// Who signs for registries.
+    pub certificates: Option<PathBuf>,
     /// Most bytes of images.
     pub image_limit: u64,
     api: LocalApi,
@@ -67,6 +69,7 @@ impl Cluster {
             client,
             folder,
             mirrors: Vec::new(),
+            certificates: None,
             image_limit: u64::MAX,
             runtime,
         }
@@ -121,6 +124,7 @@ impl Cluster {
         let mirrors = [image].into_iter().chain(self.mirrors.clone());
         let mirrors = mirrors.map(|mirror| mirror.parse::<Mirror>().unwrap()).collect();
         let puller = Puller::new(env!("CARGO_BIN_EXE_rvm-handler").into());
+        let puller = puller.believing(self.certificates.clone());
         let guests = Some(self.folder.path().join("guests"));
         let doors = Doors {
             me: me.clone(),

@@ -1,6 +1,7 @@
 //! Pulls from a real registry: once, gone on with, let in; and images that cannot be used.
 
 mod bad;
+mod doors;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -8,17 +9,15 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rvm_harness::process::Process;
-use rvm_harness::registry::LOGIN;
 use rvm_harness::sweep::Sweeper;
 use rvm_harness::{Registry, Wire};
 use rvm_types::VirtualMachineInstance as Vmi;
 use rvm_types::condition;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::layouts::{Image, Packed, noise};
 use crate::node::{Cluster, manifest};
@@ -38,11 +37,6 @@ struct Place {
 impl Place {
     fn new() -> Self {
         Self::with(Registry::start().unwrap())
-    }
-
-    /// With a registry that only its user may use.
-    fn guarded() -> Self {
-        Self::with(Registry::start_guarded().unwrap())
     }
 
     fn with(registry: Registry) -> Self {
@@ -255,7 +249,7 @@ fn a_killed_handler_leaves_no_half_image_and_the_next_one_goes_on() {
     let place = Place::new();
     let layers = place.push(&Image::of(&[("data", &noise(4 << 20))]));
     place.wire.mend(place.registry.port(), 2 << 20);
-    let mut handler = place.local_handler("first.log", "/dev/null");
+    let mut handler = place.local_handler("first.log", "/dev/null", &place.mirror());
     let vmis = place.local_vmis(&mut handler);
     place.create_local(&vmis);
     place
@@ -267,46 +261,9 @@ fn a_killed_handler_leaves_no_half_image_and_the_next_one_goes_on() {
     place.cluster.wait(|| lock(&blob));
     assert!(!place.store().join("blobs/sha256").join(&layers[0]).exists());
     place.wire.mend(place.registry.port(), 3 << 20);
-    let mut handler = place.local_handler("second.log", "/dev/null");
+    let mut handler = place.local_handler("second.log", "/dev/null", &place.mirror());
     let vmis = place.local_vmis(&mut handler);
     place.until_running(&vmis);
-}
-
-#[test]
-fn a_registry_that_wants_a_login_says_so_and_gets_the_one_of_the_auth_file() {
-    let place = Place::guarded();
-    place.push(&Image::of(&[("etc/motd", b"hello")]));
-    let message = place.refusal(IMAGE);
-    assert!(
-        message.ends_with("does not let us have it: no login for it was found in a pull secret or auth file"),
-        "{message}"
-    );
-    let file = place.cluster.folder.path().join("auth.json");
-    fs::write(&file, place.login()).unwrap();
-    let mut handler = place.local_handler("handler.log", file.to_str().unwrap());
-    let vmis = place.local_vmis(&mut handler);
-    place.create_local(&vmis);
-    place.until_running(&vmis);
-}
-
-#[test]
-fn a_registry_lets_in_who_has_the_vmis_pull_secret() {
-    let place = Place::guarded();
-    place.push(&Image::of(&[("etc/motd", b"hello")]));
-    let secret = json!({
-        "metadata": {"name": "door"}, "type": "kubernetes.io/dockerconfigjson",
-        "stringData": {".dockerconfigjson": place.login()},
-    });
-    let secrets: Api<Secret> = Api::default_namespaced(place.cluster.client());
-    let (params, secret) = (PostParams::default(), serde_json::from_value(secret).unwrap());
-    place.cluster.block_on(secrets.create(&params, &secret)).unwrap();
-    let mut vmi = manifest("vm", IMAGE);
-    vmi["spec"]["volumes"][0]["containerDisk"]["imagePullSecret"] = "door".into();
-    let vmi: Vmi = serde_json::from_value(vmi).unwrap();
-    let _node = place.cluster.node("a");
-    let vmis = place.cluster.vmis();
-    place.cluster.block_on(vmis.create(&params, &vmi)).unwrap();
-    place.cluster.until_phase("vm", "Running");
 }
 
 #[test]
@@ -404,13 +361,13 @@ fn lock(path: &Path) -> bool {
 
 impl Place {
     /// The program itself, in local mode, with the same folders as a node of the cluster would have.
-    fn local_handler(&self, log: &str, auth_file: &str) -> Process {
+    fn local_handler(&self, log: &str, auth_file: &str, arguments: &[String]) -> Process {
         let folder = self.cluster.folder.path();
         let program = Path::new(env!("CARGO_BIN_EXE_rvm-handler"));
-        let mirror = format!("registry.example:5000=http://127.0.0.1:{}", self.wire.port());
         Process::start(program, &folder.join(log), |command| {
             command
-                .args(["--local", "--node", "a", "--mirror", &mirror])
+                .args(["--local", "--node", "a"])
+                .args(arguments)
                 .args(["--rvmm", env!("CARGO_BIN_EXE_fake-rvmm")])
                 .arg("--state-dir")
                 .arg(folder.join("a"))
@@ -422,6 +379,12 @@ impl Place {
                 .env_remove("KUBECONFIG");
         })
         .unwrap()
+    }
+
+    /// What has a local handler take `registry.example:5000` from here.
+    fn mirror(&self) -> Vec<String> {
+        let mirror = format!("registry.example:5000=http://127.0.0.1:{}", self.wire.port());
+        vec!["--mirror".to_owned(), mirror]
     }
 
     /// Makes a local handler's VMI.
@@ -437,13 +400,6 @@ impl Place {
             let vmi = self.cluster.block_on(vmis.get("vm")).unwrap();
             vmi.phase().is_some_and(|phase| phase.as_str() == "Running")
         });
-    }
-
-    /// What opens the registry: the text of a pull secret or auth file.
-    fn login(&self) -> String {
-        let (username, password) = LOGIN;
-        let host = format!("127.0.0.1:{}", self.wire.port());
-        json!({"auths": {host: {"username": username, "password": password}}}).to_string()
     }
 
     /// The VMIs of a handler in local mode, once it serves.

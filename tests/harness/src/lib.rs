@@ -4,7 +4,7 @@
 //!   Tools      where every program lies, and a way to run commands
 //!   Cluster    etcd + kube-apiserver, with our CRD; Kubectl talks to it
 //!   Handler    rvm-handler, in a cluster or in local mode; may be killed and started again
-//!   Registry   docker-registry, and a Wire to it that can be cut
+//!   Registry   docker-registry, with passwords, tokens or TLS, and a Wire to it that can be cut
 //!   Console    a viewer of a guest's console, who types and reads
 //! ```
 //!
@@ -22,6 +22,7 @@ pub mod patience;
 pub mod process;
 pub mod registry;
 pub mod sweep;
+pub mod tokens;
 pub mod tools;
 
 pub use certificates::{Authority, Names};

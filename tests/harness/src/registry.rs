@@ -10,10 +10,13 @@ use std::thread;
 
 use anyhow::Result;
 use rvm_guests::{Cache, registry};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::certificates::Pair;
 use crate::patience::{Look, eventually};
 use crate::process::Process;
+use crate::tokens;
 
 /// What the registry says before the address that the system gave it.
 const LISTENS: &str = "listening on 127.0.0.1:";
@@ -28,6 +31,7 @@ pub struct Registry {
     process: Process,
     port: u16,
     folder: TempDir,
+    config: Value,
     starts: u32,
     program: PathBuf,
 }
@@ -38,7 +42,7 @@ impl Registry {
     /// # Errors
     /// It cannot be had, or does not start.
     pub fn start() -> Result<Self> {
-        Self::start_with("")
+        Self::start_in(folder()?, None)
     }
 
     /// Starts one that only [`LOGIN`] may use.
@@ -46,26 +50,53 @@ impl Registry {
     /// # Errors
     /// It cannot be had, or does not start.
     pub fn start_guarded() -> Result<Self> {
-        Self::start_with("auth: {htpasswd: {realm: test, path: htpasswd}}\n")
+        let auth = json!({"htpasswd": {"realm": "test", "path": "htpasswd"}});
+        Self::start_in(folder()?, Some(auth))
     }
 
-    fn start_with(auth: &str) -> Result<Self> {
+    /// Starts one that only [`LOGIN`] may use, and that wants a token of another server, who knows the login.
+    ///
+    /// # Errors
+    /// It cannot be had, or does not start.
+    pub fn start_with_tokens() -> Result<Self> {
+        let folder = folder()?;
+        let port = tokens::serve(folder.path())?;
+        let auth = json!({"token": {
+            "realm": format!("http://127.0.0.1:{port}/token"), "service": tokens::NAME, "issuer": tokens::NAME,
+            "rootcertbundle": tokens::CERTIFICATE,
+        }});
+        Self::start_in(folder, Some(auth))
+    }
+
+    fn start_in(folder: TempDir, auth: Option<Value>) -> Result<Self> {
         let program = registry::server(&Cache::open()?)?;
-        let folder = tempfile::Builder::new().prefix("rvm-registry-").tempdir()?;
-        let config = format!(
-            "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: \"127.0.0.1:0\"}}\n\
-             storage: {{filesystem: {{rootdirectory: store}}}}\n{auth}"
-        );
-        fs::write(folder.path().join("config.yml"), config)?;
+        let mut config = json!({
+            "version": 0.1, "log": {"level": "info"}, "http": {"addr": "127.0.0.1:0"},
+            "storage": {"filesystem": {"rootdirectory": "store"}},
+        });
+        if let Some(auth) = auth {
+            config["auth"] = auth;
+        }
         fs::write(folder.path().join("htpasswd"), HTPASSWD)?;
-        let (process, port) = serve(&program, folder.path(), 0)?;
+        let (process, port) = serve(&program, folder.path(), &config, 0)?;
         Ok(Self {
             process,
             port,
             folder,
+            config,
             starts: 1,
             program,
         })
+    }
+
+    /// Ends it and starts it again with what it had, from now on by TLS only.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn lock_up(&mut self, pair: &Pair) -> Result<()> {
+        self.kill()?;
+        self.config["http"]["tls"] = json!({"certificate": pair.certificate, "key": pair.key});
+        self.start_again()
     }
 
     /// Its port on loopback; another one after each start.
@@ -97,7 +128,7 @@ impl Registry {
     /// # Errors
     /// It does not start.
     pub fn start_again(&mut self) -> Result<()> {
-        (self.process, self.port) = serve(&self.program, self.folder.path(), self.starts)?;
+        (self.process, self.port) = serve(&self.program, self.folder.path(), &self.config, self.starts)?;
         self.starts += 1;
         Ok(())
     }
@@ -122,7 +153,13 @@ impl Registry {
     }
 }
 
-fn serve(program: &Path, folder: &Path, number: u32) -> Result<(Process, u16)> {
+fn folder() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("rvm-registry-").tempdir()?)
+}
+
+fn serve(program: &Path, folder: &Path, config: &Value, number: u32) -> Result<(Process, u16)> {
+    // It reads YAML, of which this is some.
+    fs::write(folder.join("config.yml"), config.to_string())?;
     let log = folder.join(format!("registry-{number}.log"));
     let mut process = Process::start(program, &log, |command| {
         command.args(["serve", "config.yml"]).current_dir(folder);

@@ -9,7 +9,8 @@ use oci_client::client::{BlobResponse, LayerDescriptor};
 use oci_client::errors::OciDistributionError;
 use sha2::{Digest, Sha256};
 
-use super::fetch::{FetchError, Session, may_pass};
+use super::fetch::FetchError;
+use super::session::{Session, may_pass};
 use crate::images::layout::hex;
 use crate::images::store::{Partial, Store, StoreError};
 

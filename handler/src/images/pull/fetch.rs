@@ -7,35 +7,27 @@
 //! Nothing is believed that was not held against its digest; what is named without one is what the registry says it is.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference, RegistryOperation};
+use oci_client::Reference;
+use oci_client::errors::OciDistributionError;
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::authorities::AuthoritiesError;
 use super::blob;
-use super::job::{Job, Login, Source};
+use super::job::{Asked, Job};
+use super::session::Session;
 use crate::images::layout::{LayoutError, MAX_DOCUMENT, MAX_INDEX_DEPTH, MAX_MANIFESTS, hex};
 use crate::images::store::{Record, Store, StoreError};
+use crate::steps::chain;
 
 /// Layers that are fetched at once.
 const PARALLEL: usize = 3;
 
 /// Most bytes of all layers together, as they are fetched.
 const MAX_BYTES: u64 = 64 << 30;
-
-/// How long a registry may take to answer, and to send the next bytes.
-const CONNECT: Duration = Duration::from_secs(20);
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// How often what may pass is tried again, and the first pause; each further one is twice as long.
-const TRIES: u32 = 4;
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// What we understand.
 const ACCEPTED: [&str; 4] = [
@@ -69,6 +61,12 @@ pub enum FetchError {
     /// The bytes are not those that were promised.
     #[error("blob {0} does not match its digest or size")]
     Mismatch(String),
+    /// Whom we know to sign for it cannot be read.
+    #[error(transparent)]
+    Authorities(#[from] AuthoritiesError),
+    /// Nobody of several has it, each for its reason.
+    #[error("{}", everywhere(.0))]
+    Everywhere(Vec<FetchError>),
     /// The disk.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -77,14 +75,18 @@ pub enum FetchError {
     Write(String, #[source] std::io::Error),
 }
 
-/// Someone to ask, for one image.
-pub struct Session {
-    /// The library.
-    pub client: Client,
-    /// The image, where it is asked for.
-    pub reference: Reference,
-    registry: String,
-    auth: RegistryAuth,
+// === impl FetchError ===
+
+impl FetchError {
+    /// Whether another registry may have what this one has not.
+    fn is_of_the_registry(&self) -> bool {
+        !matches!(self, Self::Store(_) | Self::Write(..))
+    }
+}
+
+fn everywhere(errors: &[FetchError]) -> String {
+    let all: Vec<String> = errors.iter().map(|error| chain(error)).collect();
+    all.join("; ")
 }
 
 /// Fetches an image and notes what its name leads to. `told` hears how many of how many bytes are here.
@@ -93,7 +95,28 @@ pub struct Session {
 /// Any [`FetchError`].
 pub async fn fetch(job: &Job, store: &Store, told: &dyn Fn(u64, u64)) -> Result<Record, FetchError> {
     let _in_use = store.in_use()?;
-    let session = Session::open(&job.source, job.login.as_ref()).await?;
+    let mut failed = Vec::new();
+    for (number, asked) in job.asked.iter().enumerate() {
+        let is_last = number + 1 == job.asked.len();
+        match fetch_from(asked, is_last, &job.image, store, told).await {
+            Err(error) if error.is_of_the_registry() => failed.push(error),
+            other => return other,
+        }
+    }
+    Err(match failed.pop() {
+        Some(only) if failed.is_empty() => only,
+        last => FetchError::Everywhere(failed.into_iter().chain(last).collect()),
+    })
+}
+
+async fn fetch_from(
+    asked: &Asked,
+    is_last: bool,
+    name: &str,
+    store: &Store,
+    told: &dyn Fn(u64, u64),
+) -> Result<Record, FetchError> {
+    let session = Session::open(asked, is_last).await?;
     let (digest, size) = session.choose(store).await?;
     let image = store.layout().image_at(&digest, size)?;
     let total: u64 = image
@@ -116,7 +139,7 @@ pub async fn fetch(job: &Job, store: &Store, told: &dyn Fn(u64, u64)) -> Result<
         .try_collect::<()>()
         .await?;
     let record = Record {
-        image: job.image.clone(),
+        image: name.to_owned(),
         digest,
         size,
         bytes: total,
@@ -134,49 +157,6 @@ struct Kind {
 // === impl Session ===
 
 impl Session {
-    async fn open(source: &Source, login: Option<&Login>) -> Result<Self, FetchError> {
-        let registry = source.registry.clone();
-        let (host, name) = (registry.clone(), source.repository.clone());
-        let reference = match (&source.tag, &source.digest) {
-            (_, Some(digest)) => Reference::with_digest(host, name, digest.clone()),
-            (tag, None) => Reference::with_tag(host, name, tag.as_deref().unwrap_or("latest").to_owned()),
-        };
-        let protocol = if source.plain {
-            ClientProtocol::HttpsExcept(vec![reference.resolve_registry().to_owned()])
-        } else {
-            ClientProtocol::Https
-        };
-        let auth = login.map_or(RegistryAuth::Anonymous, |login| {
-            RegistryAuth::Basic(login.user.clone(), login.password.clone())
-        });
-        // The one provider; it stands for the whole process, which does nothing else.
-        rustls::crypto::aws_lc_rs::default_provider()
-            .install_default()
-            .ok();
-        let client = Client::try_from(ClientConfig {
-            protocol,
-            connect_timeout: Some(CONNECT),
-            read_timeout: Some(SILENCE),
-            user_agent: concat!("rvm/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        });
-        let session = Self {
-            client: client.map_err(|error| FetchError::Registry(registry.clone(), Box::new(error)))?,
-            reference,
-            registry,
-            auth,
-        };
-        session
-            .patiently(async || {
-                let auth = session
-                    .client
-                    .auth(&session.reference, &session.auth, RegistryOperation::Pull);
-                auth.await.map(drop)
-            })
-            .await?;
-        Ok(session)
-    }
-
     /// Follows the name to the manifest for riscv64. It and its configuration are in the store then.
     async fn choose(&self, store: &Store) -> Result<(String, u64), FetchError> {
         let (digest, mut bytes) = self.manifest(store, &self.reference).await?;
@@ -227,80 +207,6 @@ impl Session {
         }
         let digest = crate::images::layout::sha256_of(descriptor)?;
         blob::fetch(self, store, &digest, descriptor.size(), &|_| {}).await
-    }
-
-    /// Asks until there is an answer that will stay the same, or too often.
-    ///
-    /// # Errors
-    /// That answer, or the last one.
-    pub async fn patiently<T>(
-        &self,
-        mut ask: impl AsyncFnMut() -> Result<T, OciDistributionError>,
-    ) -> Result<T, FetchError> {
-        let mut pause = PAUSE;
-        for _ in 1..TRIES {
-            match ask().await {
-                Err(error) if may_pass(&error) => {}
-                answer => return answer.map_err(|error| self.said(error)),
-            }
-            tokio::time::sleep(pause).await;
-            pause *= 2;
-        }
-        ask().await.map_err(|error| self.said(error))
-    }
-
-    /// What the registry's refusal means.
-    pub fn said(&self, error: OciDistributionError) -> FetchError {
-        let registry = self.registry.clone();
-        let anonymous = self.auth == RegistryAuth::Anonymous;
-        let denied = || {
-            let why = if anonymous {
-                "no login for it was found in a pull secret or auth file"
-            } else {
-                "the login that was found is not accepted"
-            };
-            FetchError::Denied(registry.clone(), why)
-        };
-        let image = || FetchError::NoImage(registry.clone(), asked_for(&self.reference));
-        match &error {
-            OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_)
-            | OciDistributionError::ServerError { code: 401 | 403, .. } => denied(),
-            OciDistributionError::ImageManifestNotFoundError(_)
-            | OciDistributionError::ServerError { code: 404, .. } => image(),
-            OciDistributionError::RegistryError { envelope, .. } => {
-                match envelope.errors.first().map(|first| &first.code) {
-                    Some(OciErrorCode::Unauthorized | OciErrorCode::Denied) => denied(),
-                    Some(
-                        OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound,
-                    ) => image(),
-                    _ => FetchError::Registry(registry.clone(), Box::new(error)),
-                }
-            }
-            _ => FetchError::Registry(registry.clone(), Box::new(error)),
-        }
-    }
-}
-
-/// An image as its registry knows it.
-fn asked_for(reference: &Reference) -> String {
-    let name = reference.repository();
-    match (reference.digest(), reference.tag()) {
-        (Some(digest), _) => format!("{name}@{digest}"),
-        (None, tag) => format!("{name}:{}", tag.unwrap_or_default()),
-    }
-}
-
-/// Whether the same question may have another answer soon.
-pub fn may_pass(error: &OciDistributionError) -> bool {
-    match error {
-        OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => true,
-        OciDistributionError::ServerError { code, .. } => *code >= 500 || *code == 429,
-        OciDistributionError::RegistryError { envelope, .. } => envelope
-            .errors
-            .iter()
-            .any(|error| error.code == OciErrorCode::Toomanyrequests),
-        _ => false,
     }
 }
 

@@ -13,10 +13,19 @@ pub struct Job {
     pub store: PathBuf,
     /// The image's full name, under which it is noted.
     pub image: String,
-    /// Where it is asked for.
+    /// Who is asked for it, one after the other until one has it.
+    pub asked: Vec<Asked>,
+}
+
+/// Someone to ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Where.
     pub source: Source,
     /// Who asks.
     pub login: Option<Login>,
+    /// The folder with certificates of those who sign for this registry alone, besides the system's.
+    pub authorities: Option<PathBuf>,
 }
 
 /// An image in a registry.
@@ -30,8 +39,20 @@ pub struct Source {
     pub tag: Option<String>,
     /// Exactly which.
     pub digest: Option<String>,
-    /// By http instead of https.
-    pub plain: bool,
+    /// What it has to show.
+    pub trust: Trust,
+}
+
+/// What a registry has to show before it is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trust {
+    /// A certificate that somebody signed whom we know.
+    Signed,
+    /// Nothing: any certificate, or none where it has none.
+    Anybody,
+    /// Nothing: it is asked without TLS.
+    Plain,
 }
 
 /// A name and its password.

@@ -5,11 +5,13 @@
 //!              login.rs: who asks ──┘  └◄── Said ──┘        └──► the store
 //! ```
 
+pub mod authorities;
 pub mod blob;
 pub mod child;
 pub mod fetch;
 pub mod job;
 pub mod login;
+pub mod session;
 
 use std::collections::HashMap;
 use std::io;
@@ -24,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use super::mirror::{Mirrors, NameError};
 use super::store::{InUse, Record, Store, StoreError};
-use job::{Job, Said};
+use job::{Asked, Job, Said, Source};
 use login::Logins;
 
 /// Pulls at once; each fetches several blobs.
@@ -97,6 +99,8 @@ pub enum PullError {
 #[derive(Debug)]
 pub struct Puller {
     program: PathBuf,
+    /// A folder for each registry, with the certificates of those who sign for it.
+    certificates: Option<PathBuf>,
     slots: Semaphore,
     /// By image: who pulls it now.
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
@@ -122,9 +126,16 @@ impl Puller {
     pub fn new(program: PathBuf) -> Self {
         Self {
             program,
+            certificates: None,
             slots: Semaphore::new(PULLS),
             busy: Mutex::default(),
         }
+    }
+
+    /// Registries are believed, too, for whom somebody signs whose certificate lies in the folder `HOST:PORT` of this one.
+    #[must_use]
+    pub fn believing(self, certificates: Option<PathBuf>) -> Self {
+        Self { certificates, ..self }
     }
 
     /// Gets an image into the store, and keeps the store as it is until what is returned is dropped. `tell` hears how it goes.
@@ -138,7 +149,7 @@ impl Puller {
         wish: &Wish,
         tell: &(dyn Fn(Told) + Sync),
     ) -> Result<InUse, PullError> {
-        let (name, source) = mirrors.source(&wish.image)?;
+        let (name, sources) = mirrors.sources(&wish.image)?;
         let started = Instant::now();
         let turn = self.turn(&name);
         let _our_turn = turn.lock().await;
@@ -155,20 +166,31 @@ impl Puller {
         }
         tell(Told::Pulling);
         let _slot = self.slots.acquire().await;
-        let of_secret = wish
-            .secret
-            .as_ref()
-            .and_then(|secret| secret.find(&source.registry, &source.repository).cloned());
-        let login = of_secret.or_else(|| login::from_files(&source.registry, &source.repository));
         let job = Job {
             store: store.dir().to_owned(),
             image: name,
-            source,
-            login,
+            asked: sources
+                .into_iter()
+                .map(|source| self.asked(source, wish))
+                .collect(),
         };
         let record = self.run(&job, tell).await?;
         tell(Told::Pulled(started.elapsed(), record.bytes));
         Ok(held)
+    }
+
+    /// Who is asked, by whom: the pull secret's login, or one of this user's.
+    fn asked(&self, source: Source, wish: &Wish) -> Asked {
+        let secret = wish.secret.as_ref();
+        let login = secret
+            .and_then(|secret| secret.find(&source.registry, &source.repository).cloned())
+            .or_else(|| login::from_files(&source.registry, &source.repository));
+        let folder = self.certificates.as_ref();
+        Asked {
+            authorities: folder.map(|folder| folder.join(&source.registry)),
+            source,
+            login,
+        }
     }
 
     /// Those who want the same image wait for each other here.
