@@ -61,6 +61,17 @@ pub struct BootFiles {
     pub initrd: Option<PathBuf>,
 }
 
+/// A disk that machines share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskImage {
+    /// The file.
+    pub path: PathBuf,
+    /// What the file is.
+    pub format: DiskFormat,
+    /// Bytes of the disk in it.
+    pub size: u64,
+}
+
 /// The image cannot be booted from.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -217,11 +228,11 @@ impl Images {
     }
 
     /// The disk in an image: the only file under `/disk`, or the one at this path. It is shared by all machines of the
-    /// image, so each works on its own copy. What it is, is seen from its beginning: no guest has written there.
+    /// image, so each writes elsewhere. What it is, is seen from its beginning: no guest has written there.
     ///
     /// # Errors
     /// Any [`ImageError`].
-    pub fn disk(&self, image: &str, path: Option<&str>) -> Result<(PathBuf, DiskFormat), ImageError> {
+    pub fn disk(&self, image: &str, path: Option<&str>) -> Result<DiskImage, ImageError> {
         let source = self.find(image)?;
         let no_cache = |error| ImageError::Cache(self.cache.clone(), error);
         let mut sha = Sha256::new();
@@ -238,9 +249,16 @@ impl Images {
                 DiskFormat::Raw => Ok(()),
             }
         };
-        let disk = self.made(&name, write)?;
-        let format = File::open(&disk).and_then(|file| format_of(&file));
-        Ok((disk, format.map_err(no_cache)?))
+        let path = self.made(&name, write)?;
+        let file = File::open(&path).map_err(no_cache)?;
+        let format = format_of(&file).map_err(no_cache)?;
+        let size = match format {
+            DiskFormat::Raw => file.metadata().map_err(no_cache)?.len(),
+            DiskFormat::Qcow2 => {
+                qcow2::size(&file).map_err(|error| ImageError::Disk(image.to_owned(), error))?
+            }
+        };
+        Ok(DiskImage { path, format, size })
     }
 
     /// Removes what was made, was not asked for lately, and stands in none of the machines' specs; and of the pulled images those

@@ -103,6 +103,16 @@ pub fn check(file: &File) -> Result<(), Qcow2Error> {
     Ok(())
 }
 
+/// Bytes of the disk in a file that was checked.
+///
+/// # Errors
+/// [`Qcow2Error::Read`], [`Qcow2Error::Truncated`].
+pub fn size(file: &File) -> Result<u64, Qcow2Error> {
+    let mut bytes = [0; 8];
+    read(file, &mut bytes, 24)?;
+    Ok(u64::from_be_bytes(bytes))
+}
+
 // === impl Header ===
 
 impl Header {

@@ -152,14 +152,14 @@ fn as_disk(files: &[(&str, &[u8])]) -> String {
     let mirror: Mirror = format!("disk:1=oci:{}", layout.dir.display()).parse().unwrap();
     let images = Images::new([mirror].into_iter().collect(), None, place.folder.path()).unwrap();
     match images.disk("disk:1", None) {
-        Ok((_, format)) => format!("{format:?}"),
+        Ok(disk) => format!("{:?} of {} bytes", disk.format, disk.size),
         Err(error) => crate::steps::chain(&error),
     }
 }
 
 #[test]
 fn an_images_disk_is_the_one_file_in_its_folder_and_whole() {
-    assert_eq!(as_disk(&[("disk/a.img", b"raw")]), "Raw");
+    assert_eq!(as_disk(&[("disk/a.img", b"raw")]), "Raw of 3 bytes");
     let said = as_disk(&[("other/a.img", b"raw")]);
     assert!(said.ends_with("no file found in folder /disk"), "{said}");
     let said = as_disk(&[("disk/a.img", b"1"), ("disk/b.img", b"2")]);

@@ -7,7 +7,7 @@
 //!                     rvmm.log         what rvmm itself says; locked by it   from the start until it is gone
 //!                     stop-requested   the end was asked for                 written here, before it is killed
 //!                     pid, *.sock, console.log, exit.json                    rvmm's own (rvmm-control)
-//!   <state>/disks/<uid>/   owner.json, the empty disks: <volume>.raw, copies of images': <volume>.disk
+//!   <state>/disks/<uid>/   owner.json, the empty disks: <volume>.raw, what is written over shared ones: <volume>.qcow2
 //! ```
 //!
 //! Nothing is remembered in memory: [`Machines::observe`] reads what is on disk, so a restarted handler knows what
@@ -17,7 +17,6 @@
 
 pub mod adopt;
 pub mod children;
-mod clone;
 pub mod spawn;
 pub mod stop;
 pub mod watch;
@@ -34,7 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::place::Place;
 use crate::vm::{Machine, VmId};
-use crate::volumes::Seed;
+use crate::volumes::{Seed, overlay};
 use adopt::ObserveError;
 
 /// Run directories that are not whole yet start with this.
@@ -120,20 +119,19 @@ impl Machines {
         Ok(path)
     }
 
-    /// Makes a machine's own copy of a disk that others use too, or finds the one made before. Where the file system can
-    /// share blocks, nothing is copied; elsewhere what is zero stays a hole.
+    /// Makes the image for what a machine writes onto a disk of so many bytes that others use too. One made before may have been
+    /// for another disk, and nothing was written into it yet: machines are prepared before they are started.
     ///
     /// # Errors
     /// [`LayOutError::Io`].
-    pub fn disk_of(&self, id: &VmId, volume: &str, base: &Path) -> Result<PathBuf, LayOutError> {
-        let path = self.disks.join(&id.uid).join(format!("{volume}.disk"));
+    pub fn overlay(&self, id: &VmId, volume: &str, size: u64) -> Result<PathBuf, LayOutError> {
+        let path = self.disks.join(&id.uid).join(format!("{volume}.qcow2"));
         let make = || {
             let folder = self.disk_folder(id)?;
-            if path.exists() {
-                return Ok(());
-            }
             let fresh = folder.join(format!("{UNFINISHED}{volume}"));
-            clone::clone(base, &fresh)?;
+            let mut options = File::options();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            overlay::write(&options.open(&fresh)?, size)?;
             fs::rename(&fresh, &path)
         };
         make().map_err(|error| LayOutError::Io(path.clone(), error))?;

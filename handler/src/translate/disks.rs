@@ -14,7 +14,7 @@ use crate::volumes::DiskFile;
 use crate::volumes::cloud_init::{CONFIG_DRIVE_LABEL, NO_CLOUD_LABEL};
 
 /// Size of a sector: a disk has whole ones.
-const SECTOR: u64 = 512;
+pub const SECTOR: u64 = 512;
 
 /// Largest disk that is made: 16 TiB, what common file systems hold in one file.
 const MAX_CAPACITY: u64 = 16 << 40;
@@ -126,6 +126,7 @@ impl DiskWish {
             read_only: self.read_only,
             serial: self.serial.clone(),
             format: file.format,
+            base: file.base,
             direct: file.direct,
             cache,
             ..rvmm_spec::Disk::new(file.path)

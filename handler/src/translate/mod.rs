@@ -116,6 +116,7 @@ fn nowhere() -> DiskFile {
     DiskFile {
         path: PathBuf::new(),
         format: DiskFormat::Raw,
+        base: None,
         direct: false,
     }
 }

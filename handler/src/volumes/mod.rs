@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   DiskWish ──gather: ConfigMaps, Secrets──► Material ──make──┬─ emptyDisk       sparse    <state>/disks/<uid>/<volume>.raw
-//!                                                              ├─ containerDisk   a copy    <state>/disks/<uid>/<volume>.disk
+//!                                                              ├─ containerDisk   overlay   <state>/disks/<uid>/<volume>.qcow2, over the image's
 //!                                                              ├─ hostDisk        the file itself (host_disk.rs)
 //!                                                              └─ files           ISO 9660  <run>/<uid>/<volume>.iso
 //! ```
@@ -15,17 +15,18 @@ pub mod downward;
 pub mod host_disk;
 pub mod iso;
 pub mod objects;
+pub mod overlay;
 
 use std::path::PathBuf;
 
 use kube::Client;
 use rvm_types::VirtualMachineInstance;
 use rvm_types::names::reasons;
-use rvmm_spec::DiskFormat;
+use rvmm_spec::{Base, DiskFormat};
 
-use crate::images::{ImageError, Images};
+use crate::images::{DiskImage, ImageError, Images};
 use crate::process::{LayOutError, Machines};
-use crate::translate::disks::{CacheWish, DiskSource, DiskWish, FilesSource};
+use crate::translate::disks::{CacheWish, DiskSource, DiskWish, FilesSource, SECTOR};
 use crate::vm::VmId;
 use cloud_init::Identity;
 use host_disk::{Allowed, HostDiskError};
@@ -86,6 +87,8 @@ pub struct DiskFile {
     pub path: PathBuf,
     /// What the file is.
     pub format: DiskFormat,
+    /// What lies under it: only read, and others' too.
+    pub base: Option<Base>,
     /// Past the page cache.
     pub direct: bool,
 }
@@ -213,16 +216,18 @@ impl Maker<'_> {
         files: &[File],
         seeds: &mut Vec<Seed>,
     ) -> Result<DiskFile, Why> {
-        let (path, format) = match &wish.source {
-            DiskSource::Empty { capacity } => (
-                self.machines.empty_disk(id, &wish.volume, *capacity)?,
-                DiskFormat::Raw,
-            ),
+        let raw = |path| DiskFile {
+            path,
+            format: DiskFormat::Raw,
+            base: None,
+            direct: false,
+        };
+        let mut disk = match &wish.source {
+            DiskSource::Empty { capacity } => raw(self.machines.empty_disk(id, &wish.volume, *capacity)?),
             DiskSource::Container { image, path } => {
-                let (base, format) = self.images.disk(image, path.as_deref())?;
-                (self.machines.disk_of(id, &wish.volume, &base)?, format)
+                self.over(id, wish, self.images.disk(image, path.as_deref())?)?
             }
-            DiskSource::Host { path, create } => (self.host_disks.disk(path, *create)?, DiskFormat::Raw),
+            DiskSource::Host { path, create } => raw(self.host_disks.disk(path, *create)?),
             DiskSource::Files { label, mode, .. } => {
                 let name = format!("{}.iso", wish.volume);
                 let path = self.machines.run_dir(id).path().join(&name);
@@ -230,14 +235,30 @@ impl Maker<'_> {
                     name,
                     content: iso::image(label, *mode, files)?,
                 });
-                (path, DiskFormat::Raw)
+                // It is not there yet, and will be in RAM.
+                return Ok(raw(path));
             }
         };
-        // Not every file system can do without its cache; those that are in RAM cannot.
-        let direct = wish.cache == CacheWish::None
-            && seeds.last().is_none_or(|seed| !path.ends_with(&seed.name))
-            && can_be_direct(&path);
-        Ok(DiskFile { path, format, direct })
+        // Not every file system can do without its cache.
+        let under = disk.base.as_ref().map(|base| base.path.as_path());
+        let can = can_be_direct(&disk.path) && under.is_none_or(can_be_direct);
+        disk.direct = wish.cache == CacheWish::None && can;
+        Ok(disk)
+    }
+
+    /// A disk that holds what a shared one does until the guest writes.
+    fn over(&self, id: &VmId, wish: &DiskWish, shared: DiskImage) -> Result<DiskFile, Why> {
+        // A guest sees whole sectors; what a file lacks of its last one reads as zeroes.
+        let size = shared.size.next_multiple_of(SECTOR);
+        Ok(DiskFile {
+            path: self.machines.overlay(id, &wish.volume, size)?,
+            format: DiskFormat::Qcow2,
+            base: Some(Base {
+                path: shared.path,
+                format: shared.format,
+            }),
+            direct: false,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rvm_e2e::guest;
@@ -19,6 +19,14 @@ fn disks() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("rvm-disks-").tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
     folder
+}
+
+/// Bytes that the files of a folder take.
+fn allocated(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).unwrap();
+    files
+        .map(|file| file.unwrap().metadata().unwrap().blocks() * 512)
+        .sum()
 }
 
 /// What the volumes of [`many`] are made from.
@@ -243,7 +251,7 @@ fn kubevirts_efi_manifest_boots_a_container_disk_to_its_prompt() {
         },
     });
     kubectl.apply(&[Manifest(vmi)]).unwrap();
-    kubectl.await_phase("vmi-alpine-efi", "Running").unwrap();
+    let vmi = kubectl.await_phase("vmi-alpine-efi", "Running").unwrap();
     let viewer = handler.rvm_on_terminal(&["console", "vmi-alpine-efi"]).unwrap();
     let mut console = Console::at_prompt(viewer, "guest# ").unwrap();
     assert_eq!(console.ask("echo $((6 * 7)) $(uname -m)").unwrap(), "42 riscv64");
@@ -252,6 +260,13 @@ fn kubevirts_efi_manifest_boots_a_container_disk_to_its_prompt() {
         .ask("dd if=/dev/zero of=/dev/vda bs=512 count=1 conv=fsync")
         .unwrap();
     assert_eq!(console.leave().unwrap().status(), Some(0));
+    let uid = vmi["metadata"]["uid"].as_str().unwrap();
+    let own = allocated(&handler.state_dir().join("disks").join(uid));
+    let shared = allocated(&handler.state_dir().join("roots"));
+    assert!(
+        own < 512 << 10 && shared > 8 << 20,
+        "{own} bytes of its own, {shared} shared"
+    );
     kubectl
         .ok(&["delete", "vmi", "vmi-alpine-efi", "--timeout=60s"])
         .unwrap();

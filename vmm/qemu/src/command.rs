@@ -16,6 +16,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rvmm_backends::agent;
+use rvmm_backends::disk::Devices;
 use rvmm_spec::limits::MAX_VIRTIO_DEVICES;
 use rvmm_spec::{MemorySize, Payload, Spec, Transport};
 
@@ -42,8 +43,8 @@ pub struct Findings {
     pub device_tree: Option<PathBuf>,
     /// The SBI firmware; QEMU's own if none.
     pub firmware: Option<PathBuf>,
-    /// For each disk, whether it is a block device.
-    pub block_devices: Vec<bool>,
+    /// For each disk, which of its images are block devices.
+    pub block_devices: Vec<Devices>,
     /// Whether this QEMU can give up system calls.
     pub sandbox: bool,
 }
@@ -81,7 +82,7 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     arguments.boot(spec, findings);
     arguments.consoles(descriptors);
     let disks = spec.disks().iter().zip(&findings.block_devices).enumerate();
-    disks.for_each(|(index, (disk, &is_device))| arguments.disk(index, disk, is_device));
+    disks.for_each(|(index, (disk, &devices))| arguments.disk(index, disk, devices));
     let nets = spec.nets().iter().zip(&descriptors.taps).enumerate();
     nets.for_each(|(index, (net, taps))| arguments.net(index, net, taps));
     arguments.device("virtio-serial", ",max_ports=2");

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rvmm_backends::disk::{self, DiskError};
+use rvmm_backends::disk::{self, Devices, DiskError};
 use rvmm_backends::net::{Passt, PasstError, Tap, TapError};
 use rvmm_backends::plugged::{Plugged, PluggedKind};
 use rvmm_backends::vars::{self, VarsError, VarsFile};
@@ -190,7 +190,7 @@ fn queues(net: &Net) -> Result<Vec<Tap>, PrepareError> {
 }
 
 /// Opens every disk as a KVM guest would, and closes it again: QEMU locks it for itself.
-fn disks(spec: &Spec) -> Result<Vec<bool>, DiskError> {
+fn disks(spec: &Spec) -> Result<Vec<Devices>, DiskError> {
     spec.disks().iter().map(disk::examine).collect()
 }
 

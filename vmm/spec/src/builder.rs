@@ -80,6 +80,12 @@ pub enum SpecError {
     /// The guest could not read it whole.
     #[error("disk serial '{0}' must be 1 to {MAX_SERIAL} printable ASCII characters")]
     Serial(String),
+    /// What is a hole and what a zero, a raw image does not tell.
+    #[error("a disk on a base has to be qcow2: a raw image does not know what was written into it")]
+    RawOnBase,
+    /// One descriptor comes along.
+    #[error("a disk on a base is one that the machine starts with")]
+    BasePlugged,
     /// A queue for a vCPU that is not there does nothing.
     #[error("a disk with {0} queues is not possible: 1 to {1}, a queue for each vCPU")]
     DiskQueues(u16, u16),

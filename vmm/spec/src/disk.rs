@@ -12,6 +12,8 @@ pub struct Disk {
     pub path: PathBuf,
     /// What the image is. Never guessed: a guest may write whatever it likes into a raw image's first sector.
     pub format: DiskFormat,
+    /// What the disk holds where nothing was written into the image yet.
+    pub base: Option<Base>,
     /// The guest may only read.
     pub read_only: bool,
     /// What the guest reads back as the device's serial, at most [`MAX_SERIAL`] bytes.
@@ -26,6 +28,16 @@ pub struct Disk {
     pub iops: Option<u64>,
     /// Most bytes a second, on average; no limit if `None`.
     pub bandwidth: Option<MemorySize>,
+}
+
+/// An image under another one, only read and so shared by many machines. It is named here alone: what the upper image's
+/// header says of a backing file is hostile, and such an image is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// The image.
+    pub path: PathBuf,
+    /// What it is.
+    pub format: DiskFormat,
 }
 
 /// How an image holds the disk's bytes.
@@ -58,6 +70,7 @@ impl Disk {
         Self {
             path: path.into(),
             format: DiskFormat::default(),
+            base: None,
             read_only: false,
             serial: None,
             direct: false,
@@ -76,6 +89,10 @@ impl Disk {
                 || !serial.bytes().all(|byte| byte.is_ascii_graphic()))
         {
             return Err(SpecError::Serial(serial.clone()));
+        }
+        // A raw image does not know what was not written into it yet.
+        if self.base.is_some() && self.format == DiskFormat::Raw {
+            return Err(SpecError::RawOnBase);
         }
         let most = u16::from(cpus).min(MAX_DISK_QUEUES);
         if !(1..=most).contains(&self.queues) {
@@ -107,6 +124,20 @@ mod tests {
         assert!(build(queues(4)).is_ok());
         assert_eq!(build(queues(5)), Err(SpecError::DiskQueues(5, 4)));
         assert_eq!(build(queues(0)), Err(SpecError::DiskQueues(0, 4)));
+    }
+
+    #[test]
+    fn only_an_image_that_knows_what_it_lacks_lies_on_a_base() {
+        let on_base = |format| Disk {
+            format,
+            base: Some(Base {
+                path: "b".into(),
+                format: DiskFormat::Raw,
+            }),
+            ..Disk::new("d")
+        };
+        assert!(build(on_base(DiskFormat::Qcow2)).is_ok());
+        assert_eq!(build(on_base(DiskFormat::Raw)), Err(SpecError::RawOnBase));
     }
 
     #[test]

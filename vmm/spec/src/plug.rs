@@ -68,6 +68,9 @@ impl Spec {
     /// # Errors
     /// What is not possible.
     pub fn check_disk(&self, disk: &Disk) -> Result<(), SpecError> {
+        if disk.base.is_some() {
+            return Err(SpecError::BasePlugged);
+        }
         disk.check(self.cpus)
     }
 

@@ -65,6 +65,11 @@ impl Spec {
             path: &disk.path,
             written: !disk.read_only,
         }));
+        let bases = self.disks.iter().filter_map(|disk| disk.base.as_ref());
+        files.extend(bases.map(|base| HostFile {
+            path: &base.path,
+            written: false,
+        }));
         files
     }
 }
@@ -72,7 +77,7 @@ impl Spec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Boot, Disk};
+    use crate::{Base, Boot, Disk, DiskFormat};
 
     #[test]
     fn every_file_is_listed_with_what_is_done_to_it() {
@@ -84,7 +89,15 @@ mod tests {
             initrd: Some("initrd".into()),
             ..Boot::new("Image")
         };
-        let wish = Spec::builder(boot).disk(disk("a", false)).disk(disk("b", true));
+        let on_base = Disk {
+            format: DiskFormat::Qcow2,
+            base: Some(Base {
+                path: "base".into(),
+                format: DiskFormat::Raw,
+            }),
+            ..disk("a", false)
+        };
+        let wish = Spec::builder(boot).disk(on_base).disk(disk("b", true));
         let spec = wish.build().unwrap();
         let files: Vec<_> = spec
             .files()
@@ -93,7 +106,13 @@ mod tests {
             .collect();
         assert_eq!(
             files,
-            [("Image", false), ("initrd", false), ("a", true), ("b", false)]
+            [
+                ("Image", false),
+                ("initrd", false),
+                ("a", true),
+                ("b", false),
+                ("base", false)
+            ]
         );
     }
 }

@@ -1,8 +1,8 @@
 //! A disk in an image that imago reads and writes: qcow2, and raw images past the page cache, whose requests have to be
 //! brought to the alignment that the host asks for.
 //!
-//! imago is given a file that is open and locked, and a gate that opens no other: neither a backing file nor a data
-//! file. Its caches are written back by `flush`, which then syncs the file; so what was flushed survives a crash of
+//! imago is given a file that is open and locked, the one below it where the disk has a base, and a gate that opens no
+//! other: neither a backing file nor a data file that an image names. Its caches are written back by `flush`, which then syncs the file; so what was flushed survives a crash of
 //! the host. What was not may leave clusters in the image that nobody uses.
 
 use std::fs::File;
@@ -23,10 +23,13 @@ use crate::transfer;
 /// Zeroes are written in pieces of this length, where the format has no better way.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
+/// An image that imago reads and maybe writes, on its base if it has one.
+pub(super) type Layer = FormatAccess<Storage>;
+
 /// An image, locked for as long as this lives.
 #[derive(Debug)]
 pub(super) struct ImageDisk {
-    image: FormatAccess<Storage>,
+    image: Layer,
     size: u64,
     geometry: Geometry,
     /// Most bytes of one write.
@@ -39,31 +42,26 @@ impl ImageDisk {
     /// A raw image that was opened for direct I/O.
     pub(super) fn raw(file: File, writable: bool) -> io::Result<Self> {
         let mut geometry = raw::geometry(&file);
-        let options = StorageOpenOptions::new().write(writable).direct(true);
-        let storage = Storage::from_open_file(file, options)?;
-        let raw = Raw::builder(storage).write(writable);
-        let image = FormatAccess::new(raw.open(DenyImplicitOpenGate::default())?);
+        let image = raw_layer(file, writable, true)?;
         // Smaller writes read and write back what is around them.
         let align = u32::try_from(image.req_align()).unwrap_or(u32::MAX);
         geometry.physical_block = geometry.physical_block.max(align.min(4096));
         Ok(Self::new(image, geometry, true))
     }
 
-    /// A qcow2 image whose header was checked.
-    pub(super) fn qcow2(file: File, writable: bool, direct: bool) -> Result<Self, Qcow2Error> {
+    /// A qcow2 image whose header was checked, on this base.
+    pub(super) fn qcow2(
+        file: File,
+        writable: bool,
+        direct: bool,
+        base: Option<Layer>,
+    ) -> Result<Self, Qcow2Error> {
         let geometry = Geometry {
             discard: cluster_size(&file)?,
             ..raw::geometry(&file)
         };
-        let options = StorageOpenOptions::new().write(writable).direct(direct);
-        let storage = Storage::from_open_file(file, options).map_err(Qcow2Error::Open)?;
-        let qcow2 = Qcow2::<Storage>::builder(storage).write(writable);
-        let qcow2 = qcow2.open(DenyImplicitOpenGate::default());
-        Ok(Self::new(
-            FormatAccess::new(qcow2.map_err(Qcow2Error::Open)?),
-            geometry,
-            direct,
-        ))
+        let image = qcow2_layer(file, writable, direct, base)?;
+        Ok(Self::new(image, geometry, direct))
     }
 
     fn new(image: FormatAccess<Storage>, geometry: Geometry, direct: bool) -> Self {
@@ -88,6 +86,32 @@ impl ImageDisk {
         }
         Ok(())
     }
+}
+
+/// A raw image.
+pub(super) fn raw_layer(file: File, writable: bool, direct: bool) -> io::Result<Layer> {
+    let options = StorageOpenOptions::new().write(writable).direct(direct);
+    let storage = Storage::from_open_file(file, options)?;
+    let raw = Raw::builder(storage).write(writable);
+    Ok(FormatAccess::new(raw.open(DenyImplicitOpenGate::default())?))
+}
+
+/// A qcow2 image whose header was checked.
+pub(super) fn qcow2_layer(
+    file: File,
+    writable: bool,
+    direct: bool,
+    base: Option<Layer>,
+) -> Result<Layer, Qcow2Error> {
+    let options = StorageOpenOptions::new().write(writable).direct(direct);
+    let storage = Storage::from_open_file(file, options).map_err(Qcow2Error::Open)?;
+    let mut qcow2 = Qcow2::<Storage>::builder(storage).write(writable);
+    // Without one, what the image itself names is asked for, and the gate refuses it.
+    if base.is_some() {
+        qcow2 = qcow2.backing(base);
+    }
+    let qcow2 = qcow2.open(DenyImplicitOpenGate::default());
+    Ok(FormatAccess::new(qcow2.map_err(Qcow2Error::Open)?))
 }
 
 impl BlockBackend for ImageDisk {

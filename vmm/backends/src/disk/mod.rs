@@ -4,6 +4,7 @@
 //!   spec::Disk ─► file::open: no pipe, no folder, locked as QEMU locks ─┬─ raw ────────────────► RawDisk: preadv, fallocate
 //!                                                                       ├─ raw, direct ─┐
 //!                                                                       └─ qcow2 ─► header checked ─► ImageDisk: imago
+//!                                                  its base, if it has one: read-only, in the same way ────┘
 //! ```
 //!
 //! What a file is was said by who asked for the disk, and is never guessed.
@@ -23,7 +24,7 @@ use rvmm_devices::virtio::blk::BlockBackend;
 use rvmm_spec::{Disk, DiskFormat};
 
 use file::Opened;
-use image::ImageDisk;
+use image::{ImageDisk, Layer};
 pub use qcow2::Qcow2Error;
 use raw::RawDisk;
 pub use timer::Timer;
@@ -109,8 +110,9 @@ fn made_of(disk: &Disk, opened: Opened) -> Result<Box<dyn BlockBackend>, DiskErr
         }
         DiskFormat::Raw => Box::new(RawDisk::new(opened.file, opened.size)),
         DiskFormat::Qcow2 => {
+            let base = base_of(disk).map(|base| layer(&base)).transpose()?;
             let image = qcow2::check(&opened.file, opened.size)
-                .and_then(|()| ImageDisk::qcow2(opened.file, !disk.read_only, disk.direct));
+                .and_then(|()| ImageDisk::qcow2(opened.file, !disk.read_only, disk.direct, base));
             let image = image.map_err(|error| DiskError::Qcow2(disk.path.clone(), error))?;
             if image.size() < SECTOR {
                 return Err(DiskError::Size(disk.path.clone(), image.size()));
@@ -120,13 +122,49 @@ fn made_of(disk: &Disk, opened: Opened) -> Result<Box<dyn BlockBackend>, DiskErr
     })
 }
 
-/// Finds every fault that [`open`] would find in a disk's image before it is used, changes nothing, and says whether the
-/// disk is a block device.
+/// The image under a disk's own, as a disk that is only read.
+fn base_of(disk: &Disk) -> Option<Disk> {
+    disk.base.as_ref().map(|base| Disk {
+        format: base.format,
+        read_only: true,
+        direct: disk.direct,
+        ..Disk::new(&base.path)
+    })
+}
+
+/// An image that is read through the one above it.
+fn layer(base: &Disk) -> Result<Layer, DiskError> {
+    let opened = file::open(base)?;
+    match base.format {
+        DiskFormat::Raw => image::raw_layer(opened.file, false, base.direct)
+            .map_err(|error| DiskError::Open(base.path.clone(), error)),
+        DiskFormat::Qcow2 => qcow2::check(&opened.file, opened.size)
+            .and_then(|()| image::qcow2_layer(opened.file, false, base.direct, None))
+            .map_err(|error| DiskError::Qcow2(base.path.clone(), error)),
+    }
+}
+
+/// Which of a disk's images are block devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Devices {
+    /// The disk's own.
+    pub image: bool,
+    /// Its base.
+    pub base: bool,
+}
+
+/// Finds every fault that [`open`] would find in a disk's image before it is used, changes nothing, and says which of its
+/// images are block devices.
 ///
 /// # Errors
 /// [`DiskError`], which names the image.
-pub fn examine(disk: &Disk) -> Result<bool, DiskError> {
-    looked_at(disk, &file::open(disk)?)
+pub fn examine(disk: &Disk) -> Result<Devices, DiskError> {
+    let image = looked_at(disk, &file::open(disk)?)?;
+    let base = base_of(disk).map(|base| looked_at(&base, &file::open(&base)?));
+    Ok(Devices {
+        image,
+        base: base.transpose()?.unwrap_or(false),
+    })
 }
 
 fn looked_at(disk: &Disk, opened: &Opened) -> Result<bool, DiskError> {

@@ -1,12 +1,14 @@
 //! Every kind of disk: what is asked for is what is opened, and each refusal names it.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use imago::file::File as Storage;
 use imago::qcow2::Qcow2;
 use imago::{FormatAccess, FormatCreateBuilder};
 use proptest::prelude::*;
+use rvmm_spec::Base;
 use vm_memory::VolatileSlice;
 
 use super::*;
@@ -247,12 +249,91 @@ fn a_backing_format_of_imago_is_never_opened() {
         .create();
     assert!(created.is_ok());
     let file = writable(&path);
-    let refused = ImageDisk::qcow2(file, true, false).err().unwrap();
+    let refused = ImageDisk::qcow2(file, true, false, None).err().unwrap();
     let source = std::error::Error::source(&refused).unwrap().to_string();
     assert!(
         source.contains("denied") || source.contains("No filename"),
         "{source}"
     );
+}
+
+/// A disk whose own image is empty, on a base of this format that holds sevens.
+fn on_sevens(folder: &Path, format: DiskFormat) -> Disk {
+    let (path, under) = (folder.join("d.qcow2"), folder.join("base"));
+    let sevens = vec![7; 1 << 20];
+    if format == DiskFormat::Qcow2 {
+        qcow2(&under, 1 << 20, 4096);
+        let mut base = open(&disk(&under, format)).unwrap();
+        write(&mut *base, 0, &sevens);
+        base.flush().unwrap();
+    } else {
+        fs::write(&under, &sevens).unwrap();
+    }
+    qcow2(&path, 1 << 20, 65536);
+    Disk {
+        base: Some(Base { path: under, format }),
+        ..disk(&path, DiskFormat::Qcow2)
+    }
+}
+
+#[test]
+fn a_disk_on_a_base_holds_the_base_and_what_was_written_over_it() {
+    for format in [DiskFormat::Raw, DiskFormat::Qcow2] {
+        let folder = tempfile::tempdir().unwrap();
+        let wish = on_sevens(folder.path(), format);
+        let base = &wish.base.as_ref().unwrap().path;
+        let before = fs::read(base).unwrap();
+        let mut opened = open(&wish).unwrap();
+        write(&mut *opened, 100_352, &[9; 512]);
+        opened.write_zeroes(512, 1024, true).unwrap();
+        opened.flush().unwrap();
+        drop(opened);
+        let mut wanted = vec![7; 1 << 20];
+        wanted[100_352..100_864].fill(9);
+        wanted[512..1536].fill(0);
+        let mut opened = open(&wish).unwrap();
+        assert!(read(&mut *opened, 0, 1 << 20) == wanted, "{format:?}");
+        drop(opened);
+        assert!(fs::read(base).unwrap() == before, "{format:?}");
+    }
+}
+
+#[test]
+fn machines_share_a_base_and_nobody_writes_it_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let wish = on_sevens(folder.path(), DiskFormat::Raw);
+    let base = wish.base.clone().unwrap().path;
+    let other = folder.path().join("other.qcow2");
+    qcow2(&other, 1 << 20, 65536);
+    let other = Disk {
+        path: other,
+        ..wish.clone()
+    };
+    let both = (open(&wish).unwrap(), open(&other).unwrap());
+    assert!(matches!(open(&Disk::new(&base)).err(), Some(DiskError::InUse(path, false)) if path == base));
+    drop(both);
+    let writer = open(&Disk::new(&base)).unwrap();
+    assert!(matches!(open(&wish).err(), Some(DiskError::InUse(path, true)) if path == base));
+    assert!(matches!(examine(&wish), Err(DiskError::InUse(path, true)) if path == base));
+    drop(writer);
+    fs::remove_file(&base).unwrap();
+    assert!(matches!(open(&wish).err(), Some(DiskError::Open(path, _)) if path == base));
+}
+
+#[test]
+fn a_base_that_names_another_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let wish = on_sevens(folder.path(), DiskFormat::Qcow2);
+    let file = writable(&wish.base.as_ref().unwrap().path);
+    // The place and length of a backing file's name.
+    file.write_all_at(&0x70_u64.to_be_bytes(), 8).unwrap();
+    file.write_all_at(&3_u32.to_be_bytes(), 16).unwrap();
+    let refused = open(&wish).err().unwrap();
+    assert!(
+        matches!(refused, DiskError::Qcow2(_, Qcow2Error::BackingFile(_))),
+        "{refused}"
+    );
+    assert!(examine(&wish).is_err());
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! A disk as QEMU's arguments: its image, a throttle in front of it where it has limits, the device.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
-use rvmm_spec::{CacheMode, Disk, DiskFormat, MemorySize, Transport};
+use rvmm_backends::disk::Devices;
+use rvmm_spec::{Base, CacheMode, Disk, DiskFormat, MemorySize, Transport};
 
 use super::{Arguments, escaped};
 
@@ -10,12 +12,15 @@ use super::{Arguments, escaped};
 const OPTIMAL: u32 = 512 << 10;
 
 impl Arguments {
-    pub(super) fn disk(&mut self, index: usize, disk: &Disk, is_device: bool) {
+    pub(super) fn disk(&mut self, index: usize, disk: &Disk, devices: Devices) {
         let limits = limits(disk);
         if let Some(limits) = &limits {
             self.option("-object", format!("throttle-group,id=limits{index}{limits}"));
         }
-        self.option("-blockdev", node(index, disk, is_device));
+        if let Some(base) = &disk.base {
+            self.option("-blockdev", base_node(index, disk, base, devices.base));
+        }
+        self.option("-blockdev", node(index, disk, devices.image));
         let mut drive = format!("disk{index}");
         if limits.is_some() {
             drive = format!("limited{index}");
@@ -43,17 +48,31 @@ impl Arguments {
     }
 }
 
-/// The image. That it needs no other file has been checked.
+/// The image, on its base if it has one. That it names no other file has been checked.
 fn node(index: usize, disk: &Disk, is_device: bool) -> OsString {
-    let format = match disk.format {
-        DiskFormat::Raw => "raw",
-        DiskFormat::Qcow2 => "qcow2",
-    };
-    let protocol = if is_device { "host_device" } else { "file" };
+    let format = word(disk.format);
     let read_only = if disk.read_only { "on" } else { "off" };
     let mut node = OsString::from(format!(
         "driver={format},node-name=disk{index},read-only={read_only},discard=unmap"
     ));
+    if disk.base.is_some() {
+        node.push(format!(",backing=base{index}"));
+    }
+    push_file(&mut node, disk, is_device, &disk.path);
+    node
+}
+
+/// What is under the image. That it is a whole image of its own has been checked.
+fn base_node(index: usize, disk: &Disk, base: &Base, is_device: bool) -> OsString {
+    let format = word(base.format);
+    let mut node = OsString::from(format!("driver={format},node-name=base{index},read-only=on"));
+    push_file(&mut node, disk, is_device, &base.path);
+    node
+}
+
+/// The rest of a node: how it is cached, and its file.
+fn push_file(node: &mut OsString, disk: &Disk, is_device: bool, path: &Path) {
+    let protocol = if is_device { "host_device" } else { "file" };
     let mut cache = String::new();
     if disk.direct {
         cache.push_str(",cache.direct=on");
@@ -66,8 +85,14 @@ fn node(index: usize, disk: &Disk, is_device: bool) -> OsString {
     // Each node has its own; the file's counts for what reaches the host.
     node.push(cache.replace(",cache.", ",file.cache."));
     node.push(",file.filename=");
-    node.push(escaped(disk.path.as_os_str()));
-    node
+    node.push(escaped(path.as_os_str()));
+}
+
+fn word(format: DiskFormat) -> &'static str {
+    match format {
+        DiskFormat::Raw => "raw",
+        DiskFormat::Qcow2 => "qcow2",
+    }
 }
 
 fn limits(disk: &Disk) -> Option<String> {
@@ -86,7 +111,7 @@ mod tests {
 
     fn text(disk: &Disk) -> String {
         let mut arguments = Arguments::default();
-        arguments.disk(0, disk, false);
+        arguments.disk(0, disk, Devices::default());
         let words = arguments.words.iter().map(|word| word.to_str().unwrap());
         words.collect::<Vec<_>>().join(" ").replace(" -", "\n-")
     }
@@ -96,6 +121,7 @@ mod tests {
         let disk = Disk {
             path: "/d".into(),
             format: DiskFormat::Qcow2,
+            base: None,
             read_only: true,
             serial: Some("s".to_owned()),
             direct: true,
@@ -112,6 +138,27 @@ mod tests {
              -blockdev driver=throttle,node-name=limited0,read-only=on,discard=unmap,throttle-group=limits0,file=disk0\n\
              -device virtio-blk-device,drive=limited0,werror=report,rerror=report,opt_io_size=524288,num-queues=4,serial=s,\
              bus=virtio-mmio-bus.7"
+        );
+    }
+
+    #[test]
+    fn a_base_is_named_to_qemu_and_is_only_read() {
+        let disk = Disk {
+            format: DiskFormat::Qcow2,
+            base: Some(Base {
+                path: "/b,1".into(),
+                format: DiskFormat::Raw,
+            }),
+            ..Disk::new("/d")
+        };
+        assert!(
+            text(&disk).starts_with(
+                "-blockdev driver=raw,node-name=base0,read-only=on,file.driver=file,file.filename=/b,,1\n\
+             -blockdev driver=qcow2,node-name=disk0,read-only=off,discard=unmap,backing=base0,\
+             file.driver=file,file.filename=/d\n"
+            ),
+            "{}",
+            text(&disk)
         );
     }
 

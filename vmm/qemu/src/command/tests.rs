@@ -9,7 +9,10 @@ fn findings(block_devices: &[bool]) -> Findings {
         flash: None,
         device_tree: None,
         firmware: None,
-        block_devices: block_devices.to_vec(),
+        block_devices: block_devices
+            .iter()
+            .map(|&image| Devices { image, base: false })
+            .collect(),
         sandbox: true,
     }
 }

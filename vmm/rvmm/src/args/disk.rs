@@ -1,7 +1,9 @@
 //! `--disk FILE[,OPTION…]`.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, bail};
-use rvmm_spec::{CacheMode, Disk, DiskFormat, MemorySize};
+use rvmm_spec::{Base, CacheMode, Disk, DiskFormat, MemorySize};
 
 /// What `--help` says of the value.
 pub const VALUE: &str = "FILE[,OPTION...]";
@@ -9,10 +11,11 @@ pub const VALUE: &str = "FILE[,OPTION...]";
 /// What `--help` says of the option.
 pub const HELP: &str = "\
 A disk: an image file or a block device; may be repeated. Options: format=raw|qcow2 (raw if not given, never guessed), \
-readonly, serial=S, direct (past the host's page cache), cache=writeback|writethrough|unsafe, queues=N (up to the \
+base=FILE and base-format=raw|qcow2 (what a qcow2 disk holds where nothing was written into it; only read, and so shared by \
+many machines), readonly, serial=S, direct (past the host's page cache), cache=writeback|writethrough|unsafe, queues=N (up to the \
 number of vCPUs), iops=N and bps=SIZE (most requests and bytes a second)";
 
-const OPTIONS: &str = "'format', 'readonly', 'serial', 'direct', 'cache', 'queues', 'iops' and 'bps' are";
+const OPTIONS: &str = "'format', 'base', 'base-format', 'readonly', 'serial', 'direct', 'cache', 'queues', 'iops' and 'bps' are";
 
 /// Reads the option's value.
 ///
@@ -28,6 +31,13 @@ pub fn parse(text: &str) -> anyhow::Result<Disk> {
     for part in parts {
         set(&mut disk, part)?;
     }
+    if disk
+        .base
+        .as_ref()
+        .is_some_and(|base| base.path.as_os_str().is_empty())
+    {
+        bail!("'base-format' needs 'base=FILE'");
+    }
     Ok(disk)
 }
 
@@ -37,9 +47,9 @@ fn set(disk: &mut Disk, part: &str) -> anyhow::Result<()> {
         ("readonly", "") => disk.read_only = true,
         ("direct", "") => disk.direct = true,
         ("serial", serial) => disk.serial = Some(serial.to_owned()),
-        ("format", "raw") => disk.format = DiskFormat::Raw,
-        ("format", "qcow2") => disk.format = DiskFormat::Qcow2,
-        ("format", _) => bail!("'{part}' is not known; 'raw' and 'qcow2' are"),
+        ("format", value) => disk.format = format(part, value)?,
+        ("base", path) => base(disk).path = path.into(),
+        ("base-format", value) => base(disk).format = format(part, value)?,
         ("cache", "writeback") => disk.cache = CacheMode::Writeback,
         ("cache", "writethrough") => disk.cache = CacheMode::Writethrough,
         ("cache", "unsafe") => disk.cache = CacheMode::Unsafe,
@@ -57,6 +67,22 @@ fn set(disk: &mut Disk, part: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn format(part: &str, value: &str) -> anyhow::Result<DiskFormat> {
+    match value {
+        "raw" => Ok(DiskFormat::Raw),
+        "qcow2" => Ok(DiskFormat::Qcow2),
+        _ => bail!("'{part}' is not known; 'raw' and 'qcow2' are"),
+    }
+}
+
+/// Its options come one by one. One without a path is found in the end.
+fn base(disk: &mut Disk) -> &mut Base {
+    disk.base.get_or_insert_with(|| Base {
+        path: PathBuf::new(),
+        format: DiskFormat::default(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,10 +94,14 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let text = "a.img,format=qcow2,readonly,serial=s1,direct,cache=unsafe,queues=4,iops=100,bps=2M";
+        let text = "a.img,format=qcow2,base=b.img,base-format=qcow2,readonly,serial=s1,direct,cache=unsafe,queues=4,iops=100,bps=2M";
         let disk = Disk {
             path: "a.img".into(),
             format: DiskFormat::Qcow2,
+            base: Some(Base {
+                path: "b.img".into(),
+                format: DiskFormat::Qcow2,
+            }),
             read_only: true,
             serial: Some("s1".to_owned()),
             direct: true,
@@ -87,11 +117,13 @@ mod tests {
     fn what_is_not_known_is_named_with_what_is() {
         for (text, said) in [
             ("", "names no file"),
-            ("a,rw", "'rw' is not known; 'format', 'readonly'"),
+            ("a,rw", "'rw' is not known; 'format', 'base', 'base-format'"),
             (
                 "a,format=vmdk",
                 "'format=vmdk' is not known; 'raw' and 'qcow2' are",
             ),
+            ("a,base-format=raw", "'base-format' needs 'base=FILE'"),
+            ("a,base=b,base-format=vmdk", "'base-format=vmdk' is not known"),
             ("a,cache=none", "'cache=none' is not known; 'writeback'"),
             ("a,queues=x", "'queues=x' has no number"),
             ("a,bps=fast", "'fast' is not a size"),

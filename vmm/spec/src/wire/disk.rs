@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::wire_enum;
-use crate::{CacheMode, Disk, DiskFormat, MemorySize};
+use crate::{Base, CacheMode, Disk, DiskFormat, MemorySize};
 
 /// A [`Disk`] as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub struct DiskDocument {
     path: PathBuf,
     #[serde(default)]
     format: FormatDocument,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<BaseDocument>,
     #[serde(default)]
     read_only: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,6 +31,14 @@ pub struct DiskDocument {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bytes_per_second: Option<u64>,
 }
+
+/// A [`Base`] as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BaseDocument {
+    path: PathBuf,
+    format: FormatDocument,
+}
 wire_enum!(FormatDocument, DiskFormat, Raw, Qcow2);
 wire_enum!(CacheDocument, CacheMode, Writeback, Writethrough, Unsafe);
 
@@ -41,6 +51,10 @@ impl From<DiskDocument> for Disk {
         Self {
             path: disk.path,
             format: disk.format.into(),
+            base: disk.base.map(|base| Base {
+                path: base.path,
+                format: base.format.into(),
+            }),
             read_only: disk.read_only,
             serial: disk.serial,
             direct: disk.direct,
@@ -57,6 +71,10 @@ impl From<&Disk> for DiskDocument {
         Self {
             path: disk.path.clone(),
             format: disk.format.into(),
+            base: disk.base.as_ref().map(|base| BaseDocument {
+                path: base.path.clone(),
+                format: base.format.into(),
+            }),
             read_only: disk.read_only,
             serial: disk.serial.clone(),
             direct: disk.direct,
@@ -89,6 +107,10 @@ mod tests {
         let disk = Disk {
             path: "/d".into(),
             format: DiskFormat::Qcow2,
+            base: Some(Base {
+                path: "/b".into(),
+                format: DiskFormat::Raw,
+            }),
             read_only: true,
             serial: Some("s".to_owned()),
             direct: true,

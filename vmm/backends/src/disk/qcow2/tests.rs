@@ -20,7 +20,7 @@ fn good() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk.qcow2");
     qcow2(&path, SIZE, CLUSTER);
-    let mut disk = ImageDisk::qcow2(open(&path), true, false).unwrap();
+    let mut disk = ImageDisk::qcow2(open(&path), true, false, None).unwrap();
     let mut bytes = vec![7; 3 * CLUSTER];
     disk.write_at(10_000, &[VolatileSlice::from(&mut bytes[..])])
         .unwrap();
@@ -203,7 +203,7 @@ proptest! {
             file.write_all_at(&entry_of.to_be_bytes(), 0x1000 + entry * 8).unwrap();
         }
         let len = file.metadata().unwrap().len();
-        let opened = check(&file, len).and_then(|()| ImageDisk::qcow2(file, true, false));
+        let opened = check(&file, len).and_then(|()| ImageDisk::qcow2(file, true, false, None));
         if let Ok(mut disk) = opened {
             for (what, sector, sectors) in requests {
                 let (offset, len) = (sector * 512, sectors * 512);
