@@ -64,6 +64,18 @@ impl Debian {
         })
     }
 
+    /// A folder with the package files of `packages` and of everything they depend on.
+    pub fn download_root(&self, name: &str, arch: &str, packages: &[&str]) -> Result<PathBuf> {
+        let key = format!("download_root 1\n{}\n{arch}\n{}", self.suite, packages.join(" "));
+        self.cache.slow_entry(name, &key, Duration::from_secs(15), |dir| {
+            PrivateApt::open(self, arch)?.download_all(packages, dir)?;
+            // What apt leaves besides.
+            fs::remove_dir_all(dir.join("partial"))?;
+            let _ = fs::remove_file(dir.join("lock"));
+            Ok(())
+        })
+    }
+
     /// The package file of `package` alone.
     pub fn download(&self, arch: &str, package: &str) -> Result<PathBuf> {
         let key = format!("download 1\n{}\n{arch}\n{package}", self.suite);

@@ -43,7 +43,7 @@ const ENTRY: &str = "title rvm\nlinux /Image\ninitrd /tiny.cpio.gz\noptions cons
 pub fn build(cache: &Cache) -> Result<PathBuf> {
     let kernel = Kernel::debian(cache)?.image;
     let initrd = tiny::build(cache)?;
-    let loader = Debian::of(cache).extract_one("riscv64", PACKAGE)?.join(LOADER);
+    let loader = loader(cache)?;
     let hashes = [sha256_of(&kernel)?, sha256_of(&initrd)?, sha256_of(&loader)?];
     let key = format!("efi 1\n{hashes:?}\n{LOADER_CONF}\n{ENTRY}");
     let place = cache.entry("efi", &key, |dir| {
@@ -81,6 +81,11 @@ pub fn image(cache: &Cache) -> Result<PathBuf> {
     })
 }
 
+/// What firmware starts: the release's systemd-boot.
+pub(crate) fn loader(cache: &Cache) -> Result<PathBuf> {
+    Ok(Debian::of(cache).extract_one("riscv64", PACKAGE)?.join(LOADER))
+}
+
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
@@ -96,7 +101,8 @@ fn write_disk(path: &Path, files: &[(&str, Vec<u8>)]) -> Result<()> {
     Ok(disk.write_all_at(&partition, start)?)
 }
 
-fn write_fat(size: u64, files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>> {
+/// A FAT file system of `size` bytes with these files.
+pub(crate) fn write_fat(size: u64, files: &[(&str, Vec<u8>)]) -> Result<Vec<u8>> {
     let mut disk = Cursor::new(vec![0; usize::try_from(size)?]);
     let options = FormatVolumeOptions::new()
         .volume_id(0x7276_6d00)

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::cache::{Cache, sha256_of};
 use crate::demo;
+use crate::distribution;
+use crate::efi;
 use crate::kernel::Kernel;
 use crate::oci::{About, Layer, write_layout};
 use crate::tiny;
@@ -30,6 +32,14 @@ pub fn all(cache: &Cache) -> Result<Vec<Named>> {
         Named {
             name: "rvm/kernel-boot-demo:1",
             layout: kernel_boot(cache)?,
+        },
+        Named {
+            name: "rvm/efi-demo:1",
+            layout: efi::image(cache)?,
+        },
+        Named {
+            name: "rvm/debian-efi:13",
+            layout: distribution::image(cache)?,
         },
     ])
 }

@@ -3,7 +3,8 @@
 //! Everything here starts at a Debian mirror and ends in the [`Cache`]: packages are unpacked without running a
 //! line of what is in them ([`debian`]), a stock riscv64 kernel gives its image and modules ([`kernel`]), busybox
 //! gives the user space ([`tiny`], [`bench`], [`demo`]), and a recent QEMU that leaves the machine's own alone
-//! gives the emulator ([`toolbox`]). Nothing riscv64 is executed to build anything.
+//! gives the emulator ([`toolbox`]). Nothing riscv64 is executed on this machine; where a package's own scripts have to
+//! run, they do so in a guest ([`distribution`]).
 
 pub mod bench;
 pub mod busybox;
@@ -13,13 +14,17 @@ pub mod cpio;
 pub mod cross;
 pub mod debian;
 pub mod demo;
+pub mod distribution;
 pub mod efi;
+pub mod ext4;
 pub mod foreign;
+pub mod gpt;
 pub mod hostile;
 pub mod images;
 pub mod kernel;
 pub mod kube;
 pub mod oci;
+pub mod openssh;
 #[cfg(feature = "push")]
 pub mod push;
 pub mod registry;

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
-use rvm_guests::{Cache, Kernel, Toolbox, bench, demo, efi, hostile, kube, registry, tiny, virtiofsd};
+use rvm_guests::{
+    Cache, Kernel, Toolbox, bench, demo, distribution, efi, hostile, kube, registry, tiny, virtiofsd,
+};
 
-const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|firmware|qemu|opensbi|kube|registry|virtiofsd|push REGISTRY";
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|debian-efi|debian-efi-image|firmware|qemu|opensbi|kube|registry|virtiofsd|push REGISTRY";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -58,6 +60,8 @@ fn make(what: &str) -> Result<PathBuf> {
         "hostile" => hostile::build(&cache),
         "efi" => efi::build(&cache),
         "efi-image" => efi::image(&cache),
+        "debian-efi" => Ok(distribution::build(&cache)?.raw),
+        "debian-efi-image" => distribution::image(&cache),
         "firmware" => Ok(Toolbox::open(&cache)?.firmware_dir()),
         "kube" => kube::assets(&cache),
         "registry" => registry::server(&cache),
