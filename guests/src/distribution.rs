@@ -32,7 +32,7 @@ const EPOCH: u64 = 1_754_697_600;
 const DATE: &str = "2025-08-09T00:00:00";
 
 /// What is installed, with all it depends on.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 21] = [
     "apt",
     "ca-certificates",
     "cloud-guest-utils",
@@ -53,6 +53,7 @@ const PACKAGES: [&str; 20] = [
     "systemd-resolved",
     "systemd-sysv",
     "systemd-timesyncd",
+    "udev",
 ];
 
 /// Files of ours in the system.

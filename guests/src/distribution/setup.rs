@@ -32,11 +32,12 @@ use crate::kernel::Kernel;
 use crate::tiny::add_modules;
 use crate::toolbox::Toolbox;
 
-/// What dpkg and the packages' scripts need before anything is set up.
-const BASE: [&str; 23] = [
+/// What dpkg and the packages' scripts need before anything is set up, and every system of the release has.
+const BASE: [&str; 25] = [
     "base-files",
     "base-passwd",
     "bash",
+    "bsdutils",
     "coreutils",
     "dash",
     "debconf",
@@ -52,6 +53,7 @@ const BASE: [&str; 23] = [
     "login",
     "mawk",
     "ncurses-base",
+    "ncurses-bin",
     "perl-base",
     "sed",
     "sysvinit-utils",
@@ -109,7 +111,7 @@ const OUTPUT_BYTES: u64 = 2 << 30;
 /// All that [`set_up`] depends on, as part of a cache entry's key.
 pub fn recipe(kernel: &Kernel) -> String {
     format!(
-        "{SCRIPT}\n{PACKAGES:?}\n{FILES:?}\n{UNITS:?}\n{MODULE_PATHS:?}\n{}",
+        "{SCRIPT}\n{BASE:?}\n{PACKAGES:?}\n{FILES:?}\n{UNITS:?}\n{MODULE_PATHS:?}\n{}",
         kernel.version
     )
 }
@@ -117,7 +119,8 @@ pub fn recipe(kernel: &Kernel) -> String {
 /// Sets the system up and leaves its archive at `archive`; `dir` is for what is needed on the way.
 pub fn set_up(cache: &Cache, kernel: &Kernel, dir: &Path, archive: &Path) -> Result<()> {
     let debian = Debian::of(cache);
-    let packages = debian.download_root("distribution-debs", "riscv64", &PACKAGES)?;
+    let all: Vec<_> = BASE.iter().chain(&PACKAGES).copied().collect();
+    let packages = debian.download_root("distribution-debs", "riscv64", &all)?;
     let (input, initrd, console) = (
         dir.join("input.tar"),
         dir.join("setup.cpio"),
