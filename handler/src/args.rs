@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use rvm_handler::images::registries::Registries;
 use rvm_handler::images::{Mirror, Mirrors};
+use rvm_handler::networks::range::Range;
 use rvm_handler::node::is_name;
 use rvm_handler::volumes::host_disk::Allowed;
 use rvm_server::TlsFiles;
@@ -82,6 +83,9 @@ pub struct Args {
     /// A folder below which a VMI's hostDisk may lie; may be given more than once [default: none, and there are no host disks]
     #[arg(long, value_name = "DIR")]
     host_disk_dir: Vec<PathBuf>,
+    /// The addresses of machines on this node, which must not be in use elsewhere on the host; none: no machine has a network here
+    #[arg(long, value_name = "ADDRESS/PREFIX|none", default_value = "10.244.0.0/24", value_parser = pod_network)]
+    pod_network: PodNetwork,
     /// What runs the guests
     #[arg(long, value_enum, default_value_t = Accel::Auto)]
     accel: Accel,
@@ -163,6 +167,8 @@ pub struct Settings {
     pub image_cache_limit: u64,
     /// Where host disks may lie.
     pub host_disks: Allowed,
+    /// The addresses of machines.
+    pub pod_network: Option<Range>,
     /// What runs the guests.
     pub accelerator: AcceleratorChoice,
 }
@@ -246,6 +252,7 @@ impl Args {
                     .map(absolute)
                     .collect::<Result<_>>()?,
             ),
+            pod_network: self.pod_network.0,
             accelerator: match self.accel {
                 Accel::Auto => AcceleratorChoice::Auto,
                 Accel::Kvm => AcceleratorChoice::Kvm,
@@ -253,6 +260,17 @@ impl Args {
             },
         })
     }
+}
+
+/// Machines' addresses, or none. Not an `Option`, which would mean that the argument may be left out.
+#[derive(Debug, Clone, Copy)]
+struct PodNetwork(Option<Range>);
+
+fn pod_network(text: &str) -> Result<PodNetwork> {
+    if text == "none" {
+        return Ok(PodNetwork(None));
+    }
+    Ok(PodNetwork(Some(text.parse()?)))
 }
 
 fn size(text: &str) -> Result<u64> {

@@ -9,14 +9,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rvm_handler::images::pull::child;
+use rvm_handler::networks::outside;
 
 /// The exit status for a command line that is not valid.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    // We start ourselves so, for each image that is pulled.
-    if std::env::args_os().nth(1).is_some_and(|word| word == child::WORD) {
-        return child::main();
+    // We start ourselves so, for each image that is pulled, and to keep the node's networks.
+    match std::env::args_os().nth(1) {
+        Some(word) if word == child::WORD => return child::main(),
+        Some(word) if word == outside::WORD => return outside::main(),
+        _ => {}
     }
     let args = match args::Args::try_parse() {
         Ok(args) => args,

@@ -26,6 +26,7 @@ use rvmm_control::{Info, State};
 
 use crate::claim::{self, Abandoned, Claim, Verdict};
 use crate::events::Happening;
+use crate::networks::model::Plan;
 use crate::status::{Edit, Over, Report};
 use crate::vm::{Machine, VmId};
 
@@ -65,6 +66,8 @@ pub struct Seen {
     pub owner_heartbeat: Option<Timestamp>,
     /// It could not be prepared, and is to be left alone until then.
     pub retry_at: Option<Timestamp>,
+    /// Its network, as it was decided.
+    pub network: Option<Plan>,
 }
 
 /// One thing to do.
@@ -187,7 +190,9 @@ fn start(seen: &Seen, now: Timestamp) -> Vec<Step> {
         Machine::Launching(since) => launching(*since, now),
         Machine::Silent | Machine::Alive(_) if seen.stop_requested => vec![Step::Stop],
         Machine::Silent => vec![Step::Wait(POLL)],
-        Machine::Alive(info) if info.state == State::Running => report_running(info),
+        Machine::Alive(info) if info.state == State::Running => {
+            vec![Step::Report(report_running(info, seen))]
+        }
         Machine::Alive(_) => vec![Step::Wait(POLL)],
         Machine::Absent | Machine::Ended(_) | Machine::Lost => over(ended(seen)),
     }
@@ -196,7 +201,7 @@ fn start(seen: &Seen, now: Timestamp) -> Vec<Step> {
 fn keep(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     match &seen.machine {
         Machine::Silent | Machine::Alive(_) if seen.stop_requested => vec![Step::Stop],
-        Machine::Alive(info) => if_it_changes(Report::Running(info.clone()), vmi, me, now),
+        Machine::Alive(info) => if_it_changes(report_running(info, seen), vmi, me, now),
         Machine::Launching(since) => launching(*since, now),
         Machine::Silent => vec![Step::Wait(SETTLE)],
         Machine::Absent | Machine::Prepared | Machine::Ended(_) | Machine::Lost => over(ended(seen)),
@@ -284,8 +289,8 @@ fn over(over: Over) -> Vec<Step> {
     vec![Step::Report(Report::Over(over))]
 }
 
-fn report_running(info: &Info) -> Vec<Step> {
-    vec![Step::Report(Report::Running(Box::new(info.clone())))]
+fn report_running(info: &Info, seen: &Seen) -> Report {
+    Report::Running(Box::new(info.clone()), seen.network.clone().map(Box::new))
 }
 
 fn if_it_changes(report: Report, vmi: &VirtualMachineInstance, me: &Me, now: Timestamp) -> Vec<Step> {

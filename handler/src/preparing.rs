@@ -11,7 +11,9 @@ use rvmm_spec::AcceleratorChoice;
 
 use crate::images::BootFiles;
 use crate::images::store::InUse;
+use crate::networks::client::{self, NetworkError, Networks};
 use crate::plan::Step;
+use crate::process::LayOutError;
 use crate::status::Report;
 use crate::steps::{Effects, Outcome, StepError, chain};
 use crate::translate::{self, Artefacts, BootSource, Wants};
@@ -96,6 +98,7 @@ impl Effects {
             Arc::clone(&self.images),
             Arc::clone(&self.host_disks),
         );
+        let networks = Arc::clone(&self.networks);
         let (vm, accelerator) = (id.clone(), self.accelerator);
         let make = move || {
             let maker = Maker {
@@ -103,7 +106,7 @@ impl Effects {
                 images: &images,
                 host_disks: &host_disks,
             };
-            let done = lay_out(&maker, &vm, &wants, material, accelerator);
+            let done = lay_out(&maker, &networks, &vm, &wants, material, accelerator);
             drop(held);
             done
         };
@@ -114,6 +117,7 @@ impl Effects {
 /// Gets all that a machine needs and writes its run directory. Blocks.
 fn lay_out(
     maker: &Maker<'_>,
+    networks: &Networks,
     id: &VmId,
     wants: &Wants,
     material: Material,
@@ -136,7 +140,7 @@ fn lay_out(
     };
     let boot = boot.map_err(|error| NotPrepared::because(reasons::ERR_IMAGE_PULL, &error))?;
     let made = maker.make(id, &wants.disks, material);
-    let (disks, seeds) = made.map_err(|error| NotPrepared::because(error.reason(), &error))?;
+    let (disks, mut seeds) = made.map_err(|error| NotPrepared::because(error.reason(), &error))?;
     let files = Artefacts {
         payload: boot.kernel,
         initrd: boot.initrd,
@@ -144,8 +148,26 @@ fn lay_out(
     };
     let spec = translate::spec(id, wants, files, accelerator)
         .map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))?;
-    maker
-        .machines
-        .lay_out(id, &spec, &seeds)
-        .map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))
+    let Some(wish) = &wants.network else {
+        return Ok(maker.machines.lay_out(id, &spec, &seeds)?);
+    };
+    networks.plan(id, wish, |plan| {
+        seeds.push(client::seed(plan)?);
+        Ok::<_, NotPrepared>(maker.machines.lay_out(id, &spec, &seeds)?)
+    })?;
+    // Whatever keeps it from its network is told now, and not when it starts.
+    networks.attach(id)?;
+    Ok(())
+}
+
+impl From<NetworkError> for NotPrepared {
+    fn from(error: NetworkError) -> Self {
+        Self::because(reasons::FAILED_CREATE, &error)
+    }
+}
+
+impl From<LayOutError> for NotPrepared {
+    fn from(error: LayOutError) -> Self {
+        Self::because(reasons::FAILED_CREATE, &error)
+    }
 }

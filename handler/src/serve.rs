@@ -19,6 +19,7 @@ use rvm_handler::controller;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::Images;
 use rvm_handler::images::pull::Puller;
+use rvm_handler::networks::client::Networks;
 use rvm_handler::node::{self, Register};
 use rvm_handler::place::Place;
 use rvm_handler::plan::Me;
@@ -88,6 +89,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     let place = Place::take(&settings.run_dir, &settings.state_dir)?;
     let ourselves = std::env::current_exe().context("our own program is not known")?;
+    let networks = Networks::new(place.run(), ourselves.clone(), settings.pod_network);
     let puller = Puller::new(ourselves).believing(settings.registry_certs);
     let images = Images::new(settings.mirrors, settings.guests, place.state())?
         .pulled_by(puller, settings.image_cache_limit);
@@ -106,6 +108,8 @@ async fn serve(settings: Settings) -> Result<()> {
     let grpc = GrpcDoors::open(settings.grpc.as_deref(), settings.grpc_tls.as_ref()).await?;
     let home = format!("cluster {cluster} node {}", settings.node);
     let machines = Arc::new(Machines::open(place, settings.rvmm, home)?);
+    let networks = Arc::new(networks);
+    keep_networks(&machines, &networks).await?;
     let (me_sender, me) = watch::channel(me);
     let (wake, wakes) = mpsc::unbounded_channel();
     let (watch, events) = (Watch::new(wake), Recorder::new(client.clone(), &settings.node));
@@ -122,6 +126,7 @@ async fn serve(settings: Settings) -> Result<()> {
         me,
         machines: Arc::clone(&machines),
         images: Arc::new(images),
+        networks,
         host_disks: Arc::new(settings.host_disks),
         watch,
         events,
@@ -141,6 +146,19 @@ async fn serve(settings: Settings) -> Result<()> {
     );
     tasks.shutdown().await;
     served
+}
+
+/// Has the networks go whose machines went while no handler was here, and the others stay for as long as this one is.
+async fn keep_networks(machines: &Arc<Machines>, networks: &Arc<Networks>) -> Result<()> {
+    let (machines, networks) = (Arc::clone(machines), Arc::clone(networks));
+    let keep = move || {
+        let uids = machines.all()?.into_iter().map(|vm| vm.uid).collect();
+        if let Err(error) = networks.keep(uids) {
+            tracing::warn!(error = rvm_handler::steps::chain(&error), "networks of former machines stay");
+        }
+        Ok(())
+    };
+    tokio::task::spawn_blocking(keep).await?
 }
 
 /// Runs the loop until the end, or until a server breaks.

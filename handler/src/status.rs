@@ -23,6 +23,7 @@ use rvmm_control::{Accelerator, EndReason, Ending, Info};
 use serde_json::{Map, Value, json};
 
 use crate::events::Happening;
+use crate::networks::model::Plan;
 
 /// Longest text of ours in a status or an event: what ended a machine may quote anything.
 const MAX_TEXT: usize = 1024;
@@ -50,8 +51,8 @@ pub enum Report {
     },
     /// Its node has another handler than the one that runs it, and its machine is not here.
     Orphaned,
-    /// Its guest runs.
-    Running(Box<Info>),
+    /// Its guest runs, on this network.
+    Running(Box<Info>, Option<Box<Plan>>),
     /// It is over.
     Over(Over),
 }
@@ -128,7 +129,10 @@ impl Report {
                 let orphaned = Condition::new(conditions::READY, condition::FALSE);
                 edit.condition(orphaned.because(reasons::NODE_UNRESPONSIVE, ORPHANED), now);
             }
-            Self::Running(info) => running(edit, info, now),
+            Self::Running(info, network) => {
+                running(edit, info, now);
+                edit.status().interfaces = network.iter().map(|plan| plan.status()).collect();
+            }
             Self::Over(over) => {
                 let phase = if over.well {
                     Phase::Succeeded
@@ -166,8 +170,8 @@ impl Report {
             )],
             Self::OutOfSync { reason, message } => vec![out_of_sync(reason, message)],
             Self::Orphaned => vec![Happening::warning(events::SYNC_FAILED, ORPHANED)],
-            Self::Running(_) if started => vec![],
-            Self::Running(_) => vec![Happening::normal(
+            Self::Running(..) if started => vec![],
+            Self::Running(..) => vec![Happening::normal(
                 events::STARTED,
                 "VirtualMachineInstance started.",
             )],

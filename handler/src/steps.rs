@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::claim::Claim;
 use crate::events::{Happening, Recorder};
 use crate::images::{ImageError, Images};
+use crate::networks::client::{NetworkError, Networks};
 use crate::node;
 use crate::plan::{self, Me, POLL, SETTLE, Seen, Step};
 use crate::process::adopt::ObserveError;
@@ -38,6 +39,8 @@ pub struct Effects {
     pub machines: Arc<Machines>,
     /// The images here.
     pub images: Arc<Images>,
+    /// The networks here.
+    pub networks: Arc<Networks>,
     /// Where host disks may lie.
     pub host_disks: Arc<Allowed>,
     /// What wakes us when a machine changes.
@@ -79,6 +82,9 @@ pub enum StepError {
     /// The machine does not start.
     #[error("the machine cannot be started")]
     Start(#[from] SpawnError),
+    /// Its network is not there, or stays.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The machine does not end.
     #[error("the machine cannot be ended")]
     Stop(#[from] stop::StopError),
@@ -102,7 +108,7 @@ impl StepError {
         match self {
             Self::Observe(_) => Some(reasons::SYNC_FAILED),
             Self::Start(SpawnError::Already) | Self::Api(_) | Self::Sweep(_) | Self::Interrupted(_) => None,
-            Self::Start(_) => Some(reasons::FAILED_CREATE),
+            Self::Start(_) | Self::Network(_) => Some(reasons::FAILED_CREATE),
             Self::Stop(_) | Self::Remove(_) => Some(reasons::FAILED_DELETE),
         }
     }
@@ -143,6 +149,7 @@ impl Effects {
             stop_requested,
             owner_heartbeat,
             retry_at: self.retries.at(id),
+            network: self.networks.of(id)?,
         })
     }
 
@@ -192,10 +199,13 @@ impl Effects {
             }
             Step::RemoveRunDir => {
                 self.pulls.forget(id);
-                let (machines, vm) = (Arc::clone(&self.machines), id.clone());
-                tokio::task::spawn_blocking(move || machines.remove(&vm))
-                    .await?
-                    .map_err(StepError::Remove)?;
+                let (machines, networks) = (Arc::clone(&self.machines), Arc::clone(&self.networks));
+                let vm = id.clone();
+                let remove = move || {
+                    machines.remove(&vm).map_err(StepError::Remove)?;
+                    Ok::<_, StepError>(networks.detach(&vm)?)
+                };
+                tokio::task::spawn_blocking(remove).await??;
                 Ok(Outcome::Done)
             }
             Step::Wait(time) => Ok(Outcome::Wait(time)),
@@ -250,8 +260,13 @@ impl Effects {
     }
 
     async fn start(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
-        let (machines, vm) = (Arc::clone(&self.machines), id.clone());
-        let mut child = tokio::task::spawn_blocking(move || machines.start(&vm)).await??;
+        let (machines, networks) = (Arc::clone(&self.machines), Arc::clone(&self.networks));
+        let vm = id.clone();
+        let start = move || {
+            let place = networks.attach(&vm)?;
+            Ok::<_, StepError>(machines.start(&vm, place)?)
+        };
+        let mut child = tokio::task::spawn_blocking(start).await??;
         tracing::info!(vm = %id, uid = id.uid, pid = child.id(), "rvmm started");
         self.events.record(
             vmi,
@@ -260,16 +275,21 @@ impl Effects {
                 "VirtualMachineInstance defined.",
             ),
         );
-        let (machines, watch, vm) = (Arc::clone(&self.machines), self.watch.clone(), id.clone());
+        let (machines, networks) = (Arc::clone(&self.machines), Arc::clone(&self.networks));
+        let (watch, vm) = (self.watch.clone(), id.clone());
         let noted = self.children.add(id);
         // While we live we are its parent and have to take its status; when we are gone, init is.
         tokio::spawn(async move {
             let status = child.wait().await;
             tracing::info!(vm = %vm, uid = vm.uid, status = ?status.as_ref().ok(), "rvmm ended");
             let settled = vm.clone();
-            tokio::task::spawn_blocking(move || machines.settle(&settled, status))
-                .await
-                .ok();
+            let settle = move || {
+                machines.settle(&settled, status);
+                if let Err(error) = networks.detach(&settled) {
+                    tracing::warn!(vm = %settled, error = chain(&error), "its network stays for now");
+                }
+            };
+            tokio::task::spawn_blocking(settle).await.ok();
             drop(noted);
             watch.wake(&vm);
         });
@@ -288,7 +308,7 @@ fn told(step: &Step) -> &'static str {
         Step::Report(Report::Refused(_)) => "refused",
         Step::Report(Report::OutOfSync { .. }) => "out of sync",
         Step::Report(Report::Orphaned) => "its handler is gone",
-        Step::Report(Report::Running(_)) => "running",
+        Step::Report(Report::Running(..)) => "running",
         Step::Report(Report::Over(_)) => "over",
         _ => "done",
     }

@@ -98,6 +98,15 @@ pub struct InterfaceStatus {
     /// Its name inside the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface_name: Option<String>,
+    /// Its name inside the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_interface_name: Option<String>,
+    /// How many pairs of queues it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_count: Option<i32>,
+    /// Whether it is connected: up, or down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_state: Option<String>,
     /// Who told us: domain, guest-agent, multus-status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info_source: Option<String>,

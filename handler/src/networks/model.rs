@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use rvm_types::status::InterfaceStatus;
 use rvmm_spec::MacAddress;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,26 @@ pub struct Plan {
     pub hostname: String,
     /// What is let in to the guest; everything where none is given. Of a masquerade only.
     pub ports: Vec<Port>,
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// What is told of it: others reach the guest by the pod's addresses, whichever it has itself.
+    pub fn status(&self) -> InterfaceStatus {
+        let addresses = vec![self.pod.v4.to_string(), self.pod.v6.to_string()];
+        InterfaceStatus {
+            name: Some(self.network.clone()),
+            ip_address: addresses.first().cloned(),
+            ip_addresses: addresses,
+            mac: Some(self.mac.to_string()),
+            pod_interface_name: Some(POD_LINK.to_owned()),
+            queue_count: Some(self.queues.into()),
+            link_state: Some("up".to_owned()),
+            info_source: Some("domain".to_owned()),
+            ..InterfaceStatus::default()
+        }
+    }
 }
 
 /// How the pod's network reaches the guest.
@@ -99,6 +120,9 @@ pub const MASQUERADE: Addressing = Addressing {
     v6_prefix: 120,
     v6_gateway: Ipv6Addr::new(0xfd10, 0, 2, 0, 0, 0, 0, 1),
 };
+
+/// The largest packet between pods, and so of the guest.
+pub const MTU: u16 = 1500;
 
 /// The pod's end of the veth.
 pub const POD_LINK: &str = "eth0";

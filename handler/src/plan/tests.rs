@@ -24,6 +24,7 @@ fn seen(machine: Machine) -> Seen {
         stop_requested: false,
         owner_heartbeat: None,
         retry_at: None,
+        network: None,
     }
 }
 
@@ -50,7 +51,7 @@ fn planned(vmi: &VirtualMachineInstance, seen: &Seen) -> Vec<Step> {
 }
 
 fn running() -> Vec<Step> {
-    vec![Step::Report(Report::Running(info(State::Running)))]
+    vec![Step::Report(Report::Running(info(State::Running), None))]
 }
 
 fn failed(reason: &'static str, steps: &[Step]) -> bool {

@@ -12,6 +12,7 @@ use rvmm_control::{EndReason, Ending, Liveness, RunDir};
 use tokio::process::{Child, Command};
 
 use super::{Machines, log, stop_mark};
+use crate::networks::client::Place;
 use crate::status::bounded;
 use crate::vm::VmId;
 
@@ -37,11 +38,11 @@ pub enum SpawnError {
 }
 
 impl Machines {
-    /// Starts the machine of a run directory, inside a runtime; blocks for a moment. The child is to be waited for, then given to [`Machines::settle`].
+    /// Starts the machine of a run directory, in its network if it has one, inside a runtime; blocks for a moment. The child is to be waited for, then given to [`Machines::settle`].
     ///
     /// # Errors
     /// Any [`SpawnError`]; nothing runs then.
-    pub fn start(&self, id: &VmId) -> Result<Child, SpawnError> {
+    pub fn start(&self, id: &VmId, network: Option<Place>) -> Result<Child, SpawnError> {
         let run = self.run_dir(id);
         let path = log(&run);
         let no_log = |error| SpawnError::Log(path.clone(), error);
@@ -62,7 +63,7 @@ impl Machines {
             .arg(run.path());
         command.current_dir("/").stdin(Stdio::null());
         command.stdout(output.try_clone().map_err(no_log)?).stderr(output);
-        in_own_session(&mut command);
+        in_own_session(&mut command, network);
         command
             .spawn()
             .map_err(|error| SpawnError::Exec(self.rvmm.clone(), error))
@@ -107,14 +108,21 @@ fn lock(output: &File) -> Result<(), TryLockError> {
     output.try_lock()
 }
 
-/// A session of its own: no signal that is meant for us or our terminal reaches rvmm.
+/// A session of its own: no signal that is meant for us or our terminal reaches rvmm. And the network of its guest, if it has
+/// one: there its tap is, and nothing else of the node's.
 #[expect(
     unsafe_code,
-    reason = "std has no stable way to start a process in a session of its own"
+    reason = "std has no stable way to start a process in a session and namespaces of its own"
 )]
-fn in_own_session(command: &mut Command) {
-    let enter = || rustix::process::setsid().map(drop).map_err(io::Error::from);
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; setsid(2) is one, and nothing is
+fn in_own_session(command: &mut Command, network: Option<Place>) {
+    let enter = move || {
+        rustix::process::setsid()?;
+        if let Some(place) = &network {
+            place.enter()?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed; setsid(2) and setns(2) are, and nothing is
     // allocated or locked.
     unsafe { command.pre_exec(enter) };
 }

@@ -81,7 +81,7 @@ fn a_start_is_not_begun_twice() {
     let output = File::create(log(&place.run())).unwrap();
     output.lock().unwrap();
     assert!(matches!(
-        place.machines.start(&id()),
+        place.machines.start(&id(), None),
         Err(spawn::SpawnError::Already)
     ));
 }

@@ -17,8 +17,10 @@ use std::path::PathBuf;
 
 use rvm_types::admission::{self, Cause};
 use rvm_types::{VirtualMachineInstance, VirtualMachineInstanceSpec};
-use rvmm_spec::{AcceleratorChoice, DiskFormat, MemorySize, Spec, SpecError, Transport};
+use rvmm_spec::{AcceleratorChoice, DiskFormat, MemorySize, NetWish, Network, Spec, SpecError, Transport};
 
+use crate::networks::model::{MTU, TAP};
+use crate::networks::wish::NetworkWish;
 use crate::vm::VmId;
 use crate::volumes::DiskFile;
 pub use boot::BootSource;
@@ -35,6 +37,8 @@ pub struct Wants {
     pub cpus: u64,
     /// Its memory.
     pub memory: MemorySize,
+    /// Its network.
+    pub network: Option<NetworkWish>,
 }
 
 /// The files that a machine needs, each where it lies.
@@ -63,12 +67,14 @@ pub fn wants(id: &VmId, vmi: &VirtualMachineInstance) -> Result<Wants, Vec<Cause
     let boot = boot::source(&vmi).map_err(|cause| causes.push(cause));
     let disks = disks::wishes(&vmi).map_err(|more| causes.extend(more));
     let memory = memory::guest(&spec.domain).map_err(|cause| causes.push(cause));
-    match (boot, disks, memory) {
-        (Ok(boot), Ok(disks), Ok(memory)) => {
+    let network = NetworkWish::of(&vmi).map_err(|cause| causes.push(cause));
+    match (boot, disks, memory, network) {
+        (Ok(boot), Ok(disks), Ok(memory), Ok(network)) => {
             let wants = Wants {
                 boot,
                 disks,
                 memory,
+                network,
                 cpus: cpu::count(&spec.domain),
             };
             // Whatever else a Spec refuses is found now, not after the VMI was claimed.
@@ -104,10 +110,25 @@ pub fn spec(
         .accelerator(accelerator);
     let disks = wants.disks.iter().zip(files.disks);
     let builder = disks.fold(builder, |builder, (wish, file)| builder.disk(wish.at(file)));
+    let builder = match &wants.network {
+        Some(network) => builder.interface(interface(network)),
+        None => builder,
+    };
     match builder.clone().build() {
         // More than the bus that every guest knows has places for.
         Err(SpecError::Devices(..)) => builder.transport(Transport::Pci).build(),
         built => built,
+    }
+}
+
+/// The guest's end of its network: rvmm is started where this tap is.
+fn interface(network: &NetworkWish) -> NetWish {
+    let tap = TAP.parse().expect("the name is one that Linux takes");
+    NetWish {
+        mac: Some(network.mac),
+        queues: network.queues,
+        mtu: Some(MTU),
+        ..NetWish::new(Network::Tap(tap))
     }
 }
 

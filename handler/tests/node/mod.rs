@@ -11,6 +11,7 @@ use rvm_handler::controller;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::pull::Puller;
 use rvm_handler::images::{Images, Mirror};
+use rvm_handler::networks::client::Networks;
 use rvm_handler::node::Register;
 use rvm_handler::place::Place;
 use rvm_handler::process::Machines;
@@ -141,6 +142,7 @@ impl Cluster {
                     .unwrap()
                     .pulled_by(puller, self.image_limit),
             ),
+            networks: Arc::new(Networks::new(&run, env!("CARGO_BIN_EXE_rvm-handler").into(), None)),
             host_disks: Arc::default(),
             watch: doors.watch.clone(),
             events: doors.events.clone(),

@@ -1,9 +1,9 @@
-//! What can be wrong with disks and interfaces.
+//! What can be wrong with disks.
 
 use super::validate::{distinct, one_of};
 use super::{Cause, Path};
 use crate::VirtualMachineInstance;
-use crate::devices::{Devices, Disk};
+use crate::devices::Disk;
 use crate::volume::Volume;
 
 /// Longest serial number of a virtio disk, in bytes.
@@ -26,7 +26,6 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
         validate_disk(disk, &vmi.spec.volumes, &disks.index(index), causes);
     }
     validate_boot_order(&devices.disks, &disks, causes);
-    validate_interfaces(devices, &path.field("interfaces"), causes);
 }
 
 fn validate_disk(disk: &Disk, volumes: &[Volume], path: &Path, causes: &mut Vec<Cause>) {
@@ -77,18 +76,5 @@ fn validate_boot_order(disks: &[Disk], path: &Path, causes: &mut Vec<Cause>) {
         {
             causes.push(here.duplicate(&path.index(first).field("bootOrder")));
         }
-    }
-}
-
-/// rvm attaches no networks yet, so an interface would be a promise that is not kept.
-fn validate_interfaces(devices: &Devices, path: &Path, causes: &mut Vec<Cause>) {
-    distinct(
-        devices.interfaces.iter().map(|interface| interface.name.as_str()),
-        path,
-        "name",
-        causes,
-    );
-    if !devices.interfaces.is_empty() {
-        causes.push(path.not_supported("must be empty: rvm attaches no networks yet"));
     }
 }

@@ -13,6 +13,7 @@ mod boot;
 mod config;
 mod default;
 mod devices;
+mod networks;
 mod path;
 mod unsupported;
 mod validate;

@@ -124,7 +124,7 @@ fn validate_devices(devices: &Devices, path: &Path, causes: &mut Vec<Cause>) {
     }
 }
 
-fn refuse<'a>(
+pub(super) fn refuse<'a>(
     extra: impl IntoIterator<Item = (&'a String, &'a Value)>,
     path: &Path,
     accepted: &[&str],

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::unsupported;
-use super::{Cause, Path, boot, config, devices, volumes};
+use super::{Cause, Path, boot, config, devices, networks, volumes};
 use crate::VirtualMachineInstance;
 use crate::domain::{Domain, ResourceRequirements};
 use crate::names::{ARCHITECTURE, MACHINE};
@@ -34,6 +34,7 @@ pub fn validate(vmi: &VirtualMachineInstance) -> Vec<Cause> {
     validate_domain(&vmi.spec.domain, &spec.field("domain"), &mut causes);
     devices::validate(vmi, &spec, &mut causes);
     volumes::validate(vmi, &spec, &mut causes);
+    networks::validate(vmi, &spec, &mut causes);
     config::validate(vmi, &spec, &mut causes);
     boot::validate(vmi, &spec, &mut causes);
     unsupported::validate(&vmi.spec, &spec, &mut causes);

@@ -1,4 +1,4 @@
-//! What can be wrong with volumes and networks.
+//! What can be wrong with volumes.
 
 use super::validate::{distinct, is_label, is_name, one_of};
 use super::{Cause, Path};
@@ -21,12 +21,6 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
     );
     for (index, volume) in volumes.iter().enumerate() {
         validate_volume(volume, &path.index(index), causes);
-    }
-    if !vmi.spec.networks.is_empty() {
-        causes.push(
-            spec.field("networks")
-                .not_supported("must be empty: rvm attaches no networks yet"),
-        );
     }
 }
 

@@ -169,6 +169,7 @@ impl World {
                 stop_requested: false,
                 owner_heartbeat: owner.map(|owner| self.handlers[owner].beat),
                 retry_at: None,
+                network: None,
             };
             let steps = plan(&VmId::of(vmi).unwrap(), vmi, &seen, &me, self.now);
             self.handlers[handler].planned[vm] = self.handlers[handler].heard[vm].clone();
