@@ -154,7 +154,10 @@ async fn keep_networks(machines: &Arc<Machines>, networks: &Arc<Networks>) -> Re
     let keep = move || {
         let uids = machines.all()?.into_iter().map(|vm| vm.uid).collect();
         if let Err(error) = networks.keep(uids) {
-            tracing::warn!(error = rvm_handler::steps::chain(&error), "networks of former machines stay");
+            tracing::warn!(
+                error = rvm_handler::steps::chain(&error),
+                "networks of former machines stay"
+            );
         }
         Ok(())
     };

@@ -262,9 +262,11 @@ impl Networks {
         let mut child = started.map_err(|error| NetworkError::NoKeeper(error.to_string()))?;
         let mut said = String::new();
         if let Some(output) = child.stdout.take() {
-            BufReader::new(output).read_line(&mut said).map_err(NetworkError::Talk)?;
+            BufReader::new(output)
+                .read_line(&mut said)
+                .map_err(NetworkError::Talk)?;
         }
-        let wait = move || child.wait();
+        let mut wait = move || child.wait();
         if said.trim() == READY {
             // While we live we are its parent, and take its status.
             std::thread::spawn(wait);
@@ -274,11 +276,17 @@ impl Networks {
         Err(NetworkError::NoKeeper(said.trim().to_owned()))
     }
 
-    #[expect(unsafe_code, reason = "std has no stable way to start a process in a session of its own")]
+    #[expect(
+        unsafe_code,
+        reason = "std has no stable way to start a process in a session of its own"
+    )]
     fn command(&self, range: Range) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(WORD).arg(&self.run).arg(range.to_string());
-        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         let enter = || rustix::process::setsid().map(drop).map_err(io::Error::from);
         // SAFETY: between fork and exec only async-signal-safe calls are allowed; setsid(2) is one, and nothing is allocated
         // or locked.
@@ -330,7 +338,14 @@ fn exchange(keeper: &mut Option<OwnedFd>, request: &Request) -> Result<Vec<Owned
 fn read(path: &Path) -> io::Result<Option<Plan>> {
     let file = match File::open(path) {
         // Other things than machines lie there, too.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            return Ok(None);
+        }
         file => file?,
     };
     Ok(Some(serde_json::from_reader(io::Read::take(file, MAX_PLAN))?))

@@ -28,26 +28,26 @@ const FILTER_ROWS: u16 = 20;
 /// Frames that the kernel lets through: UDP to port 67 over IPv4 (no later fragment), UDP to port 547 and router solicitations over
 /// IPv6. Each row is an instruction of the classic BPF machine: code, jump if true, jump if false, operand.
 const FILTER: [libc::sock_filter; FILTER_ROWS as usize] = [
-    row(0x28, 0, 0, 12),     //  0  load the ethertype
-    row(0x15, 0, 8, 0x0800), //  1  IPv4, or go to 10
-    row(0x30, 0, 0, 23),     //  2  load the protocol
-    row(0x15, 0, 14, 17),    //  3  UDP, or drop
-    row(0x28, 0, 0, 20),     //  4  load flags and offset
+    row(0x28, 0, 0, 12),      //  0  load the ethertype
+    row(0x15, 0, 8, 0x0800),  //  1  IPv4, or go to 10
+    row(0x30, 0, 0, 23),      //  2  load the protocol
+    row(0x15, 0, 14, 17),     //  3  UDP, or drop
+    row(0x28, 0, 0, 20),      //  4  load flags and offset
     row(0x45, 12, 0, 0x1fff), // 5  drop what is not the first fragment
-    row(0xb1, 0, 0, 14),     //  6  X = the header's length
-    row(0x48, 0, 0, 16),     //  7  load the port
-    row(0x15, 10, 9, 67),    //  8  take, or drop
-    row(0x06, 0, 0, 0),      //  9  drop
-    row(0x15, 0, 7, 0x86dd), // 10  IPv6, or drop
-    row(0x30, 0, 0, 20),     // 11  load the next header
-    row(0x15, 0, 2, 17),     // 12  UDP, or go to 15
-    row(0x28, 0, 0, 56),     // 13  load the port
-    row(0x15, 4, 3, 547),    // 14  take, or drop
-    row(0x15, 0, 2, 58),     // 15  ICMPv6, or drop
-    row(0x30, 0, 0, 54),     // 16  load the type
-    row(0x15, 1, 0, 133),    // 17  take a router solicitation, or drop
-    row(0x06, 0, 0, 0),      // 18  drop
-    row(0x06, 0, 0, 0xffff), // 19  take
+    row(0xb1, 0, 0, 14),      //  6  X = the header's length
+    row(0x48, 0, 0, 16),      //  7  load the port
+    row(0x15, 10, 9, 67),     //  8  take, or drop
+    row(0x06, 0, 0, 0),       //  9  drop
+    row(0x15, 0, 7, 0x86dd),  // 10  IPv6, or drop
+    row(0x30, 0, 0, 20),      // 11  load the next header
+    row(0x15, 0, 2, 17),      // 12  UDP, or go to 15
+    row(0x28, 0, 0, 56),      // 13  load the port
+    row(0x15, 4, 3, 547),     // 14  take, or drop
+    row(0x15, 0, 2, 58),      // 15  ICMPv6, or drop
+    row(0x30, 0, 0, 54),      // 16  load the type
+    row(0x15, 1, 0, 133),     // 17  take a router solicitation, or drop
+    row(0x06, 0, 0, 0),       // 18  drop
+    row(0x06, 0, 0, 0xffff),  // 19  take
 ];
 
 /// What answers one guest.
@@ -83,7 +83,8 @@ impl Door {
     pub fn answer(&self) {
         let mut frame = [0; MAX_FRAME];
         for _ in 0..MAX_AT_ONCE {
-            let Ok((count, length)) = rustix::net::recv(&self.socket, &mut frame[..], RecvFlags::TRUNC) else {
+            let Ok((count, length)) = rustix::net::recv(&self.socket, &mut frame[..], RecvFlags::TRUNC)
+            else {
                 return;
             };
             if length <= MAX_FRAME
@@ -114,15 +115,23 @@ fn lease(plan: &Plan) -> Lease {
         Binding::Bridge => ROUTER_MAC,
     };
     let mut v4 = V4::new(guest.v4_gateway, guest.v4, guest.v4_prefix);
-    v4.dns = plan.dns.iter().filter_map(|server| match server {
-        std::net::IpAddr::V4(server) => Some(*server),
-        std::net::IpAddr::V6(_) => None,
-    }).collect();
+    v4.dns = plan
+        .dns
+        .iter()
+        .filter_map(|server| match server {
+            std::net::IpAddr::V4(server) => Some(*server),
+            std::net::IpAddr::V6(_) => None,
+        })
+        .collect();
     let mut v6 = V6::new(link_local(Mac(router)), guest.v6, guest.v6_prefix);
-    v6.dns = plan.dns.iter().filter_map(|server| match server {
-        std::net::IpAddr::V6(server) => Some(*server),
-        std::net::IpAddr::V4(_) => None,
-    }).collect();
+    v6.dns = plan
+        .dns
+        .iter()
+        .filter_map(|server| match server {
+            std::net::IpAddr::V6(server) => Some(*server),
+            std::net::IpAddr::V4(_) => None,
+        })
+        .collect();
     Lease {
         hostname: Some(plan.hostname.clone()),
         search: plan.search.clone(),
@@ -144,7 +153,10 @@ fn filter(socket: &OwnedFd) -> io::Result<()> {
         filter: rows.as_mut_ptr(),
     };
     let size = size(&program)?;
-    #[expect(unsafe_code, reason = "no safe way to filter a socket is known to our libraries")]
+    #[expect(
+        unsafe_code,
+        reason = "no safe way to filter a socket is known to our libraries"
+    )]
     // SAFETY: the option reads a struct sock_fprog of this size, whose rows live until after the call; the kernel copies them.
     let set = unsafe {
         libc::setsockopt(
@@ -169,7 +181,10 @@ fn bind(socket: &OwnedFd, link: u32) -> io::Result<()> {
         sll_addr: [0; 8],
     };
     let size = size(&address)?;
-    #[expect(unsafe_code, reason = "no safe way to bind a packet socket is known to our libraries")]
+    #[expect(
+        unsafe_code,
+        reason = "no safe way to bind a packet socket is known to our libraries"
+    )]
     // SAFETY: bind reads a struct sockaddr_ll of this size.
     let bound = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size) };
     done(bound)

@@ -101,7 +101,11 @@ impl Keeper {
             if ready.knocks {
                 self.welcome();
             }
-            for pod in ready.guests.iter().filter_map(|index| self.pods.values().nth(*index)) {
+            for pod in ready
+                .guests
+                .iter()
+                .filter_map(|index| self.pods.values().nth(*index))
+            {
                 pod.door().answer();
             }
             for index in ready.handlers.into_iter().rev() {

@@ -93,7 +93,10 @@ pub fn set(setting: &str, value: &str) -> Result<(), NamespaceError> {
     fs::write(&path, value).map_err(|error| NamespaceError::Setting(path, error))
 }
 
-#[expect(unsafe_code, reason = "which is unsafe where it is about descriptors, as it is not here")]
+#[expect(
+    unsafe_code,
+    reason = "which is unsafe where it is about descriptors, as it is not here"
+)]
 fn unshare(flags: UnshareFlags) -> io::Result<()> {
     // SAFETY: the table of descriptors is not among what is no longer shared.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)

@@ -9,13 +9,13 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, netlink};
+use rustix::net::{self, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice};
 
 /// Longest answer: an acknowledgement quotes the request.
 const MAX_ANSWER: usize = 16 << 10;
@@ -49,7 +49,8 @@ impl Netlink {
     pub fn open() -> Result<Self, NetlinkError> {
         let flags = SocketFlags::CLOEXEC;
         let kind = net::AddressFamily::NETLINK;
-        let socket = net::socket_with(kind, SocketType::RAW, flags, Some(netlink::ROUTE));
+        // The protocol of number 0, NETLINK_ROUTE.
+        let socket = net::socket_with(kind, SocketType::RAW, flags, None);
         Ok(Self {
             socket: socket.map_err(|error| failed("there is no netlink", error.into()))?,
             sequence: 0,
@@ -72,7 +73,7 @@ impl Netlink {
     pub fn add_bridge(&mut self, name: &str, mac: Option<[u8; 6]>, mtu: u16) -> Result<Index, NetlinkError> {
         let mut message = link(name, mac, mtu);
         // Without its own snooping a bridge lets all of IPv6's neighbour discovery pass, whoever asked for what.
-        let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(0)]);
+        let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
         let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)];
         message.attributes.push(LinkAttribute::LinkInfo(info));
         self.ask(
@@ -83,7 +84,7 @@ impl Netlink {
         self.index(name)
     }
 
-    /// Makes a pair of links, one here, one in another namespace, each up.
+    /// Makes a pair of links, one here, which is up, and one in another namespace, which is to be switched on there.
     ///
     /// # Errors
     /// [`NetlinkError`].
@@ -94,10 +95,13 @@ impl Netlink {
         peer: &str,
         peer_namespace: BorrowedFd<'_>,
     ) -> Result<Index, NetlinkError> {
+        // Neither can be up before the other is there.
         let mut there = link(peer, None, mtu);
+        there.header = LinkHeader::default();
         let namespace = LinkAttribute::NetNsFd(peer_namespace.as_raw_fd());
         there.attributes.push(namespace);
         let mut message = link(name, None, mtu);
+        message.header = LinkHeader::default();
         let data = InfoData::Veth(InfoVeth::Peer(there));
         let info = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)];
         message.attributes.push(LinkAttribute::LinkInfo(info));
@@ -106,14 +110,21 @@ impl Netlink {
             NLM_F_CREATE | NLM_F_EXCL,
             &format!("no pair of links '{name}' and '{peer}' can be made"),
         )?;
-        self.index(name)
+        let index = self.index(name)?;
+        self.switch_on(index, None, None)?;
+        Ok(index)
     }
 
     /// Switches a link on, with this largest packet, and hardware address if that matters.
     ///
     /// # Errors
     /// [`NetlinkError`].
-    pub fn switch_on(&mut self, link: Index, mac: Option<[u8; 6]>, mtu: Option<u16>) -> Result<(), NetlinkError> {
+    pub fn switch_on(
+        &mut self,
+        link: Index,
+        mac: Option<[u8; 6]>,
+        mtu: Option<u16>,
+    ) -> Result<(), NetlinkError> {
         let mut message = LinkMessage::default();
         message.header.index = link;
         message.header.flags = LinkFlags::Up;
@@ -172,7 +183,9 @@ impl Netlink {
         message.attributes.push(AddressAttribute::Address(address));
         message.attributes.push(AddressAttribute::Local(address));
         if address.is_ipv6() {
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            message
+                .attributes
+                .push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
         self.ask(
             RouteNetlinkMessage::NewAddress(message),

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use super::model::MTU;
 use super::namespace::{self, Namespace, NamespaceError};
 use super::netlink::{Index, Netlink, NetlinkError};
-use super::model::MTU;
 use super::nft::{self, NftError};
 use super::range::Range;
 
@@ -87,13 +87,14 @@ impl Node {
         self.user.as_ref()
     }
 
-    /// Connects a link of this namespace to all others.
+    /// Switches a link of this namespace on, and connects it to all others.
     ///
     /// # Errors
     /// [`NetlinkError`].
     pub fn plug(&mut self, link: &str) -> Result<(), NetlinkError> {
         let index = self.netlink.index(link)?;
-        self.netlink.plug(index, self.bridge)
+        self.netlink.plug(index, self.bridge)?;
+        self.netlink.switch_on(index, None, None)
     }
 
     /// Removes a link, and so its other end, if it is there.
@@ -128,7 +129,9 @@ pub fn has_v6() -> bool {
 
 /// An address with its gateway, of those that the kernel can use.
 pub fn usable<const N: usize>(addresses: [(IpAddr, u8); N]) -> impl Iterator<Item = (IpAddr, u8)> {
-    addresses.into_iter().filter(|(address, _)| address.is_ipv4() || has_v6())
+    addresses
+        .into_iter()
+        .filter(|(address, _)| address.is_ipv4() || has_v6())
 }
 
 fn rules() -> String {

@@ -95,8 +95,10 @@ fn inside(job: &Job) -> Result<(), String> {
 
 fn outside(job: &Job) -> Result<(), String> {
     let root = rustix::process::geteuid().is_root();
-    let _lock = lock(&job.run.join(LOCK)).map_err(|error| format!("the node's network is kept by another process: {error}"))?;
-    let program = std::env::current_exe().map_err(|error| format!("our own program is not known: {error}"))?;
+    let _lock = lock(&job.run.join(LOCK))
+        .map_err(|error| format!("the node's network is kept by another process: {error}"))?;
+    let program =
+        std::env::current_exe().map_err(|error| format!("our own program is not known: {error}"))?;
     let inner = Command::new(program)
         .args([WORD.as_ref(), job.run.as_os_str()])
         .args([&job.range.to_string(), INNER])
@@ -167,7 +169,11 @@ impl Pasta {
             ("-U", "none"),
             ("--dns-forward", &DNS.to_string()),
         ];
-        words.extend(options.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]));
+        words.extend(
+            options
+                .iter()
+                .flat_map(|(name, value)| [(*name).to_owned(), (*value).to_owned()]),
+        );
         if root {
             // It gives up the rights that opening another process's namespace takes before it opens it.
             let place = run.join(NAMESPACE);
@@ -191,7 +197,9 @@ impl Pasta {
         // or locked.
         unsafe { command.pre_exec(end_with_us) };
         let started = command.spawn();
-        started.map_err(|error| format!("'pasta' cannot be run, which networks need: install the package passt: {error}"))
+        started.map_err(|error| {
+            format!("'pasta' cannot be run, which networks need: install the package passt: {error}")
+        })
     }
 }
 
@@ -203,7 +211,10 @@ fn mount_privately(namespace: &Path, place: &Path) -> io::Result<()> {
     Ok(mount_bind(namespace, place)?)
 }
 
-#[expect(unsafe_code, reason = "which is unsafe where it is about descriptors, as it is not here")]
+#[expect(
+    unsafe_code,
+    reason = "which is unsafe where it is about descriptors, as it is not here"
+)]
 fn own_mounts() -> io::Result<()> {
     // SAFETY: the table of descriptors is not among what is no longer shared.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(io::Error::from)
@@ -211,7 +222,12 @@ fn own_mounts() -> io::Result<()> {
 
 fn lock(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
     file.try_lock()?;
     Ok(file)
 }

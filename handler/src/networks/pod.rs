@@ -115,10 +115,7 @@ fn furnish(plan: &Plan, node: &Node, link: &str) -> Result<Index, BuildError> {
         return Ok(inner);
     }
     let Addressing { v4, v6, .. } = plan.pod;
-    let addresses = [
-        (v4.into(), plan.pod.v4_prefix),
-        (v6.into(), plan.pod.v6_prefix),
-    ];
+    let addresses = [(v4.into(), plan.pod.v4_prefix), (v6.into(), plan.pod.v6_prefix)];
     for (address, prefix) in node::usable(addresses) {
         netlink.add_address(outer, address, prefix)?;
     }
@@ -129,10 +126,7 @@ fn furnish(plan: &Plan, node: &Node, link: &str) -> Result<Index, BuildError> {
     for (address, prefix) in node::usable(gateways) {
         netlink.add_address(inner, address, prefix)?;
     }
-    let routers: [(IpAddr, u8); 2] = [
-        (plan.pod.v4_gateway.into(), 0),
-        (plan.pod.v6_gateway.into(), 0),
-    ];
+    let routers: [(IpAddr, u8); 2] = [(plan.pod.v4_gateway.into(), 0), (plan.pod.v6_gateway.into(), 0)];
     for (router, _) in node::usable(routers) {
         netlink.add_default_route(router)?;
     }

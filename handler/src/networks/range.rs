@@ -81,7 +81,11 @@ impl Range {
     fn check(self, routes: &str) -> Result<(), OverlapError> {
         let overlapping = routes.lines().skip(1).find_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
-            let number = |index: usize| u32::from_str_radix(words.get(index)?, 16).ok().map(u32::swap_bytes);
+            let number = |index: usize| {
+                u32::from_str_radix(words.get(index)?, 16)
+                    .ok()
+                    .map(u32::swap_bytes)
+            };
             let (to, mask) = (number(1)?, number(7)?);
             let common = mask & self.mask();
             (mask != 0 && to & common == self.network & common).then(|| {
@@ -155,7 +159,15 @@ mod tests {
 
     #[test]
     fn what_is_no_network_of_pods_is_refused() {
-        for text in ["", "10.244.0.0", "10.244.0.1/24", "10.0.0.0/8", "10.0.0.0/30", "127.0.0.0/24", "a/24"] {
+        for text in [
+            "",
+            "10.244.0.0",
+            "10.244.0.1/24",
+            "10.0.0.0/8",
+            "10.0.0.0/30",
+            "127.0.0.0/24",
+            "a/24",
+        ] {
             assert!(text.parse::<Range>().is_err(), "{text}");
         }
     }
@@ -164,7 +176,10 @@ mod tests {
     fn a_range_that_the_host_has_a_route_to_is_refused_and_a_default_route_is_none() {
         let taken: Range = "10.244.3.0/24".parse().unwrap();
         let refused = taken.check(ROUTES).unwrap_err().to_string();
-        assert!(refused.contains("the route to 10.244.0.0/16 by eth0"), "{refused}");
+        assert!(
+            refused.contains("the route to 10.244.0.0/16 by eth0"),
+            "{refused}"
+        );
         let free: Range = "10.245.0.0/16".parse().unwrap();
         assert_eq!(free.check(ROUTES), Ok(()));
     }

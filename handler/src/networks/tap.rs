@@ -21,7 +21,9 @@ const TUN: &str = "/dev/net/tun";
 #[derive(Debug, thiserror::Error)]
 pub enum TapError {
     /// The host has none, or not for us.
-    #[error("'{TUN}' cannot be opened, which a guest's network needs: load the module tun, and let this user open it")]
+    #[error(
+        "'{TUN}' cannot be opened, which a guest's network needs: load the module tun, and let this user open it"
+    )]
     Tun(#[source] io::Error),
     /// Anything else.
     #[error("no tap can be made")]

@@ -142,7 +142,11 @@ impl Cluster {
                     .unwrap()
                     .pulled_by(puller, self.image_limit),
             ),
-            networks: Arc::new(Networks::new(&run, env!("CARGO_BIN_EXE_rvm-handler").into(), None)),
+            networks: Arc::new(Networks::new(
+                &run,
+                env!("CARGO_BIN_EXE_rvm-handler").into(),
+                None,
+            )),
             host_disks: Arc::default(),
             watch: doors.watch.clone(),
             events: doors.events.clone(),

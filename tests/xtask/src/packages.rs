@@ -16,7 +16,7 @@ struct Package {
     reason: &'static str,
 }
 
-const PACKAGES: [Package; 10] = [
+const PACKAGES: [Package; 12] = [
     Package {
         name: "gcc",
         shown_by: &["cc"],
@@ -69,6 +69,16 @@ const PACKAGES: [Package; 10] = [
         name: "iproute2",
         shown_by: &["ip"],
         reason: "tests make network devices with it",
+    },
+    Package {
+        name: "nftables",
+        shown_by: &["nft"],
+        reason: "translates addresses between machines and their node",
+    },
+    Package {
+        name: "passt",
+        shown_by: &["pasta"],
+        reason: "carries what machines send outside",
     },
 ];
 

@@ -1,6 +1,6 @@
 //! What is filled in where the author of a VMI left it out: KubeVirt's defaults, with riscv64's for the machine.
 //!
-//! Networks are not among them yet: a VMI that declares none gets none, where KubeVirt would attach the pod's.
+//! Networks are not among them: a VMI that declares none gets none, where KubeVirt would attach the pod's.
 
 use crate::VirtualMachineInstance;
 use crate::devices::{CdromTarget, Disk, DiskTarget};

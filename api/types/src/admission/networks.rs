@@ -16,7 +16,12 @@ const MAX_PORTS: usize = 256;
 pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut Vec<Cause>) {
     let (networks, interfaces) = (&vmi.spec.networks, &vmi.spec.domain.devices.interfaces);
     let paths = (spec.field("networks"), spec.field("domain.devices.interfaces"));
-    distinct(networks.iter().map(|network| network.name.as_str()), &paths.0, "name", causes);
+    distinct(
+        networks.iter().map(|network| network.name.as_str()),
+        &paths.0,
+        "name",
+        causes,
+    );
     let names = interfaces.iter().map(|interface| interface.name.as_str());
     distinct(names.clone(), &paths.1, "name", causes);
     for (index, network) in networks.iter().enumerate() {
@@ -46,10 +51,10 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
 
 fn validate_network(network: &Network, path: &Path, causes: &mut Vec<Cause>) {
     if !is_label(&network.name) {
-        causes.push(path.field("name").invalid(format_args!(
-            "is {:?}, which is not a DNS label",
-            network.name
-        )));
+        causes.push(
+            path.field("name")
+                .invalid(format_args!("is {:?}, which is not a DNS label", network.name)),
+        );
     }
     refuse(&network.extra, path, &[], causes);
     match &network.pod {
@@ -59,7 +64,10 @@ fn validate_network(network: &Network, path: &Path, causes: &mut Vec<Cause>) {
         Some(pod) => {
             refuse(&pod.extra, &path.field("pod"), &[], causes);
             if pod.vm_network_cidr.is_some() {
-                causes.push(path.field("pod.vmNetworkCIDR").not_supported("is not supported by rvm"));
+                causes.push(
+                    path.field("pod.vmNetworkCIDR")
+                        .not_supported("is not supported by rvm"),
+                );
             }
         }
     }
@@ -84,7 +92,10 @@ fn validate_interface(interface: &Interface, path: &Path, causes: &mut Vec<Cause
         );
     }
     if interface.ports.len() > MAX_PORTS {
-        causes.push(path.field("ports").invalid(format_args!("may be {MAX_PORTS} at most")));
+        causes.push(
+            path.field("ports")
+                .invalid(format_args!("may be {MAX_PORTS} at most")),
+        );
     }
     for (index, port) in interface.ports.iter().enumerate().take(MAX_PORTS) {
         validate_port(port, &path.field("ports").index(index), causes);
@@ -107,5 +118,6 @@ fn is_unicast(text: &str) -> bool {
     let first = octets.next().flatten();
     let rest: Option<Vec<u8>> = octets.collect();
     first.is_some_and(|first| first & 1 == 0)
-        && rest.is_some_and(|rest| rest.len() == 5 && (first != Some(0) || rest.iter().any(|octet| *octet != 0)))
+        && rest
+            .is_some_and(|rest| rest.len() == 5 && (first != Some(0) || rest.iter().any(|octet| *octet != 0)))
 }

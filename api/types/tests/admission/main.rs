@@ -354,20 +354,38 @@ fn the_pods_network_is_taken_behind_a_masquerade_and_on_a_bridge() {
     let full = json!({ "name": "default", "masquerade": {}, "model": "virtio", "macAddress": "02:00:00:12:34:56",
                        "ports": [{ "name": "ssh", "port": 22 }, { "port": 53, "protocol": "UDP" }] });
     assert_eq!(refused(networked(network.clone(), full)), []);
-    assert_eq!(refused(networked(network, json!({ "name": "default", "bridge": {} }))), []);
+    assert_eq!(
+        refused(networked(network, json!({ "name": "default", "bridge": {} }))),
+        []
+    );
 }
 
 #[test]
 fn networks_and_bindings_that_rvm_has_not_are_refused_by_name() {
-    let (pod, bridge) = (json!({ "name": "n", "pod": {} }), json!({ "name": "n", "bridge": {} }));
+    let (pod, bridge) = (
+        json!({ "name": "n", "pod": {} }),
+        json!({ "name": "n", "bridge": {} }),
+    );
     let multus = json!({ "name": "n", "multus": { "networkName": "other" } });
-    assert_eq!(fields_refused(multus, bridge.clone()), ["spec.networks[0].multus"]);
+    assert_eq!(
+        fields_refused(multus, bridge.clone()),
+        ["spec.networks[0].multus"]
+    );
     let sriov = json!({ "name": "n", "sriov": {} });
-    assert_eq!(fields_refused(pod.clone(), sriov), ["spec.domain.devices.interfaces[0].sriov"]);
+    assert_eq!(
+        fields_refused(pod.clone(), sriov),
+        ["spec.domain.devices.interfaces[0].sriov"]
+    );
     let cidr = json!({ "name": "n", "pod": { "vmNetworkCIDR": "10.1.0.0/24" } });
-    assert_eq!(fields_refused(cidr, bridge), ["spec.networks[0].pod.vmNetworkCIDR"]);
+    assert_eq!(
+        fields_refused(cidr, bridge),
+        ["spec.networks[0].pod.vmNetworkCIDR"]
+    );
     let old = json!({ "name": "n", "bridge": {}, "model": "e1000" });
-    assert_eq!(fields_refused(pod, old), ["spec.domain.devices.interfaces[0].model"]);
+    assert_eq!(
+        fields_refused(pod, old),
+        ["spec.domain.devices.interfaces[0].model"]
+    );
 }
 
 #[test]
@@ -379,10 +397,17 @@ fn an_interface_and_its_network_need_each_other_and_one_binding() {
         ["spec.networks[0].name", "spec.domain.devices.interfaces[0].name"]
     );
     let both = json!({ "name": "n", "bridge": {}, "masquerade": {} });
-    assert_eq!(fields_refused(pod.clone(), both), ["spec.domain.devices.interfaces[0]"]);
+    assert_eq!(
+        fields_refused(pod.clone(), both),
+        ["spec.domain.devices.interfaces[0]"]
+    );
     let none = json!({ "name": "n" });
-    assert_eq!(fields_refused(pod.clone(), none), ["spec.domain.devices.interfaces[0]"]);
-    let wrong = json!({ "name": "n", "masquerade": {}, "macAddress": "01:00:00:00:00:00", "ports": [{ "port": 0 }] });
+    assert_eq!(
+        fields_refused(pod.clone(), none),
+        ["spec.domain.devices.interfaces[0]"]
+    );
+    let wrong =
+        json!({ "name": "n", "masquerade": {}, "macAddress": "01:00:00:00:00:00", "ports": [{ "port": 0 }] });
     assert_eq!(
         fields_refused(pod, wrong),
         [
