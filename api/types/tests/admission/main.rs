@@ -337,13 +337,13 @@ fn fields_that_only_advise_or_say_nothing_are_accepted() {
     assert_eq!(refused(object), []);
 }
 
-fn networked(network: Value, interface: Value) -> Value {
+fn networked(network: &Value, interface: &Value) -> Value {
     let mut object = alpine_with("/spec/networks", json!([network]));
     object["spec"]["domain"]["devices"] = json!({ "interfaces": [interface] });
     object
 }
 
-fn fields_refused(network: Value, interface: Value) -> Vec<String> {
+fn fields_refused(network: &Value, interface: &Value) -> Vec<String> {
     let causes = refused(networked(network, interface));
     causes.into_iter().map(|cause| cause.field).collect()
 }
@@ -353,9 +353,9 @@ fn the_pods_network_is_taken_behind_a_masquerade_and_on_a_bridge() {
     let network = json!({ "name": "default", "pod": {} });
     let full = json!({ "name": "default", "masquerade": {}, "model": "virtio", "macAddress": "02:00:00:12:34:56",
                        "ports": [{ "name": "ssh", "port": 22 }, { "port": 53, "protocol": "UDP" }] });
-    assert_eq!(refused(networked(network.clone(), full)), []);
+    assert_eq!(refused(networked(&network, &full)), []);
     assert_eq!(
-        refused(networked(network, json!({ "name": "default", "bridge": {} }))),
+        refused(networked(&network, &json!({ "name": "default", "bridge": {} }))),
         []
     );
 }
@@ -367,23 +367,20 @@ fn networks_and_bindings_that_rvm_has_not_are_refused_by_name() {
         json!({ "name": "n", "bridge": {} }),
     );
     let multus = json!({ "name": "n", "multus": { "networkName": "other" } });
-    assert_eq!(
-        fields_refused(multus, bridge.clone()),
-        ["spec.networks[0].multus"]
-    );
+    assert_eq!(fields_refused(&multus, &bridge), ["spec.networks[0].multus"]);
     let sriov = json!({ "name": "n", "sriov": {} });
     assert_eq!(
-        fields_refused(pod.clone(), sriov),
+        fields_refused(&pod, &sriov),
         ["spec.domain.devices.interfaces[0].sriov"]
     );
     let cidr = json!({ "name": "n", "pod": { "vmNetworkCIDR": "10.1.0.0/24" } });
     assert_eq!(
-        fields_refused(cidr, bridge),
+        fields_refused(&cidr, &bridge),
         ["spec.networks[0].pod.vmNetworkCIDR"]
     );
     let old = json!({ "name": "n", "bridge": {}, "model": "e1000" });
     assert_eq!(
-        fields_refused(pod, old),
+        fields_refused(&pod, &old),
         ["spec.domain.devices.interfaces[0].model"]
     );
 }
@@ -393,23 +390,17 @@ fn an_interface_and_its_network_need_each_other_and_one_binding() {
     let pod = json!({ "name": "n", "pod": {} });
     let other = json!({ "name": "m", "bridge": {} });
     assert_eq!(
-        fields_refused(pod.clone(), other),
+        fields_refused(&pod, &other),
         ["spec.networks[0].name", "spec.domain.devices.interfaces[0].name"]
     );
     let both = json!({ "name": "n", "bridge": {}, "masquerade": {} });
-    assert_eq!(
-        fields_refused(pod.clone(), both),
-        ["spec.domain.devices.interfaces[0]"]
-    );
+    assert_eq!(fields_refused(&pod, &both), ["spec.domain.devices.interfaces[0]"]);
     let none = json!({ "name": "n" });
-    assert_eq!(
-        fields_refused(pod.clone(), none),
-        ["spec.domain.devices.interfaces[0]"]
-    );
+    assert_eq!(fields_refused(&pod, &none), ["spec.domain.devices.interfaces[0]"]);
     let wrong =
         json!({ "name": "n", "masquerade": {}, "macAddress": "01:00:00:00:00:00", "ports": [{ "port": 0 }] });
     assert_eq!(
-        fields_refused(pod, wrong),
+        fields_refused(&pod, &wrong),
         [
             "spec.domain.devices.interfaces[0].macAddress",
             "spec.domain.devices.interfaces[0].ports[0].port"
