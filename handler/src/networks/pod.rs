@@ -11,6 +11,7 @@ use super::namespace::{Namespace, NamespaceError};
 use super::netlink::{Index, Netlink};
 use super::nft;
 use super::node::{self, BuildError, Node};
+use super::rules;
 use super::tap;
 
 /// The network of a machine.
@@ -108,6 +109,7 @@ fn furnish(plan: &Plan, node: &Node, link: &str) -> Result<Index, BuildError> {
     tap::make(TAP, plan.queues)?;
     let inner = netlink.index(TAP)?;
     netlink.switch_on(inner, Some(TAP_MAC), Some(plan.mtu))?;
+    nft::apply(&rules::ruleset(plan))?;
     if plan.binding == Binding::Bridge {
         let bridge = netlink.add_bridge(POD_BRIDGE, None, plan.mtu)?;
         netlink.plug(outer, bridge)?;
@@ -130,7 +132,6 @@ fn furnish(plan: &Plan, node: &Node, link: &str) -> Result<Index, BuildError> {
     for (router, _) in node::usable(routers) {
         netlink.add_default_route(router)?;
     }
-    nft::apply(&rules(plan))?;
     Ok(inner)
 }
 
