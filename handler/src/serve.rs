@@ -108,8 +108,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let grpc = GrpcDoors::open(settings.grpc.as_deref(), settings.grpc_tls.as_ref()).await?;
     let home = format!("cluster {cluster} node {}", settings.node);
     let machines = Arc::new(Machines::open(place, settings.rvmm, home)?);
-    let networks = Arc::new(networks);
-    keep_networks(&machines, &networks).await?;
+    let networks = keep(networks, &machines).await?;
     let (me_sender, me) = watch::channel(me);
     let (wake, wakes) = mpsc::unbounded_channel();
     let (watch, events) = (Watch::new(wake), Recorder::new(client.clone(), &settings.node));
@@ -136,21 +135,18 @@ async fn serve(settings: Settings) -> Result<()> {
         retries: Retries::default(),
     });
     tasks.spawn(async move { Ok(register.keep_beating(&client, &me_sender).await?) });
-    let (node, run_dir) = (settings.node, settings.run_dir.display());
-    tracing::info!(node, %run_dir, cluster, "rvm-handler serves");
+    tracing::info!(node = settings.node, run_dir = %settings.run_dir.display(), cluster, "rvm-handler serves");
     let control = controller::run(effects, wakes, stop.clone().cancelled_owned());
     let served = until_stopped(control, &mut tasks, &stop).await;
-    tracing::info!(
-        machines = machines.count(),
-        "rvm-handler ends; its machines go on running and are taken over at the next start"
-    );
+    let left = "rvm-handler ends; its machines go on running and are taken over at the next start";
+    tracing::info!(machines = machines.count(), "{left}");
     tasks.shutdown().await;
     served
 }
 
 /// Has the networks go whose machines went while no handler was here, and the others stay for as long as this one is.
-async fn keep_networks(machines: &Arc<Machines>, networks: &Arc<Networks>) -> Result<()> {
-    let (machines, networks) = (Arc::clone(machines), Arc::clone(networks));
+async fn keep(networks: Networks, machines: &Arc<Machines>) -> Result<Arc<Networks>> {
+    let machines = Arc::clone(machines);
     let keep = move || {
         let uids = machines.all()?.into_iter().map(|vm| vm.uid).collect();
         if let Err(error) = networks.keep(uids) {
@@ -159,7 +155,7 @@ async fn keep_networks(machines: &Arc<Machines>, networks: &Arc<Networks>) -> Re
                 "networks of former machines stay"
             );
         }
-        Ok(())
+        Ok(Arc::new(networks))
     };
     tokio::task::spawn_blocking(keep).await?
 }
