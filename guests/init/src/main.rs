@@ -5,7 +5,7 @@
 //!
 //! 1. the kernel starts us as process 1 and we give the guest what a container runtime would have given it: `/proc`,
 //!    `/sys`, `/dev`, `/run`, `/tmp` ([`mounts`]), its disks' and network's modules ([`modules`]), its host name and a
-//!    loopback ([`identity`], [`loopback`]);
+//!    loopback ([`identity`], [`loopback`]), and its interfaces ask for their addresses ([`network`], [`lease`]);
 //! 2. we start the image's shell on the console, as a login session with job control ([`session`]), and again when it
 //!    ends;
 //! 3. we bury every orphan, and end the machine when asked: `poweroff`, `reboot` and `halt` of any busybox ask by
@@ -16,10 +16,12 @@
 
 mod cmdline;
 mod identity;
+mod lease;
 mod life;
 mod loopback;
 mod modules;
 mod mounts;
+mod network;
 mod say;
 mod session;
 
@@ -27,8 +29,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == session::WORD) {
-        return session::become_it(arguments);
+    match arguments.next() {
+        Some(first) if first == session::WORD => return session::become_it(arguments),
+        Some(first) if first == network::WORD => return network::become_it(arguments),
+        _ => {}
     }
     if !rustix::process::getpid().is_init() {
         say::line("this is the first process of a guest and nothing else");
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
     modules::load_all();
     identity::take_name(&options);
     loopback::bring_up();
+    network::bring_up();
     identity::greet();
     life::live(&options)
 }
