@@ -1,13 +1,14 @@
 //! Makes everything that a machine needs and does not start it: what other objects of the cluster hold, images, disks, the
 //! run directory.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rvm_types::names::reasons;
 use rvm_types::{VirtualMachineInstance, admission};
-use rvmm_spec::AcceleratorChoice;
+use rvmm_spec::{AcceleratorChoice, Vars};
 
 use crate::images::BootFiles;
 use crate::images::store::InUse;
@@ -16,12 +17,9 @@ use crate::plan::Step;
 use crate::process::LayOutError;
 use crate::status::Report;
 use crate::steps::{Effects, Outcome, StepError, chain};
-use crate::translate::{self, Artefacts, BootSource, Wants};
+use crate::translate::{self, Artefacts, BootSource, Efi, Wants};
 use crate::vm::VmId;
 use crate::volumes::{self, Maker, Material};
-
-/// What boots disks: of the catalog's EFI firmware the one that keeps nothing between boots.
-const FIRMWARE: &str = "uboot";
 
 /// How often a VMI is looked at whose images are being pulled; it is woken when they are here.
 const PULLING: Duration = Duration::from_secs(60);
@@ -132,18 +130,22 @@ fn lay_out(
             initrd,
             ..
         } => images.kernel_boot(image, kernel, initrd.as_deref()),
-        BootSource::Firmware => {
-            let found = rvm_firmware::locate(FIRMWARE);
-            let kernel = found.map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))?;
-            Ok(BootFiles { kernel, initrd: None })
-        }
+        BootSource::Firmware(efi) => Ok(BootFiles {
+            kernel: firmware(match efi {
+                Efi::UBoot => "uboot",
+                Efi::Edk2 { .. } => "edk2-code",
+            })?,
+            initrd: None,
+        }),
     };
     let boot = boot.map_err(|error| NotPrepared::because(reasons::ERR_IMAGE_PULL, &error))?;
+    let vars = variables(maker, id, &wants.boot)?;
     let made = maker.make(id, &wants.disks, material);
     let (disks, mut seeds) = made.map_err(|error| NotPrepared::because(error.reason(), &error))?;
     let files = Artefacts {
         payload: boot.kernel,
         initrd: boot.initrd,
+        vars,
         disks,
     };
     let spec = translate::spec(id, wants, files, accelerator)
@@ -170,4 +172,20 @@ impl From<LayOutError> for NotPrepared {
     fn from(error: LayOutError) -> Self {
         Self::because(reasons::FAILED_CREATE, &error)
     }
+}
+
+/// An image of the catalog, checked.
+fn firmware(name: &str) -> Result<PathBuf, NotPrepared> {
+    rvm_firmware::locate(name).map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))
+}
+
+/// Where the firmware's variables are kept, beside the machine's disks, and what they are made from at its first boot.
+fn variables(maker: &Maker<'_>, id: &VmId, boot: &BootSource) -> Result<Option<Vars>, NotPrepared> {
+    if !matches!(boot, BootSource::Firmware(Efi::Edk2 { keeps: true })) {
+        return Ok(None);
+    }
+    let file = maker.machines.efi_variables(id);
+    let file = file.map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))?;
+    let template = Some(firmware("edk2-vars")?);
+    Ok(Some(Vars { file, template }))
 }

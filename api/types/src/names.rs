@@ -29,10 +29,20 @@ pub mod labels {
     pub const ARCHITECTURE: &str = "kubernetes.io/arch";
 }
 
+/// What the annotation [`annotations::FIRMWARE`] may name.
+pub mod firmware {
+    /// U-Boot: small and quick, keeps no variables.
+    pub const UBOOT: &str = "uboot";
+    /// EDK2: the reference implementation of UEFI.
+    pub const EDK2: &str = "edk2";
+}
+
 /// Annotations on a VMI and its node.
 pub mod annotations {
     /// On a VMI: the volume whose image is an ordinary one, booted as the guest's root file system.
     pub const ROOT_FILESYSTEM: &str = "rvm/root-filesystem";
+    /// On a VMI that boots a disk: by which firmware, `uboot` or `edk2`.
+    pub const FIRMWARE: &str = "rvm/firmware";
     /// On a VMI: which handler took it, and that it is this VMI: `NODE/HANDLER/UID`.
     pub const CLAIM: &str = "rvm/claim";
     /// On a node: the id of the one handler that serves it.

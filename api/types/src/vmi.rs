@@ -11,7 +11,7 @@ use crate::Extra;
 use crate::config::AccessCredential;
 use crate::domain::Domain;
 use crate::names::DEFAULT_GRACE_PERIOD_SECONDS;
-use crate::names::annotations::ROOT_FILESYSTEM;
+use crate::names::annotations::{FIRMWARE, ROOT_FILESYSTEM};
 use crate::phase::Phase;
 use crate::status::VirtualMachineInstanceStatus;
 use crate::volume::{Network, Volume};
@@ -93,6 +93,23 @@ impl VirtualMachineInstance {
             .as_ref()?
             .get(ROOT_FILESYSTEM)
             .map(String::as_str)
+    }
+
+    /// The firmware that is to boot its disks, if the annotation names one.
+    pub fn firmware(&self) -> Option<&str> {
+        self.metadata
+            .annotations
+            .as_ref()?
+            .get(FIRMWARE)
+            .map(String::as_str)
+    }
+
+    /// Whether what its firmware notes is to be there at the next boot.
+    pub fn keeps_efi_variables(&self) -> bool {
+        let firmware = self.spec.domain.firmware.as_ref();
+        let bootloader = firmware.and_then(|firmware| firmware.bootloader.as_ref());
+        let efi = bootloader.and_then(|bootloader| bootloader.efi.as_ref());
+        efi.is_some_and(|efi| efi.persistent == Some(true))
     }
 
     /// How long the guest may take to shut down.

@@ -39,6 +39,9 @@ use adopt::ObserveError;
 /// Run directories that are not whole yet start with this.
 const UNFINISHED: &str = ".new-";
 
+/// A machine's EFI variables; volumes' files have other endings.
+const EFI_VARIABLES: &str = "efi-variables.fd";
+
 /// The machines' places on this node.
 #[derive(Debug)]
 pub struct Machines {
@@ -136,6 +139,16 @@ impl Machines {
         };
         make().map_err(|error| LayOutError::Io(path.clone(), error))?;
         Ok(path)
+    }
+
+    /// Where a machine's firmware keeps its variables, in a folder that is there: with the machine's disks.
+    ///
+    /// # Errors
+    /// [`LayOutError::Io`].
+    pub fn efi_variables(&self, id: &VmId) -> Result<PathBuf, LayOutError> {
+        let folder = self.disk_folder(id);
+        let folder = folder.map_err(|error| LayOutError::Io(self.disks.join(&id.uid), error))?;
+        Ok(folder.join(EFI_VARIABLES))
     }
 
     fn disk_folder(&self, id: &VmId) -> io::Result<PathBuf> {

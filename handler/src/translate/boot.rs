@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use rvm_types::VirtualMachineInstance;
 use rvm_types::admission::{Cause, Path};
+use rvm_types::names::firmware::EDK2;
 use rvmm_spec::boot::DEFAULT_CMDLINE;
-use rvmm_spec::{Boot, Firmware};
+use rvmm_spec::{Boot, Firmware, Vars};
 
 /// Longest host name that Linux takes, as a DNS label.
 const MAX_HOSTNAME: usize = 63;
@@ -34,7 +35,19 @@ pub enum BootSource {
         args: Option<String>,
     },
     /// EFI firmware boots one of the disks.
-    Firmware,
+    Firmware(Efi),
+}
+
+/// The firmware that looks for EFI applications on disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Efi {
+    /// U-Boot, which forgets its variables.
+    UBoot,
+    /// EDK2.
+    Edk2 {
+        /// Whether its variables are kept for as long as the VMI is there.
+        keeps: bool,
+    },
 }
 
 /// What a checked VMI boots.
@@ -60,7 +73,7 @@ pub fn source(vmi: &VirtualMachineInstance) -> Result<BootSource, Cause> {
     }
     let path = Path::new("spec.domain.firmware.kernelBoot.container");
     let Some(container) = kernel_boot.and_then(|boot| boot.container.as_ref()) else {
-        return Ok(BootSource::Firmware);
+        return Ok(BootSource::Firmware(efi(vmi)));
     };
     let kernel = container.kernel_path.clone();
     Ok(BootSource::Kernel {
@@ -69,6 +82,16 @@ pub fn source(vmi: &VirtualMachineInstance) -> Result<BootSource, Cause> {
         initrd: container.initrd_path.clone(),
         args,
     })
+}
+
+/// The firmware that its author names, or that can do what he asks for; else the smaller one.
+fn efi(vmi: &VirtualMachineInstance) -> Efi {
+    let keeps = vmi.keeps_efi_variables();
+    if keeps || vmi.firmware() == Some(EDK2) {
+        Efi::Edk2 { keeps }
+    } else {
+        Efi::UBoot
+    }
 }
 
 /// What the guest calls itself: the VMI's name where it does not say, made a single label as KubeVirt does.
@@ -90,13 +113,10 @@ pub fn hostname(vmi: &VirtualMachineInstance) -> String {
 // === impl BootSource ===
 
 impl BootSource {
-    /// What starts, from its file.
-    pub fn boot(&self, payload: PathBuf, initrd: Option<PathBuf>) -> Boot {
+    /// What starts, from its file; a firmware keeps its variables in `vars`.
+    pub fn boot(&self, payload: PathBuf, initrd: Option<PathBuf>, vars: Option<Vars>) -> Boot {
         match self {
-            Self::Firmware => Boot::firmware(Firmware {
-                image: payload,
-                vars: None,
-            }),
+            Self::Firmware(_) => Boot::firmware(Firmware { image: payload, vars }),
             _ => Boot {
                 initrd,
                 cmdline: self.cmdline(),
@@ -112,7 +132,7 @@ impl BootSource {
                 let ours = format!("{DEFAULT_CMDLINE} quiet rdinit=/rvm-init rvm.hostname={hostname}");
                 args.iter().fold(ours, |line, more| format!("{line} {more}"))
             }
-            Self::Firmware => String::new(),
+            Self::Firmware(_) => String::new(),
             Self::Kernel { args, .. } => args.clone().unwrap_or_else(|| DEFAULT_CMDLINE.to_owned()),
         }
     }

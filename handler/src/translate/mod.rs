@@ -17,13 +17,15 @@ use std::path::PathBuf;
 
 use rvm_types::admission::{self, Cause};
 use rvm_types::{VirtualMachineInstance, VirtualMachineInstanceSpec};
-use rvmm_spec::{AcceleratorChoice, DiskFormat, MemorySize, NetWish, Network, Spec, SpecError, Transport};
+use rvmm_spec::{
+    AcceleratorChoice, DiskFormat, MemorySize, NetWish, Network, Spec, SpecError, Transport, Vars,
+};
 
 use crate::networks::model::{MTU, TAP};
 use crate::networks::wish::NetworkWish;
 use crate::vm::VmId;
 use crate::volumes::DiskFile;
-pub use boot::BootSource;
+pub use boot::{BootSource, Efi};
 pub use disks::DiskWish;
 
 /// A machine as the VMI asks for it, before its files are there.
@@ -48,6 +50,8 @@ pub struct Artefacts {
     pub payload: PathBuf,
     /// The initial RAM disk.
     pub initrd: Option<PathBuf>,
+    /// Where the firmware keeps its variables.
+    pub vars: Option<Vars>,
     /// One for each of [`Wants::disks`].
     pub disks: Vec<DiskFile>,
 }
@@ -81,6 +85,7 @@ pub fn wants(id: &VmId, vmi: &VirtualMachineInstance) -> Result<Wants, Vec<Cause
             let nowhere = Artefacts {
                 payload: PathBuf::new(),
                 initrd: None,
+                vars: None,
                 disks: wants.disks.iter().map(|_| nowhere()).collect(),
             };
             match self::spec(id, &wants, nowhere, AcceleratorChoice::Auto) {
@@ -102,7 +107,7 @@ pub fn spec(
     files: Artefacts,
     accelerator: AcceleratorChoice,
 ) -> Result<Spec, SpecError> {
-    let builder = Spec::builder(wants.boot.boot(files.payload, files.initrd))
+    let builder = Spec::builder(wants.boot.boot(files.payload, files.initrd, files.vars))
         .name(&id.name)
         .uid(&id.uid)
         .cpus(wants.cpus)

@@ -137,9 +137,30 @@ fn a_disk_without_a_kernel_is_booted_by_firmware() {
     let mut vmi = vmi(alpine());
     vmi.metadata.annotations = None;
     let wants = wanted(&vmi).unwrap();
-    assert_eq!((&wants.boot, wants.disks.len()), (&BootSource::Firmware, 1));
-    let boot = wants.boot.boot("/uboot.bin".into(), None);
+    assert_eq!(
+        (&wants.boot, wants.disks.len()),
+        (&BootSource::Firmware(Efi::UBoot), 1)
+    );
+    let boot = wants.boot.boot("/uboot.bin".into(), None, None);
     assert!(matches!(boot.payload, Payload::Firmware(firmware) if firmware.vars.is_none()));
+}
+
+#[test]
+fn firmware_is_chosen_by_name_and_by_what_it_can_do() {
+    let with = |annotation: Option<&str>, persistent: bool| {
+        let mut vmi = vmi(alpine());
+        let annotation = annotation.map(|name| ("rvm/firmware".to_owned(), name.to_owned()));
+        vmi.metadata.annotations = Some(annotation.into_iter().collect());
+        vmi.spec.domain.firmware = serde_json::from_value(json!({
+            "bootloader": {"efi": {"secureBoot": false, "persistent": persistent}},
+        }))
+        .unwrap();
+        wanted(&vmi).unwrap().boot
+    };
+    let edk2 = |keeps| BootSource::Firmware(Efi::Edk2 { keeps });
+    assert_eq!(with(None, false), BootSource::Firmware(Efi::UBoot));
+    assert_eq!(with(Some("edk2"), false), edk2(false));
+    assert_eq!(with(None, true), edk2(true));
 }
 
 #[test]
@@ -156,6 +177,7 @@ fn many_disks_are_on_pci_which_has_places_for_them() {
         let files = Artefacts {
             payload: "/k".into(),
             initrd: None,
+            vars: None,
             disks: vec![nowhere(); disks],
         };
         let id = VmId::of(&vmi).unwrap();
@@ -231,6 +253,7 @@ fn a_spec_names_the_vmi_and_its_files() {
     let files = Artefacts {
         payload: "/k".into(),
         initrd: Some("/i".into()),
+        vars: None,
         disks: vec![],
     };
     let spec = spec(

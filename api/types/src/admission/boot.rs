@@ -8,7 +8,8 @@ use super::volumes::{validate_image, validate_path_in_image};
 use super::{Cause, Path};
 use crate::VirtualMachineInstance;
 use crate::domain::{Firmware, KernelBoot};
-use crate::names::annotations::ROOT_FILESYSTEM;
+use crate::names::annotations::{FIRMWARE, ROOT_FILESYSTEM};
+use crate::names::firmware::{EDK2, UBOOT};
 use crate::volume::Volume;
 
 /// Longest command line of a kernel, in bytes: what riscv64 Linux keeps of it.
@@ -20,6 +21,7 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
     let firmware = vmi.spec.domain.firmware.as_ref().unwrap_or(&none);
     validate_root_filesystem(vmi, causes);
     validate_bootloader(firmware, &path.field("bootloader"), causes);
+    validate_choice(vmi, causes);
     let kernel = firmware.kernel_boot.as_ref();
     let container = kernel.and_then(|kernel| kernel.container.as_ref());
     if let Some(kernel) = kernel {
@@ -71,6 +73,19 @@ fn validate_root_filesystem(vmi: &VirtualMachineInstance, causes: &mut Vec<Cause
     }
 }
 
+/// Which firmware: one that we know, and that can do what is asked of it.
+fn validate_choice(vmi: &VirtualMachineInstance, causes: &mut Vec<Cause>) {
+    let Some(name) = vmi.firmware() else { return };
+    let path = Path::new(&format!("metadata.annotations[{FIRMWARE}]"));
+    match name {
+        UBOOT if vmi.keeps_efi_variables() => causes.push(path.invalid(format_args!(
+            "is {UBOOT:?}, which keeps no variables; spec.domain.firmware.bootloader.efi.persistent needs {EDK2:?}"
+        ))),
+        UBOOT | EDK2 => {}
+        _ => causes.push(path.invalid(format_args!("must be {UBOOT:?} or {EDK2:?}"))),
+    }
+}
+
 fn validate_bootloader(firmware: &Firmware, path: &Path, causes: &mut Vec<Cause>) {
     let Some(bootloader) = &firmware.bootloader else {
         return;
@@ -78,19 +93,13 @@ fn validate_bootloader(firmware: &Firmware, path: &Path, causes: &mut Vec<Cause>
     if bootloader.bios.is_some() {
         causes.push(path.field("bios").not_supported("does not exist on riscv64"));
     }
-    if let Some(efi) = &bootloader.efi {
-        if efi.secure_boot != Some(false) {
-            causes.push(
-                path.field("efi.secureBoot")
-                    .not_supported("must be false on riscv64"),
-            );
-        }
-        if efi.persistent == Some(true) {
-            causes.push(
-                path.field("efi.persistent")
-                    .not_supported("is not supported by rvm yet"),
-            );
-        }
+    if let Some(efi) = &bootloader.efi
+        && efi.secure_boot != Some(false)
+    {
+        causes.push(
+            path.field("efi.secureBoot")
+                .not_supported("must be false on riscv64"),
+        );
     }
 }
 

@@ -26,7 +26,7 @@ fn a_disk_without_a_kernel_is_booted_by_efi() {
 }
 
 #[test]
-fn efi_is_refused_with_secure_boot_persistent_or_beside_a_kernel() {
+fn efi_is_refused_with_secure_boot_or_beside_a_kernel() {
     let mut object = alpine_with(
         "/spec/domain/firmware",
         json!({ "bootloader": { "efi": { "secureBoot": false } } }),
@@ -42,12 +42,21 @@ fn efi_is_refused_with_secure_boot_persistent_or_beside_a_kernel() {
         Reason::FieldValueNotSupported,
         &format!("{field}.secureBoot"),
     );
-    efi(&mut object, json!({ "secureBoot": false, "persistent": true }));
-    assert_cause(
-        object,
-        Reason::FieldValueNotSupported,
-        &format!("{field}.persistent"),
+}
+
+#[test]
+fn a_firmware_is_chosen_by_name_and_only_one_keeps_variables() {
+    let mut object = alpine_with(
+        "/spec/domain/firmware",
+        json!({ "bootloader": { "efi": { "secureBoot": false, "persistent": true } } }),
     );
+    let annotation = "metadata.annotations[rvm/firmware]";
+    object["metadata"]["annotations"] = json!({ "rvm/firmware": "edk2" });
+    assert_eq!(validate(&defaulted(object.clone())), []);
+    object["metadata"]["annotations"] = json!({ "rvm/firmware": "uboot" });
+    assert_cause(object.clone(), Reason::FieldValueInvalid, annotation);
+    object["metadata"]["annotations"] = json!({ "rvm/firmware": "seabios" });
+    assert_cause(object, Reason::FieldValueInvalid, annotation);
 }
 
 #[test]
