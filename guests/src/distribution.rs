@@ -84,6 +84,11 @@ path-exclude=/usr/share/locale/*\n",
 [Unit]\nConditionPathExistsGlob=/sys/class/net/e*\n\n\
 [Service]\nExecStart=\nExecStart=/usr/lib/systemd/systemd-networkd-wait-online --any --timeout=30\n",
     ),
+    // An emulated machine on a busy host is slow to find its devices; without its console nobody logs in.
+    (
+        "etc/systemd/system.conf.d/slow.conf",
+        "[Manager]\nDefaultDeviceTimeoutSec=10min\n",
+    ),
     // Where cloud-init is told nothing of networks.
     (
         "etc/systemd/network/99-default.network",

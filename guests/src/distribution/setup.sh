@@ -62,6 +62,9 @@ rm -rf /var/cache/ldconfig /var/cache/apt /var/lib/apt/lists /root/.bash_history
 find /var/log -type f -delete
 mkdir -p /var/cache/apt/archives/partial /var/lib/apt/lists/partial
 : >/etc/machine-id
+# All that a first boot would bring up to date is.
+: >/etc/.updated
+: >/var/.updated
 
 stage writing
 tar -C / --create --file="$(disk output)" --one-file-system --exclude=./build --exclude=./init --sort=name \
