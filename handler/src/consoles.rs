@@ -1,10 +1,12 @@
-//! What the gRPC server asks of a node: a byte stream to a machine's console, and a machine's end.
+//! What the gRPC server asks of a node: a byte stream to a machine's console, a guest's port, and a machine's end.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rvm_server::{AttachError, ConsoleStream, Consoles, Power, StopError};
+use rvm_server::{
+    AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power, Protocol, StopError,
+};
 use rvm_types::VirtualMachineInstance;
 use rvmm_control::{Accelerator, Info};
 use tokio::net::UnixStream;
@@ -105,6 +107,32 @@ impl Power for Doors {
                 Closed::NotRunning => StopError::NotRunning,
                 Closed::Broken(error) => StopError::Unavailable(error),
             })
+    }
+}
+
+#[tonic::async_trait]
+impl Ports for Doors {
+    async fn dial(
+        &self,
+        vmi: &VirtualMachineInstance,
+        _protocol: Protocol,
+        _port: u16,
+    ) -> Result<Connection, DialError> {
+        self.here(vmi).map_err(DialError::from)?;
+        // A VMI that asks for a network is refused, so that no guest has one.
+        Err(DialError::NoNetwork("it has no network".to_owned()))
+    }
+}
+
+impl From<Closed> for DialError {
+    fn from(closed: Closed) -> Self {
+        match closed {
+            Closed::Elsewhere(node) => Self::AnotherNode { node },
+            Closed::NotRunning => Self::NotRunningYet {
+                phase: rvm_types::Phase::Pending,
+            },
+            Closed::Broken(error) => Self::Refused(error),
+        }
     }
 }
 

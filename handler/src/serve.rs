@@ -118,7 +118,12 @@ async fn serve(settings: Settings) -> Result<()> {
         watch: watch.clone(),
         events: events.clone(),
     });
-    let service = MachinesService::new(client.clone(), Arc::clone(&doors) as _, doors);
+    let service = MachinesService::new(
+        client.clone(),
+        Arc::clone(&doors) as _,
+        Arc::clone(&doors) as _,
+        doors,
+    );
     grpc.serve(&service, &stop, &mut tasks);
     let effects = Arc::new(Effects {
         client: client.clone(),

@@ -19,6 +19,9 @@ pub const MAX_MESSAGE: usize = 16 << 20;
 /// Most bytes of console input or output in one message.
 pub const MAX_CONSOLE_CHUNK: usize = 64 << 10;
 
+/// Most bytes of a forwarded port's data in one message: any datagram fits.
+pub const MAX_PORT_CHUNK: usize = 64 << 10;
+
 /// The domain of the reasons in error details.
 pub const ERROR_DOMAIN: &str = "rvm.v1";
 
@@ -32,4 +35,6 @@ pub mod reasons {
     pub const ANOTHER_NODE: &str = "ANOTHER_NODE";
     /// The machine was made without a serial console.
     pub const NO_CONSOLE: &str = "NO_CONSOLE";
+    /// The machine has no network that this server reaches.
+    pub const NO_NETWORK: &str = "NO_NETWORK";
 }

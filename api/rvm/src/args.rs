@@ -1,10 +1,14 @@
 //! The arguments, as they are typed. Help, usage errors and completions all come from here.
 
+mod ports;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use ports::{Forward, Forwarded, PortForward, Scp, Ssh, SshOptions, Target};
 
 /// Virtual machines for RISC-V: from a manifest to a console.
 #[derive(Debug, Parser)]
@@ -71,6 +75,12 @@ pub enum Verb {
     Get(Get),
     /// Attach to a machine's serial console
     Console(Console),
+    /// Forward local ports to a machine's guest
+    PortForward(PortForward),
+    /// Log in to a machine's guest by this system's ssh
+    Ssh(Ssh),
+    /// Copy files to or from a machine's guest by this system's scp
+    Scp(Scp),
     /// End a machine and keep its object
     Stop(Stop),
     /// End machines and take their objects away

@@ -22,6 +22,7 @@ mod error;
 pub mod fake;
 pub mod listen;
 mod objects;
+pub mod ports;
 pub mod power;
 mod service;
 pub mod tls;
@@ -29,6 +30,7 @@ mod watch;
 
 pub use console::{AttachError, ConsoleStream, Consoles};
 pub use listen::{ListenError, UnixDoor, serve_tls};
+pub use ports::{Connection, DialError, Ports, Protocol};
 pub use power::{Power, StopError};
 pub use service::MachinesService;
 pub use tls::{TlsDoor, TlsFiles};

@@ -9,10 +9,11 @@ use kube::Client;
 use rvm_proto::MAX_MESSAGE;
 use rvm_proto::v1::console_request::Request as FromViewer;
 use rvm_proto::v1::machines_server::{Machines, MachinesServer};
+use rvm_proto::v1::port_forward_request::Request as IntoPort;
 use rvm_proto::v1::{
     ApplyRequest, ApplyResponse, ConsoleRequest, ConsoleResponse, DeleteRequest, DeleteResponse, GetRequest,
-    GetResponse, ListRequest, ListResponse, StopRequest, StopResponse, VersionRequest, VersionResponse,
-    WatchRequest, WatchResponse,
+    GetResponse, ListRequest, ListResponse, PortForwardRequest, PortForwardResponse, StopRequest,
+    StopResponse, VersionRequest, VersionResponse, WatchRequest, WatchResponse,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::console::{self, AttachError, Consoles};
 use crate::error::{invalid_argument, precondition};
 use crate::objects::{Objects, to_json};
+use crate::ports::{self, Ports};
 use crate::power::{self, Power};
 use crate::watch::watch;
 
@@ -29,15 +31,22 @@ pub struct MachinesService {
     objects: Objects,
     consoles: Arc<dyn Consoles>,
     power: Arc<dyn Power>,
+    ports: Arc<dyn Ports>,
 }
 
 impl MachinesService {
-    /// A service over this cluster, whose consoles and ends are the handler's business.
-    pub fn new(client: Client, consoles: Arc<dyn Consoles>, power: Arc<dyn Power>) -> Self {
+    /// A service over this cluster, whose consoles, ends and ports are the handler's business.
+    pub fn new(
+        client: Client,
+        consoles: Arc<dyn Consoles>,
+        power: Arc<dyn Power>,
+        ports: Arc<dyn Ports>,
+    ) -> Self {
         Self {
             objects: Objects::new(client),
             consoles,
             power,
+            ports,
         }
     }
 
@@ -69,12 +78,30 @@ impl MachinesService {
             open.read_only,
         )))
     }
+
+    /// Waits for the first request into a port and connects to the one that it names.
+    async fn connect(
+        &self,
+        mut requests: Streaming<PortForwardRequest>,
+    ) -> Result<ReceiverStream<Result<PortForwardResponse, Status>>, Status> {
+        let first = requests.message().await?.and_then(|first| first.request);
+        let Some(IntoPort::Open(open)) = first else {
+            return Err(invalid_argument("the first request must say which port to open"));
+        };
+        let (protocol, port) = ports::wanted(&open)?;
+        let vmi = self.objects.get_typed(&open.namespace, &open.name).await?;
+        let refusal = |error| ports::refusal(&open.name, port, &error);
+        ports::judge(&vmi).map_err(refusal)?;
+        let connection = self.ports.dial(&vmi, protocol, port).await.map_err(refusal)?;
+        Ok(ReceiverStream::new(ports::forward(connection, requests)))
+    }
 }
 
 #[tonic::async_trait]
 impl Machines for MachinesService {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
     type ConsoleStream = ReceiverStream<Result<ConsoleResponse, Status>>;
+    type PortForwardStream = ReceiverStream<Result<PortForwardResponse, Status>>;
 
     async fn version(&self, _: Request<VersionRequest>) -> Result<Response<VersionResponse>, Status> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -150,5 +177,12 @@ impl Machines for MachinesService {
         request: Request<Streaming<ConsoleRequest>>,
     ) -> Result<Response<Self::ConsoleStream>, Status> {
         self.open(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        self.connect(request.into_inner()).await.map(Response::new)
     }
 }

@@ -4,6 +4,8 @@ mod apply;
 mod console;
 mod delete;
 mod get;
+mod port_forward;
+mod ssh;
 mod stop;
 mod version;
 
@@ -34,6 +36,9 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::Apply(args) => apply::run(connect(&global).await?, &namespace, &args).await,
         Verb::Get(args) => get::run(connect(&global).await?, &namespace, &args).await,
         Verb::Console(args) => console::run(connect(&global).await?, &namespace, &args).await,
+        Verb::PortForward(args) => port_forward::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Ssh(args) => Err(ssh::ssh(&global, &args)?.into()),
+        Verb::Scp(args) => Err(ssh::scp(&global, &args)?.into()),
         Verb::Stop(args) => stop::run(connect(&global).await?, &namespace, &args).await,
         Verb::Delete(args) => delete::run(connect(&global).await?, &namespace, &args).await,
         Verb::Version(args) => version::run(&global, &args).await,

@@ -2,5 +2,6 @@
 
 mod console;
 mod lab;
+mod ports;
 mod verbs;
 mod words;

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use rvm_types::VirtualMachineInstance;
 use tokio::io::DuplexStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
-use crate::{AttachError, ConsoleStream, Consoles, Power, StopError};
+use crate::{AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power, Protocol, StopError};
 
+const LOOPBACK: std::net::Ipv4Addr = std::net::Ipv4Addr::LOCALHOST;
 /// Bytes that the pipe between a console and the server holds; a real socket holds some more.
 const PIPE: usize = 4 << 10;
 
@@ -69,6 +71,29 @@ impl Power for FakeMachines {
     async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), StopError> {
         lock(&self.stopped).push((vmi.metadata.name.clone().unwrap_or_default(), grace));
         Ok(())
+    }
+}
+
+/// The guests' ports are this host's own, so that a test can listen on one.
+#[tonic::async_trait]
+impl Ports for FakeMachines {
+    async fn dial(
+        &self,
+        _: &VirtualMachineInstance,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<Connection, DialError> {
+        let connected = async {
+            Ok(match protocol {
+                Protocol::Tcp => Connection::Tcp(TcpStream::connect((LOOPBACK, port)).await?),
+                Protocol::Udp => {
+                    let socket = UdpSocket::bind((LOOPBACK, 0)).await?;
+                    socket.connect((LOOPBACK, port)).await?;
+                    Connection::Udp(socket)
+                }
+            })
+        };
+        connected.await.map_err(DialError::Refused)
     }
 }
 

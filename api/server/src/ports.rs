@@ -1,0 +1,236 @@
+//! One port of a guest, one caller: judging whether it can be reached, then moving data until both ends are done.
+
+use std::io;
+
+use bytes::Bytes;
+use rvm_proto::v1::port_forward_request::{self as asked, Open, Request as IntoPort};
+use rvm_proto::v1::port_forward_response::{Connected, Ended, Response as FromPort};
+use rvm_proto::v1::{PortForwardRequest, PortForwardResponse};
+use rvm_proto::{MAX_PORT_CHUNK, reasons};
+use rvm_types::{Phase, VirtualMachineInstance};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use crate::error::{invalid_argument, precondition};
+
+/// Bytes that are read from a connection at once.
+const CHUNK: usize = 16 << 10;
+/// Messages that wait for a caller before its connection is no longer read.
+const QUEUE: usize = 4;
+
+/// What has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// A stream of bytes.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+/// Whoever reaches the guests' ports: the handler.
+#[tonic::async_trait]
+pub trait Ports: Send + Sync + 'static {
+    /// Connects to a port of a machine's guest.
+    async fn dial(
+        &self,
+        vmi: &VirtualMachineInstance,
+        protocol: Protocol,
+        port: u16,
+    ) -> Result<Connection, DialError>;
+}
+
+/// A connection to a guest.
+#[derive(Debug)]
+pub enum Connection {
+    /// That stands.
+    Tcp(TcpStream),
+    /// A socket that sends to the guest's port and hears from nobody else.
+    Udp(UdpSocket),
+}
+
+/// Why a port cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The machine has yet to start.
+    #[error("it does not run yet; its phase is {phase}")]
+    NotRunningYet {
+        /// Where it is instead.
+        phase: Phase,
+    },
+    /// The machine has ended.
+    #[error("it has ended; its phase is {phase}")]
+    Ended {
+        /// How it ended.
+        phase: Phase,
+    },
+    /// The machine runs on a node that this server does not reach.
+    #[error("it runs on node {node:?}, which this server does not reach")]
+    AnotherNode {
+        /// The node.
+        node: String,
+    },
+    /// The machine has no network here.
+    #[error("{0}")]
+    NoNetwork(String),
+    /// Nobody takes the connection.
+    #[error("the guest does not take the connection")]
+    Refused(#[source] io::Error),
+}
+
+// === judging ===
+
+/// The port that is asked for.
+pub(crate) fn wanted(open: &Open) -> Result<(Protocol, u16), Status> {
+    let protocol = match open.protocol() {
+        asked::Protocol::Unspecified | asked::Protocol::Tcp => Protocol::Tcp,
+        asked::Protocol::Udp => Protocol::Udp,
+    };
+    match u16::try_from(open.port) {
+        Ok(port @ 1..) => Ok((protocol, port)),
+        _ => Err(invalid_argument(format!("{} is not a port", open.port))),
+    }
+}
+
+/// What the object alone says against reaching its guest.
+pub(crate) fn judge(vmi: &VirtualMachineInstance) -> Result<(), DialError> {
+    match vmi.phase().cloned().unwrap_or(Phase::Pending) {
+        phase if phase.is_before_running() => Err(DialError::NotRunningYet { phase }),
+        phase if phase.is_final() => Err(DialError::Ended { phase }),
+        _ => Ok(()),
+    }
+}
+
+/// The status that says so about this machine.
+pub(crate) fn refusal(name: &str, port: u16, error: &DialError) -> Status {
+    let message = format!("port {port} of {name:?} cannot be reached: {error}");
+    match error {
+        DialError::NotRunningYet { phase } => {
+            precondition(reasons::NOT_RUNNING_YET, message, &[("phase", phase.as_str())])
+        }
+        DialError::Ended { phase } => precondition(reasons::ENDED, message, &[("phase", phase.as_str())]),
+        DialError::AnotherNode { node } => precondition(reasons::ANOTHER_NODE, message, &[("node", node)]),
+        DialError::NoNetwork(_) => precondition(reasons::NO_NETWORK, message, &[]),
+        DialError::Refused(source) => Status::unavailable(format!("{message}: {source}")),
+    }
+}
+
+// === moving data ===
+
+type Outgoing = mpsc::Sender<Result<PortForwardResponse, Status>>;
+
+/// What a caller of this connection receives. The data is moved by a task of its own, which ends when both ends are done, when the
+/// caller goes away, or when either breaks.
+pub(crate) fn forward(
+    connection: Connection,
+    requests: Streaming<PortForwardRequest>,
+) -> mpsc::Receiver<Result<PortForwardResponse, Status>> {
+    let (out, responses) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        if send(&out, FromPort::Connected(Connected {})).await.is_err() {
+            return;
+        }
+        let moved = async {
+            match connection {
+                Connection::Tcp(mut stream) => {
+                    let (reader, writer) = stream.split();
+                    tokio::try_join!(bytes_out(reader, &out), bytes_in(requests, writer)).map(drop)
+                }
+                Connection::Udp(socket) => tokio::select! {
+                    done = datagrams_out(&socket, &out) => done,
+                    done = datagrams_in(requests, &socket) => done,
+                },
+            }
+        };
+        tokio::select! {
+            () = out.closed() => {}
+            moved = moved => {
+                if let Err(status) = moved {
+                    // The caller is told if it is still there; if not, there is nobody to tell.
+                    let _ = out.send(Err(status)).await;
+                }
+            }
+        }
+    });
+    responses
+}
+
+/// From the guest to the caller, until the guest is done.
+async fn bytes_out(mut guest: ReadHalf<'_>, out: &Outgoing) -> Result<(), Status> {
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match guest.read(&mut chunk).await {
+            Ok(0) => return send(out, FromPort::Ended(Ended {})).await,
+            Ok(length) => {
+                let data = Bytes::copy_from_slice(&chunk[..length]);
+                send(out, FromPort::Data(data)).await?;
+            }
+            Err(error) => return Err(broken(&error)),
+        }
+    }
+}
+
+/// From the caller to the guest, until the caller is done.
+async fn bytes_in(
+    mut requests: Streaming<PortForwardRequest>,
+    mut guest: WriteHalf<'_>,
+) -> Result<(), Status> {
+    while let Some(data) = next(&mut requests).await? {
+        guest.write_all(&data).await.map_err(|error| broken(&error))?;
+    }
+    // A guest that is gone already need not be told.
+    guest.shutdown().await.ok();
+    Ok(())
+}
+
+async fn datagrams_out(guest: &UdpSocket, out: &Outgoing) -> Result<(), Status> {
+    let mut datagram = vec![0; MAX_PORT_CHUNK];
+    loop {
+        match guest.recv(&mut datagram).await {
+            Ok(length) => {
+                let data = Bytes::copy_from_slice(&datagram[..length]);
+                send(out, FromPort::Data(data)).await?;
+            }
+            // A port that nobody listens on is no end: somebody may, later.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) => return Err(broken(&error)),
+        }
+    }
+}
+
+async fn datagrams_in(mut requests: Streaming<PortForwardRequest>, guest: &UdpSocket) -> Result<(), Status> {
+    while let Some(data) = next(&mut requests).await? {
+        guest.send(&data).await.ok();
+    }
+    Ok(())
+}
+
+/// The next data of the caller; none when it is done.
+async fn next(requests: &mut Streaming<PortForwardRequest>) -> Result<Option<Bytes>, Status> {
+    let Some(request) = requests.message().await? else {
+        return Ok(None);
+    };
+    match request.request {
+        Some(IntoPort::Data(data)) if data.len() > MAX_PORT_CHUNK => Err(invalid_argument(format!(
+            "more than {MAX_PORT_CHUNK} bytes of data in one message"
+        ))),
+        Some(IntoPort::Data(data)) => Ok(Some(data)),
+        Some(IntoPort::Open(_)) => Err(invalid_argument("the port is open already")),
+        None => Err(invalid_argument("an empty request")),
+    }
+}
+
+fn broken(error: &io::Error) -> Status {
+    Status::unavailable(format!("the connection to the guest broke: {error}"))
+}
+
+/// Fails when the caller is gone, which nobody is told.
+async fn send(out: &Outgoing, response: FromPort) -> Result<(), Status> {
+    let response = PortForwardResponse {
+        response: Some(response),
+    };
+    let sent = out.send(Ok(response)).await;
+    sent.map_err(|_| Status::cancelled("the caller is gone"))
+}
