@@ -1,6 +1,7 @@
 //! What the gRPC server asks of a node: a byte stream to a machine's console, a guest's port, and a machine's end.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,16 +10,23 @@ use rvm_server::{
 };
 use rvm_types::VirtualMachineInstance;
 use rvmm_control::{Accelerator, Info};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::claim::Claim;
 use crate::events::Happening;
 use crate::events::Recorder;
+use crate::networks::client::{NetworkError, Networks};
+use crate::networks::model;
 use crate::plan::Me;
 use crate::process::Machines;
 use crate::process::watch::Watch;
+use crate::steps::chain;
 use crate::vm::{Machine, VmId};
+
+/// How long a guest may take to answer a connection.
+const TAKES: Duration = Duration::from_secs(30);
 
 /// The consoles and switches of this node's machines.
 #[derive(Debug, Clone)]
@@ -31,6 +39,8 @@ pub struct Doors {
     pub watch: Watch,
     /// Where events go.
     pub events: Recorder,
+    /// The networks here.
+    pub networks: Arc<Networks>,
 }
 
 /// Why there is no door.
@@ -115,12 +125,44 @@ impl Ports for Doors {
     async fn dial(
         &self,
         vmi: &VirtualMachineInstance,
-        _protocol: Protocol,
-        _port: u16,
+        protocol: Protocol,
+        port: u16,
     ) -> Result<Connection, DialError> {
-        self.here(vmi).map_err(DialError::from)?;
-        // A VMI that asks for a network is refused, so that no guest has one.
-        Err(DialError::NoNetwork("it has no network".to_owned()))
+        let id = self.here(vmi).map_err(DialError::from)?;
+        let networks = Arc::clone(&self.networks);
+        let socket = tokio::task::spawn_blocking(move || {
+            let protocol = match protocol {
+                Protocol::Tcp => model::Protocol::Tcp,
+                Protocol::Udp => model::Protocol::Udp,
+            };
+            let plan = networks.of(&id).map_err(|error| no_network(&error))?;
+            plan.ok_or_else(|| DialError::NoNetwork("it has no network".to_owned()))?;
+            networks
+                .dial(&id, protocol, port)
+                .map_err(|error| no_network(&error))
+        });
+        let socket = socket.await.map_err(|error| DialError::Refused(error.into()))??;
+        connected(socket, protocol).await.map_err(DialError::Refused)
+    }
+}
+
+fn no_network(error: &NetworkError) -> DialError {
+    DialError::NoNetwork(chain(error))
+}
+
+/// The connection that this socket has begun to make, when it stands.
+async fn connected(socket: OwnedFd, protocol: Protocol) -> io::Result<Connection> {
+    if protocol == Protocol::Udp {
+        return Ok(Connection::Udp(UdpSocket::from_std(socket.into())?));
+    }
+    let stream = TcpStream::from_std(socket.into())?;
+    match timeout(TAKES, stream.writable()).await {
+        Ok(writable) => writable?,
+        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+    }
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(Connection::Tcp(stream)),
     }
 }
 

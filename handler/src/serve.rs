@@ -117,6 +117,7 @@ async fn serve(settings: Settings) -> Result<()> {
         machines: Arc::clone(&machines),
         watch: watch.clone(),
         events: events.clone(),
+        networks: Arc::clone(&networks),
     });
     let service = MachinesService::new(
         client.clone(),

@@ -127,11 +127,14 @@ impl Cluster {
         let puller = Puller::new(env!("CARGO_BIN_EXE_rvm-handler").into());
         let puller = puller.believing(self.certificates.clone());
         let guests = Some(self.folder.path().join("guests"));
+        let program = env!("CARGO_BIN_EXE_rvm-handler").into();
+        let networks = Arc::new(Networks::new(&run, program, None));
         let doors = Doors {
             me: me.clone(),
             machines: Arc::clone(&machines),
             watch: Watch::new(wake),
             events: Recorder::new(client.clone(), name),
+            networks: Arc::clone(&networks),
         };
         let effects = Effects {
             client,
@@ -142,11 +145,7 @@ impl Cluster {
                     .unwrap()
                     .pulled_by(puller, self.image_limit),
             ),
-            networks: Arc::new(Networks::new(
-                &run,
-                env!("CARGO_BIN_EXE_rvm-handler").into(),
-                None,
-            )),
+            networks,
             host_disks: Arc::default(),
             watch: doors.watch.clone(),
             events: doors.events.clone(),
