@@ -117,7 +117,7 @@ async fn a_caller_that_is_done_still_hears_the_answer() {
     let lab = Lab::new("Running").await;
     let guest = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = guest.local_addr().expect("it has one").port();
-    let mut caller = lab.open(Protocol::Tcp, port.into()).await.expect("it is open");
+    let caller = lab.open(Protocol::Tcp, port.into()).await.expect("it is open");
     let (mut end, _) = guest.accept().await.expect("a connection");
     caller.send(b"all of it").await;
     let Caller { into, out } = caller;
