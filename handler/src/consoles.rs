@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rvm_server::{
-    AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power, Protocol, StopError,
+    AttachError, Connection, ConsoleStream, Consoles, DialError, MachinesService, Ports, Power, Protocol,
+    StopError,
 };
 use rvm_types::VirtualMachineInstance;
 use rvmm_control::{Accelerator, Info};
@@ -53,6 +54,12 @@ enum Closed {
 // === impl Doors ===
 
 impl Doors {
+    /// The service that leads through these doors to the machines of a cluster.
+    pub fn service(self, client: kube::Client) -> MachinesService {
+        let doors = Arc::new(self);
+        MachinesService::new(client, Arc::clone(&doors) as _, Arc::clone(&doors) as _, doors)
+    }
+
     /// The VM, if it is one of this handler's.
     fn here(&self, vmi: &VirtualMachineInstance) -> Result<VmId, Closed> {
         match Claim::on(vmi) {

@@ -112,20 +112,14 @@ async fn serve(settings: Settings) -> Result<()> {
     let (me_sender, me) = watch::channel(me);
     let (wake, wakes) = mpsc::unbounded_channel();
     let (watch, events) = (Watch::new(wake), Recorder::new(client.clone(), &settings.node));
-    let doors = Arc::new(Doors {
+    let doors = Doors {
         me: me.clone(),
         machines: Arc::clone(&machines),
         watch: watch.clone(),
         events: events.clone(),
         networks: Arc::clone(&networks),
-    });
-    let service = MachinesService::new(
-        client.clone(),
-        Arc::clone(&doors) as _,
-        Arc::clone(&doors) as _,
-        doors,
-    );
-    grpc.serve(&service, &stop, &mut tasks);
+    };
+    grpc.serve(&doors.service(client.clone()), &stop, &mut tasks);
     let effects = Arc::new(Effects {
         client: client.clone(),
         me,
