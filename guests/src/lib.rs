@@ -20,6 +20,7 @@ pub mod ext4;
 pub mod foreign;
 pub mod gpt;
 pub mod hostile;
+pub mod image_tools;
 pub mod images;
 pub mod kernel;
 pub mod kube;

@@ -1,4 +1,4 @@
-//! An OCI image on disk (an "image layout") of one layer, for one platform, in the form Docker Hub serves: an
+//! An OCI image on disk (an "image layout") for one platform, in the form Docker Hub serves: an
 //! index, a manifest, a config and gzip'ed tar layers, all named by their SHA-256.
 //!
 //! The same input gives the same bytes, so the image keeps its digest from build to build.
@@ -97,21 +97,31 @@ pub struct About<'a> {
 
 /// Writes the image for `linux/riscv64` with one layer as an image layout into the folder `into`.
 pub fn write_layout(into: &Path, about: &About<'_>, layer: Layer) -> Result<()> {
+    write_layers(into, about, vec![layer])
+}
+
+/// The same with several layers, from the lowest up.
+pub fn write_layers(into: &Path, about: &About<'_>, layers: Vec<Layer>) -> Result<()> {
     fs::create_dir_all(into.join("blobs/sha256"))?;
-    let plain = layer.tar.into_inner().context("cannot finish the layer")?;
-    let mut packed = GzBuilder::new().write(Vec::new(), Compression::default());
-    packed.write_all(&plain)?;
-    let layer = put_blob(into, LAYER, &packed.finish()?)?;
+    let (mut packed_layers, mut plain_hashes) = (Vec::new(), Vec::new());
+    for layer in layers {
+        let plain = layer.tar.into_inner().context("cannot finish the layer")?;
+        let mut packed = GzBuilder::new().write(Vec::new(), Compression::default());
+        packed.write_all(&plain)?;
+        packed_layers.push(put_blob(into, LAYER, &packed.finish()?)?);
+        plain_hashes.push(format!("sha256:{}", sha256(&plain)));
+    }
     let config = json!({
         "created": CREATED,
         "architecture": "riscv64",
         "os": "linux",
         "config": { "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": about.command, "WorkingDir": "/" },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sha256(&plain))] },
-        "history": [{ "created": CREATED, "created_by": about.made_by }],
+        "rootfs": { "type": "layers", "diff_ids": plain_hashes },
+        "history": vec![json!({ "created": CREATED, "created_by": about.made_by }); packed_layers.len()],
     });
     let config = put_blob(into, CONFIG, &serde_json::to_vec(&config)?)?;
-    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer] });
+    let manifest =
+        json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": packed_layers });
     let mut manifest = put_blob(into, MANIFEST, &serde_json::to_vec(&manifest)?)?;
     manifest["platform"] = json!({ "architecture": "riscv64", "os": "linux" });
     manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": about.tag });

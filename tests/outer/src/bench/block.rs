@@ -159,7 +159,9 @@ fn command(system: System, format: &str) -> String {
                  -device virtio-blk-pci,drive=disk,iothread=io"
             )
         }
-        System::Rvmm | System::Bare => format!("--transport pci --disk /tmp/disk,format={format}"),
+        System::Rvmm | System::Bare | System::Tools => {
+            format!("--transport pci --disk /tmp/disk,format={format}")
+        }
     };
     system.command_with(&format!("/{INITRD}"), 1, 256, CMDLINE, &device)
 }

@@ -1,7 +1,7 @@
 //! The bench: rvmm beside QEMU-KVM in one lab, and the bare boot as the floor.
 //!
 //! [`timing`] runs the boots under the instruction-counting clock, [`bare`] the machine without a hypervisor; [`block`] and
-//! [`net`] move bytes by that clock; [`idle`] looks at a guest that idles, [`many`] at twenty; [`report`] shows and keeps
+//! [`net`] move bytes by that clock; [`images`] is about this machine; [`idle`] looks at a guest that idles, [`many`] at twenty; [`report`] shows and keeps
 //! what was found, and [`chart`] draws it.
 
 pub mod bare;
@@ -10,13 +10,14 @@ pub mod chart;
 pub mod exits;
 pub mod guest;
 pub mod idle;
+pub mod images;
 pub mod many;
 pub mod memory;
 pub mod net;
 pub mod report;
 pub mod timing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rvm_guests::{Cache, cross};
@@ -33,11 +34,13 @@ pub enum System {
     QemuKvm,
     /// The outer machine itself.
     Bare,
+    /// The usual tools for images.
+    Tools,
 }
 
 impl System {
     /// All, in the order of the columns.
-    pub const ALL: [Self; 3] = [Self::Bare, Self::Rvmm, Self::QemuKvm];
+    pub const ALL: [Self; 4] = [Self::Bare, Self::Rvmm, Self::QemuKvm, Self::Tools];
 
     /// The name in the results.
     #[must_use]
@@ -46,6 +49,7 @@ impl System {
             Self::Rvmm => "rvmm",
             Self::QemuKvm => "qemu-kvm",
             Self::Bare => "bare",
+            Self::Tools => "usual tools",
         }
     }
 
@@ -66,7 +70,7 @@ impl System {
                 "qemu-system-riscv64 -accel kvm -cpu host -M virt -nographic -no-reboot -kernel {kernel} \
                  -initrd {initrd} -m {memory_mib}M -smp {cpus} -append '{cmdline}' {devices}"
             ),
-            Self::Bare => String::new(),
+            Self::Bare | Self::Tools => String::new(),
         }
     }
 }
@@ -86,17 +90,20 @@ pub enum Rows {
     Many,
     /// Sizes of programs.
     Size,
+    /// Images and whole starts, on this machine's clock.
+    Images,
 }
 
 impl Rows {
     /// All, in the order of the table.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Boot,
         Self::Block,
         Self::Net,
         Self::Idle,
         Self::Many,
         Self::Size,
+        Self::Images,
     ];
 
     /// What is done, and how long it takes where nothing else runs.
@@ -108,6 +115,7 @@ impl Rows {
             Self::Idle => "an idle guest: memory besides its own, exits (about 40 s)",
             Self::Many => "twenty guests at once (about 3 min)",
             Self::Size => "sizes",
+            Self::Images => "images and starts, on this machine (about 3 min)",
         }
     }
 
@@ -119,6 +127,7 @@ impl Rows {
             Self::Idle => idle::measure(rvmm),
             Self::Many => many::measure(rvmm),
             Self::Size => Ok(sizes(cache, rvmm)?.to_vec()),
+            Self::Images => images::measure(cache),
         }
     }
 }
@@ -139,8 +148,13 @@ pub fn run(
     mut progress: impl FnMut(&str) -> Result<()>,
     mut done: impl FnMut(Result<Vec<Figure>>),
 ) -> Result<()> {
-    progress("building rvmm as it is shipped (dist, riscv64)")?;
-    let rvmm = cross::build(cache, &["rvmm"], "dist")?.join("rvmm");
+    let rvmm = if rows.iter().all(|group| *group == Rows::Images) {
+        // These need no lab.
+        PathBuf::new()
+    } else {
+        progress("building rvmm as it is shipped (dist, riscv64)")?;
+        cross::build(cache, &["rvmm"], "dist")?.join("rvmm")
+    };
     for group in Rows::ALL.into_iter().filter(|group| rows.contains(group)) {
         progress(group.about())?;
         done(group.measure(cache, &rvmm));

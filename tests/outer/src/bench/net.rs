@@ -89,7 +89,9 @@ fn job() -> String {
                     "{IN_KERNEL} -netdev tap,id=net,ifname=tap0,script=no,downscript=no,vhost={vhost} -device virtio-net-pci,netdev=net,romfile="
                 )
             }
-            System::Rvmm | System::Bare => format!("--transport pci --net tap=tap0,vhost={vhost}"),
+            System::Rvmm | System::Bare | System::Tools => {
+                format!("--transport pci --net tap=tap0,vhost={vhost}")
+            }
         };
         let command = system.command_with(&format!("/{INITRD}"), 1, 256, CMDLINE, &device);
         let _ = writeln!(

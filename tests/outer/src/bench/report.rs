@@ -15,6 +15,8 @@ use super::System;
 pub enum Unit {
     /// Seconds of the clock that counts instructions.
     VirtualSeconds,
+    /// Seconds of this machine's clock, or of its processors.
+    Seconds,
     /// Bytes.
     Bytes,
     /// How many.
@@ -56,13 +58,26 @@ impl Figure {
         })
     }
 
+    /// The same in seconds of this machine.
+    #[must_use]
+    pub fn wall(row: &'static str, system: System, runs: &[f64]) -> Option<Self> {
+        let unit = Unit::Seconds;
+        Self::seconds(row, system, runs).map(|figure| Self { unit, ..figure })
+    }
+
     /// The value for people, with the spread where there is one.
     #[must_use]
     pub fn shown(&self) -> String {
         let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
         match self.unit {
             Unit::VirtualSeconds if self.value < SHORT => format!("{:.3} ms", self.value * 1e3),
-            Unit::VirtualSeconds => format!(
+            Unit::Seconds if self.value < SHORT => format!(
+                "{:.1} ms ({:.1} … {:.1})",
+                self.value * 1e3,
+                self.spread.0 * 1e3,
+                self.spread.1 * 1e3
+            ),
+            Unit::VirtualSeconds | Unit::Seconds => format!(
                 "{:.3} s ({:.3} … {:.3})",
                 self.value, self.spread.0, self.spread.1
             ),
@@ -78,7 +93,14 @@ impl Figure {
 pub fn table(figures: &[Figure]) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["row", "bare", "rvmm", "qemu-kvm", "rvmm / qemu-kvm"]);
+    table.set_header([
+        "row",
+        "bare",
+        "rvmm",
+        "qemu-kvm",
+        "usual tools",
+        "rvmm / the other",
+    ]);
     for row in rows(figures) {
         let of = |system| {
             figures
@@ -87,7 +109,8 @@ pub fn table(figures: &[Figure]) -> String {
         };
         let mut line = vec![row.to_owned()];
         line.extend(System::ALL.map(|system| of(system).map_or_else(|| "–".to_owned(), Figure::shown)));
-        line.push(match (of(System::Rvmm), of(System::QemuKvm)) {
+        let other = of(System::QemuKvm).or_else(|| of(System::Tools));
+        line.push(match (of(System::Rvmm), other) {
             (Some(ours), Some(theirs)) => format!("{:.3}", ours.value / theirs.value),
             _ => "–".to_owned(),
         });
@@ -116,6 +139,7 @@ pub fn lines(figures: &[Figure]) -> String {
     figures.iter().fold(String::new(), |mut text, figure| {
         let unit = match figure.unit {
             Unit::VirtualSeconds => "virtual seconds",
+            Unit::Seconds => "seconds",
             Unit::Bytes => "bytes",
             Unit::Count => "count",
             Unit::Ratio => "for each",
@@ -129,7 +153,7 @@ pub fn lines(figures: &[Figure]) -> String {
 /// Bytes and counts are whole, whoever reads them.
 fn value(figure: &Figure) -> serde_json::Value {
     match figure.unit {
-        Unit::VirtualSeconds | Unit::Ratio => json!(figure.value),
+        Unit::VirtualSeconds | Unit::Seconds | Unit::Ratio => json!(figure.value),
         Unit::Bytes | Unit::Count => {
             #[expect(clippy::cast_possible_truncation, reason = "it was a whole number before")]
             let bytes = figure.value as i64;
@@ -178,5 +202,22 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("0.750") && shown.contains("1.50 MiB"), "{shown}");
+    }
+
+    #[test]
+    fn what_the_lab_does_not_measure_is_compared_with_the_usual_tools() {
+        let row = "image-pull";
+        let figures = [
+            Figure::wall(row, System::Rvmm, &[1.0, 0.5, 2.0]).unwrap(),
+            Figure::wall(row, System::Tools, &[4.0]).unwrap(),
+            Figure::wall("start-pull", System::Rvmm, &[0.0012]).unwrap(),
+        ];
+        let shown = table(&figures);
+        assert!(
+            shown.contains("1.000 s (0.500 … 2.000)") && shown.contains("0.250"),
+            "{shown}"
+        );
+        assert!(shown.contains("1.2 ms (1.2 … 1.2)"), "{shown}");
+        assert!(lines(&figures).contains("\"unit\":\"seconds\",\"value\":1.0"));
     }
 }
