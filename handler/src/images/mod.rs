@@ -11,6 +11,7 @@
 //! ([`Images::sweep`]). All of this but [`Images::pull`] blocks: it is called where blocking is allowed.
 
 pub mod cpio;
+mod digests;
 pub mod layer;
 pub mod layout;
 pub mod mirror;
@@ -33,6 +34,7 @@ use std::time::{Duration, SystemTime};
 use rvmm_spec::DiskFormat;
 use sha2::{Digest, Sha256};
 
+use digests::Digests;
 use layout::{Image, Layout};
 pub use mirror::{Mirror, Mirrors};
 use pull::{PullError, Puller, Told, Wish};
@@ -113,6 +115,8 @@ pub struct Images {
     limit: u64,
     /// One at a time: two machines of the same image then share the work.
     building: Mutex<()>,
+    /// What the init is, for each start to tell whether an archive has it.
+    init: Digests,
 }
 
 // === impl Images ===
@@ -139,6 +143,7 @@ impl Images {
             puller: None,
             limit: u64::MAX,
             building: Mutex::new(()),
+            init: Digests::default(),
         })
     }
 
@@ -183,7 +188,7 @@ impl Images {
         let (kernel, init) = (guests.join("Image"), guests.join("init.cpio"));
         let no_guest = |path: &PathBuf, error| ImageError::Guest(path.clone(), error);
         fs::metadata(&kernel).map_err(|error| no_guest(&kernel, error))?;
-        let init_digest = digest_of(&init).map_err(|error| no_guest(&init, error))?;
+        let init_digest = self.init.of(&init).map_err(|error| no_guest(&init, error))?;
         let name = format!("{}-{init_digest}-{FORMAT}.cpio", source.found.digest);
         let initrd = self.made(&name, |out| {
             copy_aligned(&init, out).map_err(|error| no_guest(&init, error))?;
@@ -364,26 +369,6 @@ fn format_of(disk: &File) -> io::Result<DiskFormat> {
     } else {
         DiskFormat::Raw
     })
-}
-
-fn digest_of(path: &Path) -> io::Result<String> {
-    let mut sha = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut HashWriter(&mut sha))?;
-    Ok(layout::hex(sha))
-}
-
-/// Lets `io::copy` feed a hash.
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn copy_aligned(from: &Path, to: &mut File) -> io::Result<()> {
