@@ -1,24 +1,28 @@
-//! What a guest does with its disks, and what the host then finds: one boot with three of them.
+//! What a guest does with its disks, and what the host then finds: one boot with four of them.
 
 use std::process::Command;
 
 use rvm_guests::{Cache, toolbox};
 use rvm_outer::shell::{ask, switch_off, until_ready};
 use rvm_outer::{Host, Session, qcow2};
-use rvmm_spec::{Disk, DiskFormat};
+use rvmm_spec::{Base, Disk, DiskFormat};
 
 use crate::boot::{guest, spawn};
 
 const RAW: u64 = 8 << 20;
 const QCOW2: u64 = 16 << 20;
 
-/// Discards, zeroes, writes and reads a raw and a qcow2 disk with two queues each, and is kept from writing a third.
+/// Discards, zeroes, writes and reads a raw and a qcow2 disk with two queues each, is kept from writing a third, and
+/// writes over the base of a fourth, which stays what it is.
 pub fn disks_do_what_guests_ask_of_them(host: &dyn Host) {
     let image = vec![0x5a; usize::try_from(RAW).expect("some megabytes")];
     host.put("disk.img", &image).expect("the host takes a file");
     host.put("disk.qcow2", &qcow2::empty(QCOW2))
         .expect("the host takes a file");
     host.put("fixed.img", &[0x5a; 4096])
+        .expect("the host takes a file");
+    host.put("base.img", &base()).expect("the host takes a file");
+    host.put("over.qcow2", &qcow2::empty(1 << 20))
         .expect("the host takes a file");
     let disk = |name: &str| Disk {
         serial: Some(name.replace('.', "-")),
@@ -36,6 +40,14 @@ pub fn disks_do_what_guests_ask_of_them(host: &dyn Host) {
             read_only: true,
             iops: Some(1000),
             ..disk("fixed.img")
+        })
+        .disk(Disk {
+            format: DiskFormat::Qcow2,
+            base: Some(Base {
+                path: host.folder().join("base.img"),
+                format: DiskFormat::Raw,
+            }),
+            ..disk("over.qcow2")
         });
     let mut vm = spawn(host, wish);
     until_ready(&mut vm);
@@ -43,6 +55,7 @@ pub fn disks_do_what_guests_ask_of_them(host: &dyn Host) {
     uses_a_qcow2_disk(&mut vm);
     ask(&mut vm, "echo no | dd of=/dev/vdc; echo rc=$?", "rc=1");
     ask(&mut vm, "cat /sys/block/vdc/ro", "1\r\n");
+    writes_over_a_base(&mut vm);
     switch_off(&mut vm);
     the_host_finds_it(host);
 }
@@ -94,6 +107,18 @@ fn uses_a_qcow2_disk(vm: &mut Session) {
     ask(vm, left, "\r\n0\r\nleft");
 }
 
+fn writes_over_a_base(vm: &mut Session) {
+    ask(
+        vm,
+        "dd if=/dev/vdd bs=1k skip=1023 | tail -c 8; echo",
+        "basebase\r\n",
+    );
+    let write = "echo written over it | dd of=/dev/vdd bs=512 seek=9 conv=fsync,sync; echo rc=$?";
+    ask(vm, write, "rc=0");
+    let read = "dd if=/dev/vdd bs=512 skip=9 count=2 iflag=direct | strings | head -c 24; echo";
+    ask(vm, read, "written over it\r\nbasebase\r\n");
+}
+
 fn the_host_finds_it(host: &dyn Host) {
     let image = host.get("disk.img").expect("the disk is there");
     assert_eq!(image.len() as u64, RAW);
@@ -110,7 +135,17 @@ fn the_host_finds_it(host: &dyn Host) {
         "{blocks} blocks are still there"
     );
 
-    let image = host.get("disk.qcow2").expect("the disk is there");
+    is_sound(&host.get("disk.qcow2").expect("the disk is there"));
+    assert_eq!(host.get("base.img").expect("the base is there"), base());
+}
+
+/// What lies under a disk.
+fn base() -> Vec<u8> {
+    b"base".repeat(256 << 10)
+}
+
+/// Holds what a guest left of a qcow2 image against QEMU's own idea of one.
+pub(crate) fn is_sound(image: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("disk.qcow2");
     std::fs::write(&path, image).expect("room for an image");

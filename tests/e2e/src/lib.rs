@@ -7,6 +7,7 @@ pub mod disks;
 pub mod distribution;
 pub mod firmware;
 pub mod forms;
+pub mod full;
 pub mod guest;
 pub mod hotplug;
 pub mod shares;

@@ -1,6 +1,6 @@
 //! Disks under both backends: what a guest asks of them is done, and their files are sound afterwards.
 
-use rvm_e2e::disks;
+use rvm_e2e::{disks, full};
 use rvm_outer::{Here, Host, Profile, Setup, qcow2};
 
 #[test]
@@ -12,6 +12,17 @@ fn lab_disks_do_what_guests_ask_of_them() {
 #[test]
 fn tcg_disks_do_what_guests_ask_of_them() {
     disks::disks_do_what_guests_ask_of_them(&Here::start().unwrap());
+}
+
+#[test]
+fn lab_a_guest_goes_on_when_a_full_disk_has_room_again() {
+    let lab = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
+    full::a_guest_goes_on_when_there_is_room_again(&lab.start().unwrap());
+}
+
+#[test]
+fn tcg_a_guest_goes_on_when_a_full_disk_has_room_again() {
+    full::a_guest_goes_on_when_there_is_room_again(&Here::start().unwrap());
 }
 
 #[test]

@@ -1,0 +1,58 @@
+//! Bodies of tests about a host's disk that is full: what the guest is told, and what is there when there is room again.
+
+use rvm_outer::shell::{ask, switch_off, until_ready};
+use rvm_outer::{Host, Session, qcow2};
+use rvmm_spec::{Disk, DiskFormat};
+
+use crate::boot::{guest, put};
+use crate::disks::is_sound;
+
+/// A file system of 3 MiB of rvmm's own, on which two disks of 8 MiB lie. What is left of them is fetched before it goes.
+const START: &str = "set -e; mkdir small; mount -t tmpfs -o size=3m none small; cp empty.qcow2 small/disk.qcow2; \
+                     truncate -s 8M small/disk.img; rvmm --spec vm.json --run-dir vm; cp small/disk.* .";
+
+/// Makes room, in rvmm's view of the files.
+const MAKE_ROOM: &str = "nsenter -t $(cat vm/pid) -m mount -o remount,size=32m none small";
+
+/// Of a disk: what is written while there is room, what no longer fits, and what does when there is room again.
+const FIRST: &str = "dd if=/tmp/data of=/dev/DISK bs=64k count=4 oflag=direct; echo rc=$?";
+const REST: &str = "dd if=/tmp/data of=/dev/DISK bs=64k skip=4 seek=4 oflag=direct conv=fsync; echo rc=$?";
+const READ_FIRST: &str =
+    "dd if=/dev/DISK bs=64k count=4 iflag=direct | cmp - /tmp/first && echo the$((0+1))same";
+const READ_ALL: &str =
+    "dd if=/dev/DISK bs=64k count=64 iflag=direct | cmp - /tmp/data && echo the$((0+1))same";
+
+/// Writes that do not fit are errors to the guest; what it wrote before stays, and it goes on once there is room.
+pub fn a_guest_goes_on_when_there_is_room_again(host: &dyn Host) {
+    host.put("empty.qcow2", &qcow2::empty(8 << 20))
+        .expect("the host takes a file");
+    let disk = |name: &str, format| Disk {
+        format,
+        ..Disk::new(host.folder().join("small").join(name))
+    };
+    let wish = guest(host, "quiet")
+        .disk(disk("disk.img", DiskFormat::Raw))
+        .disk(disk("disk.qcow2", DiskFormat::Qcow2));
+    put(host, wish);
+    let mut vm = host
+        .spawn_on_terminal(&["unshare", "-m", "sh", "-c", START])
+        .expect("rvmm starts");
+    until_ready(&mut vm);
+    let data = "yes a guest wrote this | head -c 4194304 >/tmp/data; head -c 262144 /tmp/data >/tmp/first";
+    ask(&mut vm, &format!("{data}; echo rc=$?"), "rc=0");
+
+    on_both(&mut vm, FIRST, "rc=0");
+    on_both(&mut vm, REST, "rc=1");
+    on_both(&mut vm, READ_FIRST, "the1same");
+    let room = host.run(&["sh", "-c", MAKE_ROOM]).expect("nsenter runs");
+    room.ok().expect("there is room");
+    on_both(&mut vm, REST, "rc=0");
+    on_both(&mut vm, READ_ALL, "the1same");
+    switch_off(&mut vm);
+    is_sound(&host.get("disk.qcow2").expect("the disk is there"));
+}
+
+fn on_both(vm: &mut Session, command: &str, answer: &str) {
+    ask(vm, &command.replace("DISK", "vda"), answer);
+    ask(vm, &command.replace("DISK", "vdb"), answer);
+}
