@@ -10,5 +10,6 @@ pub mod forms;
 pub mod full;
 pub mod guest;
 pub mod hotplug;
+pub mod kills;
 pub mod shares;
 pub mod watchdog;

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::patience::{Look, eventually};
@@ -139,6 +140,18 @@ pub fn runs(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mut state = status.lines().filter(|line| line.starts_with("State:"));
     state.any(|state| !state.contains("zombie"))
+}
+
+/// Ends a process at once that is another's child, as a crash would. One that is gone already is no error.
+///
+/// # Errors
+/// The kernel's.
+pub fn kill(pid: u32) -> Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    match kill_process(pid.context("no process has this number")?, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Starts `command` from a thread that lives until the returned sender is dropped.
