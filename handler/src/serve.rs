@@ -134,6 +134,9 @@ async fn serve(settings: Settings) -> Result<()> {
         pulls: Pulls::default(),
         retries: Retries::default(),
     });
+    if let Cluster::Local(_) = settings.cluster {
+        follow_machines(client.clone(), &stop, &mut tasks);
+    }
     tasks.spawn(async move { Ok(register.keep_beating(&client, &me_sender).await?) });
     tracing::info!(node = settings.node, run_dir = %settings.run_dir.display(), cluster, "rvm-handler serves");
     let control = controller::run(effects, wakes, stop.clone().cancelled_owned());
@@ -158,6 +161,16 @@ async fn keep(networks: Networks, machines: &Arc<Machines>) -> Result<Arc<Networ
         Ok(Arc::new(networks))
     };
     tokio::task::spawn_blocking(keep).await?
+}
+
+/// Follows VirtualMachines: here, where there is one handler, and so one who does.
+fn follow_machines(client: Client, stop: &CancellationToken, tasks: &mut JoinSet<Result<()>>) {
+    let machines = rvm_server::vm::run(client, stop.clone().cancelled_owned());
+    tasks.spawn(async move {
+        machines.await;
+        // It ends when we do; that is no server that broke.
+        std::future::pending().await
+    });
 }
 
 /// Runs the loop until the end, or until a server breaks.
@@ -222,8 +235,11 @@ async fn config(kubeconfig: Option<&Path>) -> Result<Config> {
 }
 
 async fn open_local(address: SocketAddr, state: &Path, tasks: &mut JoinSet<Result<()>>) -> Result<Client> {
-    let api = LocalApi::open(state, vec![rvm_local::virtual_machine_instances()?])
-        .context("local mode cannot start")?;
+    let kinds = vec![
+        rvm_local::virtual_machine_instances()?,
+        rvm_local::virtual_machines()?,
+    ];
+    let api = LocalApi::open(state, kinds).context("local mode cannot start")?;
     let identity = Arc::new(Identity::open(state)?);
     let listener = TcpListener::bind(address)
         .await

@@ -1,4 +1,4 @@
-//! The server of the gRPC API rvm.v1: a door to the cluster's objects, and to the consoles of this node's machines.
+//! The controller of VirtualMachines ([`vm`]), and the server of the gRPC API rvm.v1: a door to the cluster's objects, and to the consoles of this node's machines.
 //!
 //! ```text
 //!   rvm, programs ──gRPC──► MachinesService ──kube::Client──► kube-apiserver, or the local store
@@ -26,6 +26,7 @@ pub mod ports;
 pub mod power;
 mod service;
 pub mod tls;
+pub mod vm;
 mod watch;
 
 pub use console::{AttachError, ConsoleStream, Consoles};

@@ -1,7 +1,7 @@
-//! The CustomResourceDefinition, generated from the Rust types and made a structural schema.
+//! The CustomResourceDefinitions, generated from the Rust types and made structural schemas.
 //!
-//! What kube-derive generates is nearly it. Three things are changed: the printer columns are KubeVirt's; there is
-//! no status subresource, because KubeVirt's VMI has none and its clients write status with the object; and the
+//! What kube-derive generates is nearly it. Three things are changed: the printer columns are KubeVirt's; a VMI has
+//! no status subresource, because KubeVirt's has none and its clients write status with the object (a VM has one); and the
 //! schema is brought to what kube-apiserver takes without a warning (see `structural`).
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -10,17 +10,23 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use crate::names::ARCHITECTURE;
+use crate::names::{ARCHITECTURE, GROUP};
+use crate::vm::VirtualMachine;
 use crate::vmi::VirtualMachineInstance;
 
 /// Formats that kube-apiserver knows; it warns of any other.
 const KNOWN_FORMATS: [&str; 3] = ["date-time", "int32", "int64"];
 /// Fields in which an explicit `null` is as good as none, since Go's clients write it so.
-const NULLABLE: [&str; 3] = ["lastProbeTime", "lastTransitionTime", "phaseTransitionTimestamp"];
+const NULLABLE: [&str; 4] = [
+    "lastProbeTime",
+    "lastTransitionTime",
+    "phaseTransitionTimestamp",
+    "retryAfterTimestamp",
+];
 /// A name, a type, the path it reads, and whether only `-o wide` shows it.
 type Column = (&'static str, &'static str, &'static str, bool);
 /// What `kubectl get vmi` prints besides the name.
-const COLUMNS: [Column; 7] = [
+const INSTANCE_COLUMNS: [Column; 7] = [
     ("Age", "date", ".metadata.creationTimestamp", false),
     ("Phase", "string", ".status.phase", false),
     ("IP", "string", ".status.interfaces[0].ipAddress", false),
@@ -45,12 +51,45 @@ const COLUMNS: [Column; 7] = [
     ),
 ];
 
+/// What `kubectl get vm` prints besides the name.
+const MACHINE_COLUMNS: [Column; 3] = [
+    ("Age", "date", ".metadata.creationTimestamp", false),
+    ("Status", "string", ".status.printableStatus", false),
+    (
+        "Ready",
+        "string",
+        ".status.conditions[?(@.type=='Ready')].status",
+        false,
+    ),
+];
+
 /// The definition of `virtualmachineinstances.kubevirt.io`.
-pub fn crd() -> CustomResourceDefinition {
+pub fn virtual_machine_instances() -> CustomResourceDefinition {
     let mut crd = VirtualMachineInstance::crd();
     for version in &mut crd.spec.versions {
         version.subresources = None;
-        version.additional_printer_columns = Some(COLUMNS.iter().map(column).collect());
+    }
+    finish(crd, &INSTANCE_COLUMNS, |schema| {
+        schema["properties"]["spec"]["properties"]["architecture"]["enum"] = json!([ARCHITECTURE]);
+    })
+}
+
+/// The definition of `virtualmachines.kubevirt.io`.
+pub fn virtual_machines() -> CustomResourceDefinition {
+    finish(VirtualMachine::crd(), &MACHINE_COLUMNS, |schema| {
+        let template = &mut schema["properties"]["spec"]["properties"]["template"];
+        template["properties"]["spec"]["properties"]["architecture"]["enum"] = json!([ARCHITECTURE]);
+    })
+}
+
+/// A generated definition with its printer columns, and its schema made structural and then narrowed.
+fn finish(
+    mut crd: CustomResourceDefinition,
+    columns: &[Column],
+    narrow: fn(&mut Value),
+) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        version.additional_printer_columns = Some(columns.iter().map(column).collect());
         if let Some(schema) = version
             .schema
             .as_mut()
@@ -58,7 +97,7 @@ pub fn crd() -> CustomResourceDefinition {
         {
             let mut schema = serde_json::to_value(schema).expect("a schema is plain data");
             structural(None, &mut schema);
-            schema["properties"]["spec"]["properties"]["architecture"]["enum"] = json!([ARCHITECTURE]);
+            narrow(&mut schema);
             schema["required"] = json!(["spec"]);
             let schema: JSONSchemaProps =
                 serde_json::from_value(schema).expect("only known keywords were set");
@@ -72,12 +111,18 @@ pub fn crd() -> CustomResourceDefinition {
     crd
 }
 
-/// The definition as the text of `deploy/crds/kubevirt.io_virtualmachineinstances.yaml`.
-pub fn crd_yaml() -> Result<String, crate::manifest::ManifestError> {
-    let yaml = crate::manifest::to_yaml(&crd())?;
-    Ok(format!(
-        "# Generated from api/types by `cargo xtask crds`; do not edit.\n{yaml}"
-    ))
+/// The files of `deploy/crds`, named as KubeVirt's own generator names them: name and text of each. VMs are not among them as
+/// long as nobody follows them in a cluster.
+///
+/// # Errors
+/// A definition that is no YAML, which no test ever saw.
+pub fn files() -> Result<Vec<(String, String)>, crate::manifest::ManifestError> {
+    let file = |crd: CustomResourceDefinition| {
+        let yaml = crate::manifest::to_yaml(&crd)?;
+        let text = format!("# Generated from api/types by `cargo xtask crds`; do not edit.\n{yaml}");
+        Ok((format!("{GROUP}_{}.yaml", crd.spec.names.plural), text))
+    };
+    [virtual_machine_instances()].map(file).into_iter().collect()
 }
 
 fn column((name, type_, json_path, wide): &Column) -> CustomResourceColumnDefinition {

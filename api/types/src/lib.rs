@@ -1,5 +1,5 @@
-//! The manifest: a `VirtualMachineInstance` of `kubevirt.io/v1` as Rust types, and what may be said about one
-//! without looking at any machine.
+//! The manifest: `VirtualMachine` and `VirtualMachineInstance` of `kubevirt.io/v1` as Rust types, and what may be said about
+//! one without looking at any machine.
 //!
 //! ```text
 //!   YAML / JSON ──parse──► VirtualMachineInstance ──default──► ──validate──► Vec<Cause> (empty: fit to run)
@@ -25,16 +25,18 @@ pub mod names;
 pub mod phase;
 pub mod quantity;
 pub mod status;
+pub mod vm;
 pub mod vmi;
 pub mod volume;
+mod word;
 
 use std::collections::BTreeMap;
 
 pub use admission::Cause;
-pub use crd::crd;
 pub use phase::Phase;
 pub use quantity::Quantity;
 pub use status::VirtualMachineInstanceStatus;
+pub use vm::{RunStrategy, VirtualMachine, VirtualMachineSpec};
 pub use vmi::{VirtualMachineInstance, VirtualMachineInstanceSpec};
 
 /// Fields that rvm does not model, kept as they came.

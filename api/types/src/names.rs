@@ -49,18 +49,28 @@ pub mod annotations {
     pub const HANDLER: &str = "rvm/handler";
     /// On a node: when its handler was last alive.
     pub const HEARTBEAT: &str = "kubevirt.io/heartbeat";
+    /// On a VMI of a VM: the VM's generation that it was made from.
+    pub const VM_GENERATION: &str = "kubevirt.io/vm-generation";
     /// On a pod: its VMI's name.
     pub const DOMAIN: &str = "kubevirt.io/domain";
 }
 
-/// Finalizers on a VMI.
+/// Finalizers on a VMI and a VM.
 pub mod finalizers {
+    /// On a VM, keeps it until its VMI is gone; on its VMI, keeps that until the VM's controller has seen how it ended.
+    pub const VM_CONTROLLER: &str = "kubevirt.io/virtualMachineControllerFinalize";
+    /// On a VM that is deleted with the propagation policy Orphan: its VMI stays.
+    pub const ORPHAN: &str = "orphan";
     /// Keeps a deleted VMI until its machine is gone.
     pub const FOREGROUND_DELETE: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 }
 
-/// Types of conditions on a VMI.
+/// Types of conditions on a VMI and a VM.
 pub mod conditions {
+    /// On a VM: its VMI cannot be made.
+    pub const FAILURE: &str = "Failure";
+    /// On a VM: its VMI was made from another template than it has now.
+    pub const RESTART_REQUIRED: &str = "RestartRequired";
     /// The guest runs.
     pub const READY: &str = "Ready";
     /// What was asked for and what is there are the same.
@@ -79,6 +89,12 @@ pub mod conditions {
 
 /// Reasons in conditions and in `status.reason`.
 pub mod reasons {
+    /// Ready is false: the VM has no VMI.
+    pub const VMI_NOT_EXISTS: &str = "VMINotExists";
+    /// Ready is false: the VM's VMI does not say.
+    pub const VMI_CONDITION_MISSING: &str = "VMIConditionMissing";
+    /// Synchronized is false: a claim that the machine needs is not there.
+    pub const FAILED_PVC_NOT_FOUND: &str = "FailedPvcNotFound";
     /// Ready is false: no node runs it yet.
     pub const POD_NOT_EXISTS: &str = "PodNotExists";
     /// Ready is false: it is being ended.
@@ -107,8 +123,14 @@ pub mod reasons {
     pub const NODE_UNRESPONSIVE: &str = "NodeUnresponsive";
 }
 
-/// Reasons of the events on a VMI.
+/// Reasons of the events on a VMI and a VM.
 pub mod events {
+    /// A VM's VMI was made.
+    pub const SUCCESSFUL_CREATE: &str = "SuccessfulCreate";
+    /// A VM's VMI could not be made.
+    pub const FAILED_CREATE: &str = "FailedCreate";
+    /// A VM's VMI was told to end.
+    pub const SUCCESSFUL_DELETE: &str = "SuccessfulDelete";
     /// The machine was made.
     pub const CREATED: &str = "Created";
     /// The guest runs.

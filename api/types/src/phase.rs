@@ -8,52 +8,32 @@
 //!
 //! A paused machine stays Running. Nothing leaves Succeeded and Failed: a machine that runs again is a new object.
 
-use std::borrow::Cow;
-use std::fmt;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
 
 use crate::status::{PhaseTransition, VirtualMachineInstanceStatus};
+use crate::word::open_words;
 
-/// Where a machine is in its life.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub enum Phase {
-    /// Accepted, and claimed by no node.
-    Pending,
-    /// A node is being found for it.
-    Scheduling,
-    /// Its node has claimed it and is starting it.
-    Scheduled,
-    /// Its processors run, or are paused.
-    Running,
-    /// It ended as it should.
-    Succeeded,
-    /// It ended as it should not.
-    Failed,
-    /// Its node does not answer.
-    Unknown,
-    /// A phase that rvm never sets, kept as it was read.
-    Other(String),
+open_words! {
+    /// Where a machine is in its life. Phases that rvm never sets are kept as they were read.
+    Phase {
+        /// Accepted, and claimed by no node.
+        Pending,
+        /// A node is being found for it.
+        Scheduling,
+        /// Its node has claimed it and is starting it.
+        Scheduled,
+        /// Its processors run, or are paused.
+        Running,
+        /// It ended as it should.
+        Succeeded,
+        /// It ended as it should not.
+        Failed,
+        /// Its node does not answer.
+        Unknown,
+    }
 }
 
 impl Phase {
-    /// The phase as the API spells it.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::Pending => "Pending",
-            Self::Scheduling => "Scheduling",
-            Self::Scheduled => "Scheduled",
-            Self::Running => "Running",
-            Self::Succeeded => "Succeeded",
-            Self::Failed => "Failed",
-            Self::Unknown => "Unknown",
-            Self::Other(phase) => phase,
-        }
-    }
-
     /// Whether the machine has ended, and stays so.
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
@@ -66,50 +46,6 @@ impl Phase {
             Self::Other(phase) => phase.is_empty(),
             _ => false,
         }
-    }
-}
-
-impl From<String> for Phase {
-    fn from(phase: String) -> Self {
-        match phase.as_str() {
-            "Pending" => Self::Pending,
-            "Scheduling" => Self::Scheduling,
-            "Scheduled" => Self::Scheduled,
-            "Running" => Self::Running,
-            "Succeeded" => Self::Succeeded,
-            "Failed" => Self::Failed,
-            "Unknown" => Self::Unknown,
-            _ => Self::Other(phase),
-        }
-    }
-}
-
-impl From<Phase> for String {
-    fn from(phase: Phase) -> Self {
-        match phase {
-            Phase::Other(phase) => phase,
-            phase => phase.as_str().to_owned(),
-        }
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl JsonSchema for Phase {
-    fn schema_name() -> Cow<'static, str> {
-        "Phase".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string" })
     }
 }
 

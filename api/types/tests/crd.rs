@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rvm_types::crd::{crd, crd_yaml};
+use rvm_types::crd::{files, virtual_machine_instances as crd, virtual_machines};
 use serde_json::{Value, json};
 
 fn schema() -> Value {
@@ -27,11 +27,37 @@ fn all(schema: &Value) -> Vec<&Value> {
 }
 
 #[test]
-fn the_installed_file_is_in_step_with_the_types() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../deploy/crds/kubevirt.io_virtualmachineinstances.yaml");
-    let installed = fs::read_to_string(file).expect("deploy/crds is there");
-    assert_eq!(installed, crd_yaml().unwrap(), "run `cargo xtask crds`");
+fn the_installed_files_are_in_step_with_the_types() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds");
+    let files = files().unwrap();
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "kubevirt.io_virtualmachineinstances.yaml",
+            "kubevirt.io_virtualmachines.yaml"
+        ]
+    );
+    let installed = |name: &str| fs::read_to_string(folder.join(name)).expect("deploy/crds is there");
+    let stale = files.iter().find(|(name, text)| installed(name) != *text);
+    assert_eq!(stale.map(|(name, _)| name), None, "run `cargo xtask crds`");
+}
+
+#[test]
+fn a_virtual_machine_has_kubevirts_names_columns_and_status() {
+    let crd = virtual_machines();
+    let names = (crd.spec.names.short_names, crd.spec.names.categories);
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    assert_eq!(names, (words(&["vm", "vms"]), words(&["all"])));
+    let version = &crd.spec.versions[0];
+    let status = version
+        .subresources
+        .as_ref()
+        .map(|subresources| subresources.status.is_some());
+    assert_eq!(status, Some(true));
+    let columns = version.additional_printer_columns.iter().flatten();
+    let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+    assert_eq!(columns, ["Age", "Status", "Ready"]);
 }
 
 #[test]

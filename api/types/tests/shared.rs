@@ -4,10 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use rvm_types::{VirtualMachineInstance, manifest};
+use rvm_types::{VirtualMachine, VirtualMachineInstance, manifest};
 use serde_json::Value;
 
 const ROUND_TRIP: &str = "roundtrip/kubevirt.io.v1.VirtualMachineInstance";
+
+const VM_ROUND_TRIP: &str = "roundtrip/kubevirt.io.v1.VirtualMachine.json";
 
 fn kubevirt() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
@@ -42,6 +44,15 @@ fn kubevirts_object_with_every_field_filled_survives_as_yaml() {
     let object = manifest::parse(&text).expect("YAML").remove(0);
     let yaml = manifest::to_yaml(&through_the_type(&object)).expect("is written as YAML");
     assert_eq!(manifest::parse(yaml.as_bytes()).expect("YAML again"), [object]);
+}
+
+#[test]
+fn kubevirts_virtual_machine_with_every_field_filled_survives() {
+    let Some(data) = kubevirt() else { return };
+    let text = fs::read(data.join(VM_ROUND_TRIP)).expect("the JSON object is there");
+    let object: Value = serde_json::from_slice(&text).expect("JSON");
+    let typed: VirtualMachine = serde_json::from_value(object.clone()).expect("is read");
+    assert_eq!(serde_json::to_value(typed).expect("is written"), object);
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! The kinds that every cluster has and that local mode cannot do without: namespaces, nodes, events, leases, and
+//! The kinds that every cluster has and that local mode cannot do without: namespaces, nodes, events, leases, revisions, and
 //! (in `config.rs`) ConfigMaps and Secrets.
 //!
 //! Their schemas for `kubectl explain` come from the Kubernetes types themselves.
 
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event, Namespace, Node};
 use k8s_openapi::api::events::v1::Event as NewerEvent;
@@ -58,6 +59,7 @@ pub(crate) fn resources() -> Vec<Resource> {
         events(),
         newer_events(),
         leases(),
+        revisions(),
         config::config_maps(),
         config::secrets(),
     ]
@@ -166,6 +168,26 @@ fn newer_events() -> Resource {
         selectable: selectable.map(str::to_owned).to_vec(),
         view: Some(view::EVENTS),
         ..base::<NewerEvent>("events.k8s.io", "events", true)
+    }
+}
+
+/// What the controller of VirtualMachines keeps of their templates.
+fn revisions() -> Resource {
+    let revision = |object: &Value| object.get("revision").cloned().unwrap_or_default();
+    let controller = |object: &Value| {
+        let kind = text(object, "/metadata/ownerReferences/0/kind").to_lowercase();
+        json!(format!(
+            "{kind}/{}",
+            text(object, "/metadata/ownerReferences/0/name")
+        ))
+    };
+    Resource {
+        columns: vec![
+            Column::made("Controller", "Whose state it is", controller),
+            Column::made("Revision", "The generation of that", revision),
+            Column::age(),
+        ],
+        ..base::<ControllerRevision>("apps", "controllerrevisions", true)
     }
 }
 

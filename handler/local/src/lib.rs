@@ -59,7 +59,7 @@ pub use serve::serve;
 pub use status::{Cause, Failure};
 pub use store::StoreError;
 pub use tls::TlsError;
-pub use vmi::virtual_machine_instances;
+pub use vmi::{virtual_machine_instances, virtual_machines};
 
 use builtin::DEFAULT_NAMESPACE;
 use routes::Api;

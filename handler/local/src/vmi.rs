@@ -1,10 +1,11 @@
-//! The one custom resource of local mode: `kubevirt.io/v1` VirtualMachineInstance, by the rules of `rvm-types`.
+//! The custom resources of local mode: `kubevirt.io/v1` VirtualMachineInstance and VirtualMachine, by the rules of `rvm-types`.
 
 use std::sync::Arc;
 
-use rvm_types::VirtualMachineInstance;
 use rvm_types::admission;
+use rvm_types::{VirtualMachine, VirtualMachineInstance};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::resource::{Admission, Resource, ResourceError};
@@ -12,10 +13,20 @@ use crate::status::Cause;
 
 /// The resource that the generated CRD defines, with what KubeVirt does beyond a CRD: defaults, and checks of the whole machine.
 pub fn virtual_machine_instances() -> Result<Resource, ResourceError> {
-    Resource::from_crd(&rvm_types::crd(), Some(Arc::new(VmiRules)))
+    Resource::from_crd(
+        &rvm_types::crd::virtual_machine_instances(),
+        Some(Arc::new(VmiRules)),
+    )
+}
+
+/// The same for machines, which make such instances.
+pub fn virtual_machines() -> Result<Resource, ResourceError> {
+    Resource::from_crd(&rvm_types::crd::virtual_machines(), Some(Arc::new(VmRules)))
 }
 
 struct VmiRules;
+
+struct VmRules;
 
 impl Admission for VmiRules {
     /// What the author wrote stays as it was written, lists above all: `kubectl apply` compares them whole, and would find the
@@ -31,19 +42,36 @@ impl Admission for VmiRules {
         }
     }
 
-    /// At creation and when the spec changes; a status must get through whatever was allowed in before.
     fn validate(&self, object: &Value, before: Option<&Value>) -> Vec<Cause> {
-        if before.is_some_and(|before| before.get("spec") == object.get("spec")) {
-            return Vec::new();
-        }
-        match VirtualMachineInstance::deserialize(object) {
-            Ok(vmi) => admission::validate(&vmi).iter().map(cause).collect(),
-            Err(error) => vec![Cause::new(
-                "FieldValueInvalid",
-                "spec",
-                format!("Invalid value: {error}"),
-            )],
-        }
+        judged(object, before, admission::validate)
+    }
+}
+
+impl Admission for VmRules {
+    /// Its defaults are filled in where an instance is made.
+    fn default(&self, _object: &mut Value, _before: Option<&Value>) {}
+
+    fn validate(&self, object: &Value, before: Option<&Value>) -> Vec<Cause> {
+        judged(object, before, |vm: &VirtualMachine| admission::vm::validate(vm))
+    }
+}
+
+/// What is said of an object at creation and when its spec changes; a status must get through whatever was allowed in before.
+fn judged<K: DeserializeOwned>(
+    object: &Value,
+    before: Option<&Value>,
+    judge: fn(&K) -> Vec<admission::Cause>,
+) -> Vec<Cause> {
+    if before.is_some_and(|before| before.get("spec") == object.get("spec")) {
+        return Vec::new();
+    }
+    match K::deserialize(object) {
+        Ok(object) => judge(&object).iter().map(cause).collect(),
+        Err(error) => vec![Cause::new(
+            "FieldValueInvalid",
+            "spec",
+            format!("Invalid value: {error}"),
+        )],
     }
 }
 

@@ -17,6 +17,7 @@ mod networks;
 mod path;
 mod unsupported;
 mod validate;
+pub mod vm;
 mod volumes;
 
 use std::fmt;

@@ -1,0 +1,509 @@
+//! What is to be done for a VM: a pure function of what there is.
+//!
+//! ```text
+//!   its strategy's step ─► the instance made or ended ─┐   what is said of it is written once there is
+//!   its status ─────────► written where it differs ◄───┘   nothing left to do; only then may the ended
+//!   the ended instance ─► released                         instance go, since the status tells how it ended
+//! ```
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use rvm_types::names::finalizers;
+use rvm_types::vm::{RunStrategy, StateChange, StateChangeRequest, Template, VirtualMachineStatus};
+use rvm_types::{Phase, VirtualMachine, VirtualMachineInstance};
+
+use super::failures;
+use super::status::{self, Aspects};
+
+/// What there is.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// The VM.
+    pub vm: &'a VirtualMachine,
+    /// The instance of its name, whoever made it.
+    pub vmi: Option<&'a VirtualMachineInstance>,
+    /// The template that the instance was made from, if it is known and the VM has changed since.
+    pub made_from: Option<&'a Template>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Keeps the VM until its instance is gone.
+    Hold,
+    /// Lets the VM go.
+    LetGo,
+    /// Makes an instance, its processors stopped or not.
+    Create { paused: bool },
+    /// Ends the instance.
+    Delete,
+    /// Takes an instance that nobody owns.
+    Adopt,
+    /// Gives the instance up: it goes on without the VM.
+    Disown,
+    /// Lets an ended instance go.
+    Release,
+    /// Notes that the instance fits the VM's new generation.
+    Follow,
+    /// Asks for a start, for later.
+    Request,
+    /// Makes Always the strategy.
+    BeAlways,
+    /// Writes the status.
+    Report(Box<VirtualMachineStatus>),
+    /// There is nothing to do before this much time.
+    Wait(Duration),
+}
+
+/// Whose an instance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Ours,
+    Nobody,
+    Another,
+}
+
+/// The next steps; what is after them is planned when they are done. None where there is nothing to do until something changes.
+pub fn plan(seen: &Seen) -> Vec<Step> {
+    let Seen { vm, vmi, .. } = *seen;
+    let whose = vmi.map(|vmi| owner(vm, vmi));
+    let ours = vmi.filter(|_| whose == Some(Owner::Ours));
+    if vm.metadata.deletion_timestamp.is_some() {
+        return end(seen, ours);
+    }
+    if !holds(vm.metadata.finalizers.as_deref()) {
+        return vec![Step::Hold];
+    }
+    if let Some(vmi) = vmi
+        && whose == Some(Owner::Nobody)
+        && vmi.metadata.deletion_timestamp.is_none()
+    {
+        return vec![Step::Adopt];
+    }
+    let act = match whose {
+        Some(Owner::Another | Owner::Nobody) => Vec::new(),
+        _ => follow_strategy(seen, ours),
+    };
+    if act.iter().any(|step| !matches!(step, Step::Wait(_))) {
+        return act;
+    }
+    let mut steps: Vec<Step> = report(seen, ours, act.is_empty()).into_iter().collect();
+    steps.extend(release(ours));
+    if steps.is_empty() { act } else { steps }
+}
+
+/// A VM that is being deleted takes its instance with it, unless that is to be left.
+fn end(seen: &Seen, ours: Option<&VirtualMachineInstance>) -> Vec<Step> {
+    let Seen { vm, .. } = *seen;
+    let is_there = |finalizer: &&str| {
+        vm.metadata
+            .finalizers
+            .iter()
+            .flatten()
+            .any(|known| known == finalizer)
+    };
+    let orphan = Some(finalizers::ORPHAN).filter(is_there).is_some();
+    let mut steps: Vec<Step> = report(seen, ours, true).into_iter().collect();
+    match ours {
+        Some(_) if orphan => steps.push(Step::Disown),
+        Some(vmi) if vmi.metadata.deletion_timestamp.is_none() => steps.push(Step::Delete),
+        Some(_) => steps.extend(release(ours)),
+        None if holds(vm.metadata.finalizers.as_deref()) || orphan => steps.push(Step::LetGo),
+        None => return Vec::new(),
+    }
+    steps
+}
+
+/// What the run strategy says, given requests and failures.
+fn follow_strategy(seen: &Seen, ours: Option<&VirtualMachineInstance>) -> Vec<Step> {
+    let strategy = seen.vm.run_strategy();
+    match ours {
+        Some(vmi) => with_instance(seen, &strategy, vmi),
+        None => without_instance(seen, &strategy),
+    }
+}
+
+fn with_instance(seen: &Seen, strategy: &RunStrategy, vmi: &VirtualMachineInstance) -> Vec<Step> {
+    if vmi.metadata.deletion_timestamp.is_some() {
+        return Vec::new();
+    }
+    let told = matches!(first(seen, Some(vmi)), Some(request) if request.action == StateChange::Stop);
+    let failed = vmi.phase() == Some(&Phase::Failed);
+    let ended = vmi.phase().is_some_and(Phase::is_final);
+    let stop = match strategy {
+        RunStrategy::Always | RunStrategy::RerunOnFailure => told || ended,
+        RunStrategy::Manual => told,
+        RunStrategy::Halted => true,
+        RunStrategy::Once | RunStrategy::Other(_) => false,
+    };
+    // The failed one is gone when it is to be replaced, so that it failed has to be kept.
+    if *strategy == RunStrategy::RerunOnFailure && failed && !asked(seen) {
+        return vec![Step::Request, Step::Delete];
+    }
+    if stop {
+        return vec![Step::Delete];
+    }
+    let newer = status::generation(vmi) != seen.vm.metadata.generation;
+    let same = seen
+        .made_from
+        .is_some_and(|template| *template == seen.vm.spec.template);
+    if newer && same {
+        vec![Step::Follow]
+    } else {
+        Vec::new()
+    }
+}
+
+fn without_instance(seen: &Seen, strategy: &RunStrategy) -> Vec<Step> {
+    let request = first(seen, None).filter(|request| request.action == StateChange::Start);
+    let followed = seen
+        .vm
+        .status
+        .as_ref()
+        .and_then(|status| status.run_strategy.as_ref());
+    let start = match strategy {
+        RunStrategy::Always => true,
+        // A new strategy starts one; after that, only a failure or somebody does.
+        RunStrategy::RerunOnFailure | RunStrategy::Once => request.is_some() || followed != Some(strategy),
+        RunStrategy::Manual => request.is_some(),
+        RunStrategy::Halted if request.is_some() => return vec![Step::BeAlways],
+        RunStrategy::Halted | RunStrategy::Other(_) => false,
+    };
+    if !start {
+        return Vec::new();
+    }
+    let failure = seen
+        .vm
+        .status
+        .as_ref()
+        .and_then(|status| status.start_failure.as_ref());
+    match failures::left(failure, seen.now) {
+        Some(left) => vec![Step::Wait(left)],
+        None => {
+            let paused = request.is_some_and(StateChangeRequest::is_paused);
+            vec![Step::Create { paused }]
+        }
+    }
+}
+
+/// The request that is next.
+fn first<'a>(seen: &Seen<'a>, vmi: Option<&VirtualMachineInstance>) -> Option<&'a StateChangeRequest> {
+    let requests = &seen.vm.status.as_ref()?.state_change_requests;
+    status::pending(requests, vmi).first()
+}
+
+/// Whether a start is asked for already.
+fn asked(seen: &Seen) -> bool {
+    let requests = seen
+        .vm
+        .status
+        .iter()
+        .flat_map(|status| &status.state_change_requests);
+    requests
+        .into_iter()
+        .any(|request| request.action == StateChange::Start)
+}
+
+fn report(seen: &Seen, ours: Option<&VirtualMachineInstance>, settled: bool) -> Option<Step> {
+    let newer = ours.is_some_and(|vmi| status::generation(vmi) != seen.vm.metadata.generation);
+    let restart = newer
+        && seen
+            .made_from
+            .is_some_and(|template| *template != seen.vm.spec.template);
+    let aspects = Aspects {
+        restart,
+        settled,
+        taken: ours.is_none() && seen.vmi.is_some(),
+    };
+    let wanted = status::status(seen.vm, ours, aspects, seen.now);
+    (seen.vm.status.as_ref() != Some(&wanted)).then(|| Step::Report(Box::new(wanted)))
+}
+
+/// An instance that is deleted is let go when it has ended, or when nobody else holds it: then nobody ever ran it.
+fn release(ours: Option<&VirtualMachineInstance>) -> Option<Step> {
+    let vmi = ours.filter(|vmi| vmi.metadata.deletion_timestamp.is_some())?;
+    let held = vmi.metadata.finalizers.as_deref();
+    let alone = held.is_some_and(|held| held.iter().all(|name| name == finalizers::VM_CONTROLLER));
+    let ended = vmi.phase().is_some_and(Phase::is_final);
+    (holds(held) && (ended || alone)).then_some(Step::Release)
+}
+
+fn holds(held: Option<&[String]>) -> bool {
+    held.is_some_and(|held| held.iter().any(|name| name == finalizers::VM_CONTROLLER))
+}
+
+fn owner(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> Owner {
+    let owners = vmi.metadata.owner_references.iter().flatten();
+    let mut controllers = owners.filter(|owner: &&OwnerReference| owner.controller == Some(true));
+    match controllers.next() {
+        None => Owner::Nobody,
+        Some(owner) if Some(&owner.uid) == vm.metadata.uid.as_ref() => Owner::Ours,
+        Some(_) => Owner::Another,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use rvm_types::vm::StartFailure;
+
+    use super::*;
+    use crate::vm::sample::{instance, machine, ran};
+
+    const NOW: i64 = 1_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(NOW).unwrap()
+    }
+
+    fn steps(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>) -> Vec<Step> {
+        plan(&Seen {
+            vm,
+            vmi,
+            made_from: None,
+            now: now(),
+        })
+    }
+
+    /// With the status that there would be.
+    fn settled(vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>) -> VirtualMachine {
+        let mut vm = vm.clone();
+        let aspects = Aspects {
+            settled: true,
+            ..Aspects::default()
+        };
+        vm.status = Some(status::status(&vm, vmi, aspects, now()));
+        vm
+    }
+
+    fn deleted(mut vmi: VirtualMachineInstance) -> VirtualMachineInstance {
+        vmi.metadata.deletion_timestamp = Some(Time(now()));
+        vmi
+    }
+
+    fn asking(strategy: &str, requests: &[StateChangeRequest]) -> VirtualMachine {
+        let mut vm = machine(strategy);
+        vm.status.as_mut().unwrap().state_change_requests = requests.to_vec();
+        vm
+    }
+
+    const CREATE: Step = Step::Create { paused: false };
+
+    #[test]
+    fn a_vm_is_held_before_anything_is_made() {
+        let mut vm = machine("Always");
+        vm.metadata.finalizers = None;
+        assert_eq!(steps(&vm, None), [Step::Hold]);
+    }
+
+    #[test]
+    fn each_strategy_starts_as_it_says() {
+        let first = |strategy| {
+            let mut vm = machine(strategy);
+            vm.status = None;
+            steps(&vm, None).remove(0)
+        };
+        assert_eq!(first("Always"), CREATE);
+        assert_eq!(first("RerunOnFailure"), CREATE);
+        assert_eq!(first("Once"), CREATE);
+        assert!(matches!(first("Manual"), Step::Report(_)));
+        assert!(matches!(first("Halted"), Step::Report(_)));
+    }
+
+    #[test]
+    fn each_strategy_replaces_what_ended_as_it_says() {
+        let after = |strategy, phase| {
+            let vmi = ran(phase);
+            steps(&settled(&machine(strategy), Some(&vmi)), Some(&vmi))
+        };
+        assert_eq!(after("Always", "Succeeded"), [Step::Delete]);
+        assert_eq!(after("Always", "Failed"), [Step::Delete]);
+        assert_eq!(after("RerunOnFailure", "Succeeded"), [Step::Delete]);
+        assert_eq!(after("RerunOnFailure", "Failed"), [Step::Request, Step::Delete]);
+        assert_eq!(after("Manual", "Failed"), []);
+        assert_eq!(after("Once", "Failed"), []);
+        assert_eq!(after("Halted", "Failed"), [Step::Delete]);
+    }
+
+    #[test]
+    fn only_halted_ends_what_runs() {
+        let with = |strategy| {
+            let vmi = ran("Running");
+            steps(&settled(&machine(strategy), Some(&vmi)), Some(&vmi))
+        };
+        assert_eq!(with("Halted"), [Step::Delete]);
+        assert!(
+            ["Always", "RerunOnFailure", "Manual", "Once"]
+                .iter()
+                .all(|strategy| with(strategy).is_empty())
+        );
+    }
+
+    #[test]
+    fn a_strategy_that_was_followed_starts_nothing_more() {
+        let again = |strategy| steps(&settled(&machine(strategy), None), None);
+        assert_eq!(again("RerunOnFailure"), []);
+        assert_eq!(again("Once"), []);
+        assert_eq!(again("Always"), [CREATE]);
+    }
+
+    #[test]
+    fn a_failed_one_is_run_again_once_it_is_gone() {
+        let vm = asking("RerunOnFailure", &[StateChangeRequest::start()]);
+        let vmi = ran("Failed");
+        assert_eq!(steps(&vm, Some(&vmi)), [Step::Delete]);
+        // What was asked for outlives the instance that is leaving.
+        let vm = settled(&vm, Some(&deleted(vmi)));
+        assert_eq!(steps(&vm, None), [CREATE]);
+    }
+
+    #[test]
+    fn requests_are_done_in_their_order() {
+        let mut paused = StateChangeRequest::start();
+        paused
+            .data
+            .insert(StateChangeRequest::PAUSED.to_owned(), "true".to_owned());
+        let vm = asking("Manual", &[StateChangeRequest::stop("vmi-uid"), paused]);
+        assert_eq!(steps(&vm, Some(&ran("Running"))), [Step::Delete]);
+        assert_eq!(steps(&vm, None), [Step::Create { paused: true }]);
+        let vm = settled(&vm, None);
+        assert_eq!(vm.status.unwrap().state_change_requests.len(), 1);
+    }
+
+    #[test]
+    fn a_stop_of_an_instance_that_is_gone_ends_no_other() {
+        let vm = asking("Manual", &[StateChangeRequest::stop("an-older-one")]);
+        let vmi = ran("Running");
+        assert_eq!(steps(&settled(&vm, Some(&vmi)), Some(&vmi)), []);
+    }
+
+    #[test]
+    fn a_start_of_a_halted_vm_makes_it_always() {
+        let vm = asking("Halted", &[StateChangeRequest::start()]);
+        assert_eq!(steps(&vm, None), [Step::BeAlways]);
+    }
+
+    #[test]
+    fn a_vm_whose_instances_fail_to_start_waits() {
+        let mut vm = machine("Always");
+        vm.status.as_mut().unwrap().start_failure = Some(StartFailure {
+            consecutive_fail_count: Some(1),
+            retry_after_timestamp: Some(Time(Timestamp::from_second(NOW + 7).unwrap())),
+            ..StartFailure::default()
+        });
+        let mut told = steps(&vm, None);
+        let Some(Step::Report(status)) = told.pop() else {
+            panic!("{told:?}")
+        };
+        assert_eq!(status.printable_status.as_deref(), Some("CrashLoopBackOff"));
+        vm.status = Some(*status);
+        assert_eq!(steps(&vm, None), [Step::Wait(Duration::from_secs(7))]);
+    }
+
+    #[test]
+    fn how_an_instance_ended_is_told_before_it_goes() {
+        let vmi = deleted(instance("Failed"));
+        let vm = machine("Always");
+        let told = steps(&vm, Some(&vmi));
+        assert!(
+            matches!(&told[..], [Step::Report(status), Step::Release] if status.start_failure.is_some()),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn an_instance_that_still_runs_is_not_released() {
+        let vmi = deleted(ran("Running"));
+        assert_eq!(steps(&settled(&machine("Halted"), Some(&vmi)), Some(&vmi)), []);
+        let mut nobodys = deleted(instance("Pending"));
+        nobodys.metadata.finalizers = machine("Halted").metadata.finalizers;
+        assert_eq!(
+            steps(&settled(&machine("Halted"), Some(&nobodys)), Some(&nobodys)),
+            [Step::Release]
+        );
+    }
+
+    #[test]
+    fn a_deleted_vm_takes_its_instance_with_it() {
+        let mut vm = machine("Always");
+        vm.metadata.deletion_timestamp = Some(Time(now()));
+        let vm = |vmi| settled(&vm, vmi);
+        let (runs, ended) = (ran("Running"), deleted(ran("Succeeded")));
+        assert_eq!(steps(&vm(Some(&runs)), Some(&runs)), [Step::Delete]);
+        assert_eq!(steps(&vm(Some(&ended)), Some(&ended)), [Step::Release]);
+        assert_eq!(steps(&vm(None), None), [Step::LetGo]);
+    }
+
+    #[test]
+    fn a_vm_that_is_deleted_for_orphans_leaves_its_instance() {
+        let mut vm = machine("Always");
+        vm.metadata.deletion_timestamp = Some(Time(now()));
+        vm.metadata
+            .finalizers
+            .as_mut()
+            .unwrap()
+            .push(finalizers::ORPHAN.to_owned());
+        let runs = ran("Running");
+        assert_eq!(steps(&settled(&vm, Some(&runs)), Some(&runs)), [Step::Disown]);
+        assert_eq!(steps(&settled(&vm, None), None), [Step::LetGo]);
+    }
+
+    #[test]
+    fn an_instance_of_nobody_is_adopted_and_anothers_is_not_touched() {
+        let mut vmi = ran("Running");
+        vmi.metadata.owner_references.as_mut().unwrap()[0].uid = "another".to_owned();
+        let told = steps(&machine("Halted"), Some(&vmi));
+        assert!(
+            matches!(&told[..], [Step::Report(status)]
+            if status.conditions.iter().any(|condition| condition.condition_type == "Failure")),
+            "{told:?}"
+        );
+        vmi.metadata.owner_references = None;
+        assert_eq!(steps(&machine("Halted"), Some(&vmi)), [Step::Adopt]);
+    }
+
+    #[test]
+    fn a_changed_template_asks_for_a_restart_and_a_changed_strategy_does_not() {
+        let made_from = machine("Always").spec.template;
+        let vmi = ran("Running");
+        let mut vm = settled(&machine("Always"), Some(&vmi));
+        vm.metadata.generation = Some(4);
+        let with = |vm: &VirtualMachine| {
+            plan(&Seen {
+                vm,
+                vmi: Some(&vmi),
+                made_from: Some(&made_from),
+                now: now(),
+            })
+        };
+        assert_eq!(with(&vm), [Step::Follow]);
+        vm.spec.template.spec.hostname = Some("other".to_owned());
+        let told = with(&vm);
+        assert!(
+            matches!(&told[..], [Step::Report(status)]
+            if status.conditions.iter().any(|condition| condition.condition_type == "RestartRequired")),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn the_word_for_people_is_the_first_that_fits() {
+        let word = |vm: &VirtualMachine, vmi: Option<&VirtualMachineInstance>| {
+            settled(vm, vmi).status.unwrap().printable_status.unwrap()
+        };
+        let vm = machine("Always");
+        assert_eq!(word(&vm, None), "Stopped");
+        assert_eq!(word(&vm, Some(&instance("Scheduling"))), "Starting");
+        assert_eq!(word(&vm, Some(&ran("Running"))), "Running");
+        assert_eq!(word(&vm, Some(&deleted(ran("Running")))), "Stopping");
+        assert_eq!(word(&vm, Some(&ran("Succeeded"))), "Stopped");
+        let mut paused = ran("Running");
+        let condition = rvm_types::condition::Condition::new("Paused", "True");
+        paused.status.as_mut().unwrap().conditions.push(condition);
+        assert_eq!(word(&vm, Some(&paused)), "Paused");
+    }
+}

@@ -1,0 +1,108 @@
+//! VirtualMachines in local mode: what their run strategies promise, by a real kubectl, with real guests that are emulated.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use rvm_e2e::guest::{self, NAME};
+use rvm_harness::patience::{Look, eventually};
+use rvm_harness::{HandlerSetup, Kubectl, Manifest, Tools};
+use serde_json::{Value, json};
+
+/// A machine of the demo's name, whose template is the demo.
+fn machine(strategy: &str) -> Manifest {
+    let demo = Manifest::demo().unwrap().0;
+    let metadata =
+        json!({"annotations": demo["metadata"]["annotations"], "labels": {"kubevirt.io/vm": NAME}});
+    Manifest(json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": NAME},
+        "spec": {"runStrategy": strategy, "template": {"metadata": metadata, "spec": demo["spec"]}},
+    }))
+}
+
+fn await_word(kubectl: &Kubectl, word: &str) -> Value {
+    eventually(word, || {
+        let vm = kubectl.get(&["vm", NAME])?;
+        let found = vm["status"]["printableStatus"] == word;
+        let status = vm["status"].to_string();
+        Ok(Look::of(found.then_some(vm), || status))
+    })
+    .unwrap()
+}
+
+/// Waits for an instance that runs and is another than `before`; its UID.
+fn await_another(kubectl: &Kubectl, before: &str) -> String {
+    eventually("another instance", || {
+        let found = kubectl.get(&["vmi"])?["items"][0].clone();
+        let uid = found["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let runs = found["status"]["phase"] == "Running" && uid != before;
+        Ok(Look::of(runs.then_some(uid), || found["status"].to_string()))
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_machine_follows_its_run_strategy_from_its_first_start_to_its_deletion() {
+    let tools = Tools::open().unwrap();
+    let handler = HandlerSetup::local().start(&tools).unwrap();
+    let kubectl = handler.kubectl().unwrap();
+
+    kubectl.apply(&[machine("Halted")]).unwrap();
+    let vm = await_word(&kubectl, "Stopped");
+    assert_eq!(vm["status"]["created"], false);
+    assert_eq!(kubectl.get(&["vmi"]).unwrap()["items"], json!([]));
+
+    let strategy = |strategy: &str| {
+        let patch = json!({"spec": {"runStrategy": strategy}}).to_string();
+        kubectl
+            .ok(&["patch", "vm", NAME, "--type=merge", "-p", &patch])
+            .unwrap();
+    };
+    strategy("Always");
+    let vm = await_word(&kubectl, "Running");
+    let table = kubectl.ok(&["get", "vms"]).unwrap();
+    assert!(table.starts_with("NAME") && table.contains("Running"), "{table}");
+    let first = kubectl.vmi(NAME).unwrap();
+    assert_eq!(
+        first["metadata"]["ownerReferences"][0]["uid"],
+        vm["metadata"]["uid"]
+    );
+    assert_eq!(first["metadata"]["annotations"]["kubevirt.io/vm-generation"], "2");
+    let first = first["metadata"]["uid"].as_str().unwrap().to_owned();
+
+    // A guest that switches itself off comes back, as another instance.
+    let mut console = guest::answers(handler.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
+    console.send("poweroff\n").unwrap();
+    let second = await_another(&kubectl, &first);
+
+    // So does one that somebody deletes.
+    kubectl.ok(&["delete", "vmi", NAME, "--timeout=120s"]).unwrap();
+    await_another(&kubectl, &second);
+
+    strategy("Halted");
+    await_word(&kubectl, "Stopped");
+    kubectl.ok(&["delete", "vm", NAME, "--timeout=60s"]).unwrap();
+    let left = kubectl.get(&["vm,vmi,controllerrevisions"]).unwrap();
+    assert_eq!(left["items"], json!([]));
+    // The same thing again is counted, not told anew.
+    let events = kubectl.events(NAME).unwrap();
+    let told = |reason: &str| events.contains(&("Normal".to_owned(), reason.to_owned()));
+    assert!(told("SuccessfulCreate") && told("SuccessfulDelete"), "{events:?}");
+    assert!(events.iter().all(|(kind, _)| kind == "Normal"), "{events:?}");
+}
+
+#[test]
+fn a_machine_that_could_not_run_is_refused_by_the_field_of_its_template() {
+    let tools = Tools::open().unwrap();
+    let handler = HandlerSetup::local().start(&tools).unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    let refused = |manifest: Manifest| {
+        let output = kubectl.feed(&["apply", "-f", "-"], &manifest.text()).unwrap();
+        assert_eq!(output.status(), Some(1), "{}", output.text());
+        output.error_text()
+    };
+    let both = machine("Always").with(|vm| vm["spec"]["running"] = json!(true));
+    assert!(refused(both).contains("spec.running"));
+    let gpu = machine("Always").with(|vm| {
+        vm["spec"]["template"]["spec"]["domain"]["devices"]["gpus"] =
+            json!([{"name": "a", "deviceName": "b"}]);
+    });
+    assert!(refused(gpu).contains("spec.template.spec.domain.devices.gpus"));
+}
