@@ -69,7 +69,7 @@ fn fetch_key(console: &mut Console) {
 }
 
 #[test]
-fn a_distribution_is_set_up_by_cloud_init_and_left_by_its_agent() {
+fn full_a_distribution_is_set_up_by_cloud_init_and_left_by_its_agent() {
     let tools = Tools::open().unwrap();
     let stage = Stage::set(&tools);
     stage.secret("user", "userdata", &user_data(&stage.keys.public));
