@@ -134,9 +134,6 @@ async fn serve(settings: Settings) -> Result<()> {
         pulls: Pulls::default(),
         retries: Retries::default(),
     });
-    if let Cluster::Local(_) = settings.cluster {
-        follow_machines(client.clone(), &stop, &mut tasks);
-    }
     tasks.spawn(async move { Ok(register.keep_beating(&client, &me_sender).await?) });
     tracing::info!(node = settings.node, run_dir = %settings.run_dir.display(), cluster, "rvm-handler serves");
     let control = controller::run(effects, wakes, stop.clone().cancelled_owned());
@@ -161,16 +158,6 @@ async fn keep(networks: Networks, machines: &Arc<Machines>) -> Result<Arc<Networ
         Ok(Arc::new(networks))
     };
     tokio::task::spawn_blocking(keep).await?
-}
-
-/// Follows VirtualMachines: here, where there is one handler, and so one who does.
-fn follow_machines(client: Client, stop: &CancellationToken, tasks: &mut JoinSet<Result<()>>) {
-    let machines = rvm_server::vm::run(client, stop.clone().cancelled_owned());
-    tasks.spawn(async move {
-        machines.await;
-        // It ends when we do; that is no server that broke.
-        std::future::pending().await
-    });
 }
 
 /// Runs the loop until the end, or until a server breaks.
@@ -251,6 +238,12 @@ async fn open_local(address: SocketAddr, state: &Path, tasks: &mut JoinSet<Resul
     let router = api.router();
     tasks.spawn(async move {
         rvm_local::serve(listener, router, identity).await;
+        Ok(())
+    });
+    // VirtualMachines are followed where there is one handler, and so one who does. It keeps nothing, so it may end at any moment.
+    let machines = rvm_server::vm::run(api.client(), std::future::pending());
+    tasks.spawn(async move {
+        machines.await;
         Ok(())
     });
     Ok(api.client())

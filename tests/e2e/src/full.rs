@@ -12,7 +12,7 @@ const START: &str = "set -e; mkdir small; mount -t tmpfs -o size=3m none small; 
                      truncate -s 8M small/disk.img; rvmm --spec vm.json --run-dir vm; cp small/disk.* .";
 
 /// Makes room, in rvmm's view of the files.
-const MAKE_ROOM: &str = "nsenter -t $(cat vm/pid) -m mount -o remount,size=32m none small";
+const MAKE_ROOM: &str = "nsenter -t $(cat vm/pid) -m mount -o remount,size=32m none \"$PWD/small\"";
 
 /// Of a disk: what is written while there is room, what no longer fits, and what does when there is room again.
 const FIRST: &str = "dd if=/tmp/data of=/dev/DISK bs=64k count=4 oflag=direct; echo rc=$?";

@@ -1,8 +1,9 @@
 //! Networks of VMIs, in local mode and emulated: addresses, the way outside, each other, and that nothing is left.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::io::Write;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Console, Handler, HandlerSetup, Kubectl, Manifest, Tools};
@@ -18,35 +19,34 @@ fn networked(name: &str, binding: &str) -> Manifest {
     })
 }
 
-/// A server of this host, outside of all guests' networks, which says one line to all who come.
+/// A web server of this host, outside of all guests' networks, which has one page.
 fn server() -> SocketAddr {
     // No packet is sent: it only shows which of its addresses this host would use.
     let route = UdpSocket::bind("0.0.0.0:0").unwrap();
     route.connect("192.0.2.1:9").unwrap();
     let listener = TcpListener::bind((route.local_addr().unwrap().ip(), 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for guest in listener.incoming() {
-            guest
-                .and_then(|mut guest| guest.write_all(b"from outside\n"))
-                .ok();
-        }
-    });
+    std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
     address
 }
 
-/// What a server outside says to a guest.
-fn outside_says(console: &mut Console, server: SocketAddr) -> String {
-    let (address, port) = (server.ip(), server.port());
+/// Answers once all of a request is there: a connection that is closed before it was read is reset.
+fn serve(mut guest: TcpStream) {
+    let request = BufReader::new(&guest).lines().map_while(Result::ok);
+    request.take_while(|line| !line.is_empty()).for_each(drop);
+    guest.write_all(b"HTTP/1.0 200 OK\r\n\r\nfrom outside\n").ok();
+}
+
+/// What a server says to a guest.
+fn says(console: &mut Console, server: impl Display, page: &str) -> String {
     console
-        .ask(&format!("nc -w 60 {address} {port} </dev/null"))
+        .ask(&format!("wget -q -T 60 -O - http://{server}/{page}"))
         .unwrap()
 }
 
 /// What another guest says to a guest.
 fn guest_says(console: &mut Console, guest: IpAddr) -> String {
-    let asked = format!("wget -q -T 60 -O - http://{guest}:7/name");
-    console.ask(&asked).unwrap()
+    says(console, SocketAddr::new(guest, 7), "name")
 }
 
 /// The guest's console, once DHCP has told it what `net.json` promises.
@@ -93,8 +93,8 @@ fn guests_get_addresses_reach_outside_and_each_other_also_while_no_handler_is_th
         first.ask("cat /etc/resolv.conf").unwrap(),
         "nameserver 169.254.71.53"
     );
-    assert_eq!(outside_says(&mut first, outside), "from outside");
-    assert_eq!(outside_says(&mut second, outside), "from outside");
+    assert_eq!(says(&mut first, outside, ""), "from outside");
+    assert_eq!(says(&mut second, outside, ""), "from outside");
     assert_eq!(guest_says(&mut first, beside[0]), "from beside");
     assert_eq!(guest_says(&mut second, behind[0]), "from behind");
 
