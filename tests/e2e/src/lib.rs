@@ -4,7 +4,6 @@ pub mod boot;
 pub mod brief;
 pub mod devices;
 pub mod disks;
-pub mod distribution;
 pub mod firmware;
 pub mod forms;
 pub mod full;
