@@ -25,7 +25,6 @@ pub mod images;
 pub mod kernel;
 pub mod kube;
 pub mod oci;
-pub mod openssh;
 #[cfg(feature = "push")]
 pub mod push;
 pub mod registry;

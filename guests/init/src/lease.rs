@@ -78,8 +78,8 @@ pub fn answer(bytes: &[u8], mac: [u8; 6], transaction: u32) -> Option<Answer> {
         return None;
     }
     let address = Ipv4Addr::from(<[u8; 4]>::try_from(&fixed[16..20]).ok()?);
-    let mask = addresses(option(options, MASK)?).next()?;
     let lease = || {
+        let mask = addresses(option(options, MASK)?).next()?;
         Some(Lease {
             address,
             prefix: u8::try_from(u32::from(mask).leading_ones()).ok()?,
@@ -168,6 +168,14 @@ mod tests {
         assert_eq!(answer(&whole, [2, 0, 0, 0, 0, 8], 9), None);
         let last = whole.len() - 6;
         assert!((0..last).all(|length| answer(&whole[..length], MAC, 9).is_none()));
+    }
+
+    #[test]
+    fn a_denial_is_heard_though_it_names_no_network() {
+        let mut bytes = given();
+        bytes.truncate(FIXED);
+        bytes.extend([KIND, 1, 6, SERVER, 4, 10, 0, 2, 1, END]);
+        assert_eq!(answer(&bytes, MAC, 9), Some(Answer::Denied));
     }
 
     #[test]

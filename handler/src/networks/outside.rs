@@ -77,6 +77,7 @@ pub fn main() -> ExitCode {
 }
 
 fn job() -> Result<Job, String> {
+    // Behind the program's name and the word that says which of its parts this is.
     let mut words = std::env::args_os().skip(2);
     let (run, range) = (words.next(), words.next());
     let range = range.unwrap_or_default().to_string_lossy().into_owned();

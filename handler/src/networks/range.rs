@@ -79,6 +79,7 @@ impl Range {
     }
 
     fn check(self, routes: &str) -> Result<(), OverlapError> {
+        // The first line names the columns.
         let overlapping = routes.lines().skip(1).find_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let number = |index: usize| {
