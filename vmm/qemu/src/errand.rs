@@ -20,6 +20,8 @@ pub(crate) struct Errand {
     undo: VecDeque<Step>,
     /// The device that is waited for, and by when it has to be gone.
     waits: Option<(String, Instant)>,
+    /// The device of the step that was sent went before its answer came: QEMU promises no order of the two.
+    went: bool,
     failed: Option<String>,
 }
 
@@ -43,6 +45,7 @@ impl Errand {
             steps: steps.into(),
             undo: VecDeque::new(),
             waits: None,
+            went: false,
             failed: None,
         }
     }
@@ -62,7 +65,9 @@ impl Errand {
         let Some(step) = self.steps.pop_front() else {
             return Next::Wait;
         };
+        let went = std::mem::take(&mut self.went);
         match (answer, step.gone) {
+            (Ok(()), Some(_)) if went => self.next(),
             // It went after it had been given up, or while nobody waited.
             (Err(refusal), Some(_)) if refusal.is_about_nobody() => self.next(),
             (Ok(()), Some(device)) => {
@@ -87,10 +92,13 @@ impl Errand {
 
     /// A device is gone.
     pub(crate) fn gone(&mut self, device: &str) -> Next {
-        match self.waits.take_if(|(waits, _)| waits == device) {
-            Some(_) => self.next(),
-            None => Next::Wait,
+        if self.waits.take_if(|(waits, _)| waits == device).is_some() {
+            return self.next();
         }
+        self.went |= self
+            .step()
+            .is_some_and(|step| step.gone.as_deref() == Some(device));
+        Next::Wait
     }
 
     /// The time is over.
@@ -152,6 +160,18 @@ mod tests {
         assert!(matches!(errand.gone("another"), Next::Wait));
         assert!(matches!(errand.gone("d"), Next::Send));
         assert!(matches!(errand.answered(Ok(())), Next::Over(Ok(()))));
+    }
+
+    #[test]
+    fn a_device_may_be_gone_before_the_answer() {
+        let mut errand = removal();
+        assert!(matches!(errand.gone("another"), Next::Wait));
+        assert!(matches!(errand.gone("d"), Next::Wait));
+        assert!(matches!(errand.answered(Ok(())), Next::Send));
+        assert!(matches!(errand.answered(Ok(())), Next::Over(Ok(()))));
+        let mut errand = removal();
+        assert!(matches!(errand.gone("another"), Next::Wait));
+        assert!(matches!(errand.answered(Ok(())), Next::Wait));
     }
 
     #[test]
