@@ -180,7 +180,7 @@ fn pings(host: &dyn Host, transport: Transport, vhost: bool) -> Session {
 }
 
 /// The host answers the guest.
-fn answers(vm: &mut Session) {
+pub(crate) fn answers(vm: &mut Session) {
     ask(
         vm,
         "ip addr add 198.18.7.2/24 dev eth0; ip link set eth0 up; echo up",

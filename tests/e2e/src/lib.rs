@@ -1,5 +1,6 @@
 //! What tests of the whole share: one file per promise is in `tests/`.
 
+pub mod asked;
 pub mod boot;
 pub mod brief;
 pub mod devices;

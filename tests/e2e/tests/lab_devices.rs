@@ -1,6 +1,6 @@
 //! Devices that a guest has when it asks for them, under KVM.
 
-use rvm_e2e::{devices, hotplug, watchdog};
+use rvm_e2e::{asked, devices, hotplug, watchdog};
 use rvm_outer::{Profile, Setup};
 
 #[test]
@@ -30,4 +30,12 @@ fn a_guest_that_does_not_feed_its_watchdog_is_reset_or_switched_off() {
     let lab = lab.start().unwrap();
     watchdog::resets_a_guest_that_does_not_feed_it(&lab);
     watchdog::switches_a_guest_off_that_does_not_feed_it(&lab);
+}
+
+#[test]
+fn a_guest_has_the_pages_the_extensions_and_the_queues_that_were_asked_for() {
+    let lab = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
+    let lab = lab.start().unwrap();
+    asked::pages_and_extensions_are_as_asked_for(&lab);
+    asked::an_interface_has_the_queues_that_were_asked_for(&lab);
 }
