@@ -17,8 +17,16 @@ use tempfile::TempDir;
 
 use crate::host::{Assets, Host};
 
-/// Stands before every command: the thread that serves it ends with the test.
-const LAUNCHER: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
+/// Stands before every command: the thread that serves it ends with the test, and a test that runs in a shell's background
+/// ignores SIGINT, which its commands on terminals are to obey.
+const LAUNCHER: [&str; 6] = [
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+    "--",
+    "env",
+    "--default-signal=INT,QUIT",
+];
 
 /// This machine.
 #[derive(Debug)]

@@ -4,8 +4,9 @@ use rvmm_control::{Client, EndReason, Event, Request, State, WatchdogAction};
 
 use crate::stage::Stage;
 
-/// A guest that does not feed its watchdog, once, when the test lets it; from then on a tame one.
-const HUNGRY: &str = r#"until [ -e hungry ]; do sleep 0.01; done; [ -e fed ] || { touch fed; say '{"event": "WATCHDOG", "data": {"action": "none"}}'; }; pausable"#;
+/// A guest that does not feed its watchdog, once, when the test lets it; from then on a tame one. It remembers that in the
+/// run directory: the walls keep it from writing anywhere else, and one that forgets is reset for ever.
+const HUNGRY: &str = r#"until [ -e hungry ]; do sleep 0.01; done; [ -e vm/fed ] || { touch vm/fed && say '{"event": "WATCHDOG", "data": {"action": "none"}}'; }; pausable"#;
 
 fn console_log(stage: &Stage) -> String {
     std::fs::read_to_string(stage.run_dir().console_log()).unwrap()
