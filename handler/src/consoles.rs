@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rvm_server::{
     AttachError, Connection, ConsoleStream, Consoles, DialError, MachinesService, Ports, Power, Protocol,
-    StopError,
+    Unreachable,
 };
 use rvm_types::VirtualMachineInstance;
 use rvmm_control::{Accelerator, Info};
@@ -44,13 +44,6 @@ pub struct Doors {
     pub networks: Arc<Networks>,
 }
 
-/// Why there is no door.
-enum Closed {
-    Elsewhere(String),
-    NotRunning,
-    Broken(io::Error),
-}
-
 // === impl Doors ===
 
 impl Doors {
@@ -61,25 +54,27 @@ impl Doors {
     }
 
     /// The VM, if it is one of this handler's.
-    fn here(&self, vmi: &VirtualMachineInstance) -> Result<VmId, Closed> {
+    fn here(&self, vmi: &VirtualMachineInstance) -> Result<VmId, Unreachable> {
         match Claim::on(vmi) {
-            Some(claim) if claim.is_of(&self.me.borrow()) => VmId::of(vmi).ok_or(Closed::NotRunning),
-            Some(claim) => Err(Closed::Elsewhere(claim.node.to_owned())),
-            None => Err(Closed::NotRunning),
+            Some(claim) if claim.is_of(&self.me.borrow()) => VmId::of(vmi).ok_or(Unreachable::NotRunning),
+            Some(claim) => Err(Unreachable::AnotherNode {
+                node: claim.node.to_owned(),
+            }),
+            None => Err(Unreachable::NotRunning),
         }
     }
 
-    async fn machine(&self, id: &VmId) -> Result<Machine, Closed> {
+    async fn machine(&self, id: &VmId) -> Result<Machine, Unreachable> {
         let (machines, id) = (Arc::clone(&self.machines), id.clone());
         let seen = tokio::task::spawn_blocking(move || machines.observe(&id)).await;
-        seen.map_err(|error| Closed::Broken(error.into()))?
-            .map_err(|error| Closed::Broken(io::Error::other(error)))
+        seen.map_err(|error| Unreachable::Unavailable(error.into()))?
+            .map_err(|error| Unreachable::Unavailable(io::Error::other(error)))
     }
 
-    async fn end(&self, vmi: &VirtualMachineInstance, grace: Duration) -> Result<(), Closed> {
+    async fn end(&self, vmi: &VirtualMachineInstance, grace: Duration) -> Result<(), Unreachable> {
         let id = self.here(vmi)?;
         match self.machine(&id).await? {
-            Machine::Absent | Machine::Ended(_) | Machine::Lost => return Err(Closed::NotRunning),
+            Machine::Absent | Machine::Ended(_) | Machine::Lost => return Err(Unreachable::NotRunning),
             Machine::Prepared | Machine::Launching(_) | Machine::Silent | Machine::Alive(_) => {}
         }
         self.events.record(
@@ -92,20 +87,20 @@ impl Doors {
         let (machines, vm) = (Arc::clone(&self.machines), id.clone());
         let stopped = tokio::task::spawn_blocking(move || machines.stop(&vm, grace)).await;
         self.watch.wake(&id);
-        let stopped = stopped.map_err(|error| Closed::Broken(error.into()))?;
+        let stopped = stopped.map_err(|error| Unreachable::Unavailable(error.into()))?;
         stopped
             .map(drop)
-            .map_err(|error| Closed::Broken(io::Error::other(error)))
+            .map_err(|error| Unreachable::Unavailable(io::Error::other(error)))
     }
 }
 
 #[tonic::async_trait]
 impl Consoles for Doors {
     async fn attach(&self, vmi: &VirtualMachineInstance) -> Result<ConsoleStream, AttachError> {
-        let id = self.here(vmi).map_err(AttachError::from)?;
-        let machine = self.machine(&id).await.map_err(AttachError::from)?;
+        let id = self.here(vmi)?;
+        let machine = self.machine(&id).await?;
         let stream = UnixStream::connect(self.machines.run_dir(&id).console_socket()).await;
-        let console = ConsoleStream::new(stream.map_err(AttachError::Unavailable)?, &self.me.borrow().node);
+        let console = ConsoleStream::new(stream.map_err(Unreachable::Unavailable)?, &self.me.borrow().node);
         Ok(match machine {
             Machine::Alive(info) => console.with_accelerator(accelerator(&info)),
             _ => console,
@@ -116,14 +111,8 @@ impl Consoles for Doors {
 #[tonic::async_trait]
 impl Power for Doors {
     /// Begins to: a guest that can be asked has the grace period to switch itself off.
-    async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), StopError> {
-        self.end(vmi, grace.unwrap_or_else(|| vmi.grace_period()))
-            .await
-            .map_err(|closed| match closed {
-                Closed::Elsewhere(node) => StopError::AnotherNode { node },
-                Closed::NotRunning => StopError::NotRunning,
-                Closed::Broken(error) => StopError::Unavailable(error),
-            })
+    async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), Unreachable> {
+        self.end(vmi, grace.unwrap_or_else(|| vmi.grace_period())).await
     }
 }
 
@@ -135,7 +124,7 @@ impl Ports for Doors {
         protocol: Protocol,
         port: u16,
     ) -> Result<Connection, DialError> {
-        let id = self.here(vmi).map_err(DialError::from)?;
+        let id = self.here(vmi)?;
         let networks = Arc::clone(&self.networks);
         let socket = tokio::task::spawn_blocking(move || {
             let protocol = match protocol {
@@ -170,30 +159,6 @@ async fn connected(socket: OwnedFd, protocol: Protocol) -> io::Result<Connection
     match stream.take_error()? {
         Some(error) => Err(error),
         None => Ok(Connection::Tcp(stream)),
-    }
-}
-
-impl From<Closed> for DialError {
-    fn from(closed: Closed) -> Self {
-        match closed {
-            Closed::Elsewhere(node) => Self::AnotherNode { node },
-            Closed::NotRunning => Self::NotRunningYet {
-                phase: rvm_types::Phase::Pending,
-            },
-            Closed::Broken(error) => Self::Refused(error),
-        }
-    }
-}
-
-impl From<Closed> for AttachError {
-    fn from(closed: Closed) -> Self {
-        match closed {
-            Closed::Elsewhere(node) => Self::AnotherNode { node },
-            Closed::NotRunning => Self::NotRunningYet {
-                phase: rvm_types::Phase::Pending,
-            },
-            Closed::Broken(error) => Self::Unavailable(error),
-        }
     }
 }
 

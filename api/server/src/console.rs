@@ -1,6 +1,5 @@
 //! One console, one viewer: judging whether it can be attached, then moving bytes until one end has had enough.
 
-use std::io;
 use std::pin::Pin;
 
 use bytes::Bytes;
@@ -8,12 +7,13 @@ use rvm_proto::v1::console_request::Request as FromViewer;
 use rvm_proto::v1::console_response::{Attached, Response as ToViewer};
 use rvm_proto::v1::{ConsoleRequest, ConsoleResponse};
 use rvm_proto::{MAX_CONSOLE_CHUNK, reasons};
-use rvm_types::{Phase, VirtualMachineInstance};
+use rvm_types::VirtualMachineInstance;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use crate::error::{invalid_argument, precondition};
+use crate::reach::Unreachable;
 
 /// Bytes that are read from a console at once.
 const CHUNK: usize = 16 << 10;
@@ -42,30 +42,12 @@ pub struct ConsoleStream {
 /// Why a console cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The machine has yet to start.
-    #[error("it does not run yet; its phase is {phase}")]
-    NotRunningYet {
-        /// Where it is instead.
-        phase: Phase,
-    },
-    /// The machine has ended.
-    #[error("it has ended; its phase is {phase}")]
-    Ended {
-        /// How it ended.
-        phase: Phase,
-    },
-    /// The machine runs on a node that this server does not reach.
-    #[error("it runs on node {node:?}, which this server does not reach")]
-    AnotherNode {
-        /// The node.
-        node: String,
-    },
+    /// Nobody can speak to it.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     /// The machine was made without a serial console.
     #[error("it has no serial console (autoattachSerialConsole is false)")]
     NoConsole,
-    /// The machine's process does not answer.
-    #[error("its process does not answer")]
-    Unavailable(#[source] io::Error),
 }
 
 // === impl ConsoleStream ===
@@ -95,27 +77,15 @@ pub(crate) fn judge(vmi: &VirtualMachineInstance) -> Result<(), AttachError> {
     if !vmi.has_serial_console() {
         return Err(AttachError::NoConsole);
     }
-    match vmi.phase() {
-        None => Err(AttachError::NotRunningYet {
-            phase: Phase::Pending,
-        }),
-        Some(phase) if phase.is_before_running() => Err(AttachError::NotRunningYet { phase: phase.clone() }),
-        Some(phase) if phase.is_final() => Err(AttachError::Ended { phase: phase.clone() }),
-        Some(_) => Ok(()),
-    }
+    Ok(Unreachable::judge(vmi)?)
 }
 
 /// The status that says so about this machine.
 pub(crate) fn refusal(name: &str, error: &AttachError) -> Status {
-    let message = format!("the console of {name:?} cannot be opened: {error}");
+    let asked = format!("the console of {name:?} cannot be opened");
     match error {
-        AttachError::NotRunningYet { phase } => {
-            precondition(reasons::NOT_RUNNING_YET, message, &[("phase", phase.as_str())])
-        }
-        AttachError::Ended { phase } => precondition(reasons::ENDED, message, &[("phase", phase.as_str())]),
-        AttachError::AnotherNode { node } => precondition(reasons::ANOTHER_NODE, message, &[("node", node)]),
-        AttachError::NoConsole => precondition(reasons::NO_CONSOLE, message, &[]),
-        AttachError::Unavailable(source) => Status::unavailable(format!("{message}: {source}")),
+        AttachError::Unreachable(why) => why.status(&asked),
+        AttachError::NoConsole => precondition(reasons::NO_CONSOLE, format!("{asked}: {error}"), &[]),
     }
 }
 

@@ -7,7 +7,7 @@ use rvm_proto::v1::port_forward_request::{self as asked, Open, Request as IntoPo
 use rvm_proto::v1::port_forward_response::{Connected, Ended, Response as FromPort};
 use rvm_proto::v1::{PortForwardRequest, PortForwardResponse};
 use rvm_proto::{MAX_PORT_CHUNK, reasons};
-use rvm_types::{Phase, VirtualMachineInstance};
+use rvm_types::VirtualMachineInstance;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UdpSocket};
@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
 use crate::error::{invalid_argument, precondition};
+use crate::reach::Unreachable;
 
 /// Bytes that are read from a connection at once.
 const CHUNK: usize = 16 << 10;
@@ -54,24 +55,9 @@ pub enum Connection {
 /// Why a port cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The machine has yet to start.
-    #[error("it does not run yet; its phase is {phase}")]
-    NotRunningYet {
-        /// Where it is instead.
-        phase: Phase,
-    },
-    /// The machine has ended.
-    #[error("it has ended; its phase is {phase}")]
-    Ended {
-        /// How it ended.
-        phase: Phase,
-    },
-    /// The machine runs on a node that this server does not reach.
-    #[error("it runs on node {node:?}, which this server does not reach")]
-    AnotherNode {
-        /// The node.
-        node: String,
-    },
+    /// Nobody can speak to it.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
     /// The machine has no network here.
     #[error("{0}")]
     NoNetwork(String),
@@ -94,26 +80,13 @@ pub(crate) fn wanted(open: &Open) -> Result<(Protocol, u16), Status> {
     }
 }
 
-/// What the object alone says against reaching its guest.
-pub(crate) fn judge(vmi: &VirtualMachineInstance) -> Result<(), DialError> {
-    match vmi.phase().cloned().unwrap_or(Phase::Pending) {
-        phase if phase.is_before_running() => Err(DialError::NotRunningYet { phase }),
-        phase if phase.is_final() => Err(DialError::Ended { phase }),
-        _ => Ok(()),
-    }
-}
-
 /// The status that says so about this machine.
 pub(crate) fn refusal(name: &str, port: u16, error: &DialError) -> Status {
-    let message = format!("port {port} of {name:?} cannot be reached: {error}");
+    let asked = format!("port {port} of {name:?} cannot be reached");
     match error {
-        DialError::NotRunningYet { phase } => {
-            precondition(reasons::NOT_RUNNING_YET, message, &[("phase", phase.as_str())])
-        }
-        DialError::Ended { phase } => precondition(reasons::ENDED, message, &[("phase", phase.as_str())]),
-        DialError::AnotherNode { node } => precondition(reasons::ANOTHER_NODE, message, &[("node", node)]),
-        DialError::NoNetwork(_) => precondition(reasons::NO_NETWORK, message, &[]),
-        DialError::Refused(source) => Status::unavailable(format!("{message}: {source}")),
+        DialError::Unreachable(why) => why.status(&asked),
+        DialError::NoNetwork(_) => precondition(reasons::NO_NETWORK, format!("{asked}: {error}"), &[]),
+        DialError::Refused(source) => Status::unavailable(format!("{asked}: {error}: {source}")),
     }
 }
 

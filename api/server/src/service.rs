@@ -19,10 +19,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::console::{self, AttachError, Consoles};
-use crate::error::{invalid_argument, precondition};
+use crate::error::invalid_argument;
 use crate::objects::{Objects, to_json};
-use crate::ports::{self, Ports};
-use crate::power::{self, Power};
+use crate::ports::{self, DialError, Ports};
+use crate::power::Power;
+use crate::reach::Unreachable;
 use crate::watch::watch;
 
 /// The machines of a cluster, and the consoles that this node reaches.
@@ -90,8 +91,8 @@ impl MachinesService {
         };
         let (protocol, port) = ports::wanted(&open)?;
         let vmi = self.objects.get_typed(&open.namespace, &open.name).await?;
-        let refusal = |error| ports::refusal(&open.name, port, &error);
-        ports::judge(&vmi).map_err(refusal)?;
+        let refusal = |error: DialError| ports::refusal(&open.name, port, &error);
+        Unreachable::judge(&vmi).map_err(|why| refusal(why.into()))?;
         let connection = self.ports.dial(&vmi, protocol, port).await.map_err(refusal)?;
         Ok(ReceiverStream::new(ports::forward(connection, requests)))
     }
@@ -150,19 +151,10 @@ impl Machines for MachinesService {
             grace_period_seconds,
         } = request.into_inner();
         let vmi = self.objects.get_typed(&namespace, &name).await?;
-        if let Some(phase) = vmi.phase().filter(|phase| phase.is_final()) {
-            let message = format!("{name:?} cannot be stopped: it has ended; its phase is {phase}");
-            return Err(precondition(
-                rvm_proto::reasons::ENDED,
-                message,
-                &[("phase", phase.as_str())],
-            ));
-        }
+        let refusal = |error: Unreachable| error.status(&format!("{name:?} cannot be stopped"));
+        Unreachable::judge_end(&vmi).map_err(refusal)?;
         let grace = grace_period_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        self.power
-            .stop(&vmi, grace)
-            .await
-            .map_err(|error| power::refusal(&name, &error))?;
+        self.power.stop(&vmi, grace).await.map_err(refusal)?;
         Ok(Response::new(StopResponse {}))
     }
 

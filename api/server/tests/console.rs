@@ -10,7 +10,7 @@ use rvm_proto::v1::machines_client::MachinesClient;
 use rvm_proto::v1::{ConsoleRequest, ConsoleResponse};
 use rvm_proto::{MAX_CONSOLE_CHUNK, reasons};
 use rvm_server::fake::{FakeApi, FakeConsole, FakeMachines};
-use rvm_server::{AttachError, MachinesService, UnixDoor};
+use rvm_server::{MachinesService, UnixDoor, Unreachable};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -300,7 +300,7 @@ async fn a_machine_that_has_ended_says_how() {
 #[tokio::test]
 async fn a_machine_of_another_node_names_that_node() {
     let mut lab = Lab::new().await;
-    lab.machines.refuse(AttachError::AnotherNode {
+    lab.machines.refuse(Unreachable::AnotherNode {
         node: "n2".to_owned(),
     });
     let (code, reason, message) = lab.refusal().await;
@@ -314,7 +314,7 @@ async fn a_machine_of_another_node_names_that_node() {
 #[tokio::test]
 async fn a_process_that_does_not_answer_is_unavailable() {
     let mut lab = Lab::new().await;
-    lab.machines.refuse(AttachError::Unavailable(
+    lab.machines.refuse(Unreachable::Unavailable(
         std::io::ErrorKind::ConnectionRefused.into(),
     ));
     assert_eq!(lab.refusal().await.0, Code::Unavailable);

@@ -8,7 +8,9 @@ use tokio::io::DuplexStream;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
-use crate::{AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power, Protocol, StopError};
+use crate::{
+    AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power, Protocol, Unreachable,
+};
 
 const LOOPBACK: std::net::Ipv4Addr = std::net::Ipv4Addr::LOCALHOST;
 /// Bytes that the pipe between a console and the server holds; a real socket holds some more.
@@ -44,8 +46,8 @@ impl FakeMachines {
     }
 
     /// Refuses the next viewer.
-    pub fn refuse(&self, error: AttachError) {
-        *lock(&self.refusal) = Some(error);
+    pub fn refuse(&self, error: Unreachable) {
+        *lock(&self.refusal) = Some(error.into());
     }
 
     /// Which machines were stopped, and with which grace.
@@ -68,7 +70,7 @@ impl Consoles for FakeMachines {
 
 #[tonic::async_trait]
 impl Power for FakeMachines {
-    async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), StopError> {
+    async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), Unreachable> {
         lock(&self.stopped).push((vmi.metadata.name.clone().unwrap_or_default(), grace));
         Ok(())
     }
