@@ -135,6 +135,7 @@ async fn sweep(effects: &Effects, store: &Store<VirtualMachineInstance>) -> Resu
         .collect();
     effects.retries.retain(|uid| known.contains(uid));
     effects.pulls.retain(|uid| known.contains(uid));
+    effects.agents.retain(|uid| known.contains(uid));
     let machines = Arc::clone(&effects.machines);
     let here = tokio::task::spawn_blocking(move || machines.all()).await??;
     for id in here.into_iter().filter(|id| !known.contains(&id.uid)) {

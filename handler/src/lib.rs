@@ -7,12 +7,14 @@
 //!       └──► plan (pure) ──► claim      which node
 //!                    │  └──► status     what is said
 //!                    └─────► translate  VMI → Spec
+//!   agent: what guests say of themselves
 //!   consoles: what the gRPC server asks for       node: heartbeat and labels       place: directories, own id
 //! ```
 //!
 //! Invariants: what is known of machines is on disk, never only in memory; every decision is made in a pure function; every
 //! write of a VMI takes hold on the state that it was decided on, or not at all; no machine dies with the handler.
 
+pub mod agent;
 pub mod claim;
 pub mod consoles;
 pub mod controller;

@@ -24,6 +24,7 @@ use rvm_types::names::{events, finalizers};
 use rvm_types::{Phase, VirtualMachineInstance};
 use rvmm_control::{Info, State};
 
+use crate::agent::Facts;
 use crate::claim::{self, Abandoned, Claim, Verdict};
 use crate::events::Happening;
 use crate::networks::model::Plan;
@@ -68,6 +69,8 @@ pub struct Seen {
     pub retry_at: Option<Timestamp>,
     /// Its network, as it was decided.
     pub network: Option<Plan>,
+    /// What its guest said.
+    pub facts: Option<Facts>,
 }
 
 /// One thing to do.
@@ -290,7 +293,11 @@ fn over(over: Over) -> Vec<Step> {
 }
 
 fn report_running(info: &Info, seen: &Seen) -> Report {
-    Report::Running(Box::new(info.clone()), seen.network.clone().map(Box::new))
+    Report::Running(
+        Box::new(info.clone()),
+        seen.network.clone().map(Box::new),
+        seen.facts.clone().map(Box::new),
+    )
 }
 
 fn if_it_changes(report: Report, vmi: &VirtualMachineInstance, me: &Me, now: Timestamp) -> Vec<Step> {

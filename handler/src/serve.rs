@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use rvm_handler::agent::Agents;
 use rvm_handler::consoles::Doors;
 use rvm_handler::controller;
 use rvm_handler::events::Recorder;
@@ -126,6 +127,7 @@ async fn serve(settings: Settings) -> Result<()> {
         machines: Arc::clone(&machines),
         images: Arc::new(images),
         networks,
+        agents: Agents::default(),
         host_disks: Arc::new(settings.host_disks),
         watch,
         events,

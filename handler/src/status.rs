@@ -17,11 +17,12 @@ use rvm_types::condition::{self, Condition};
 use rvm_types::domain::Machine as MachineType;
 use rvm_types::names::{self, conditions, events, reasons};
 use rvm_types::quantity::Quantity;
-use rvm_types::status::{CpuTopology, MemoryStatus};
+use rvm_types::status::{CpuTopology, InterfaceStatus, MemoryStatus};
 use rvm_types::{Phase, VirtualMachineInstance, VirtualMachineInstanceStatus};
 use rvmm_control::{Accelerator, EndReason, Ending, Info};
 use serde_json::{Map, Value, json};
 
+use crate::agent::Facts;
 use crate::events::Happening;
 use crate::networks::model::Plan;
 
@@ -51,8 +52,8 @@ pub enum Report {
     },
     /// Its node has another handler than the one that runs it, and its machine is not here.
     Orphaned,
-    /// Its guest runs, on this network.
-    Running(Box<Info>, Option<Box<Plan>>),
+    /// Its guest runs, on this network, and has said this.
+    Running(Box<Info>, Option<Box<Plan>>, Option<Box<Facts>>),
     /// It is over.
     Over(Over),
 }
@@ -129,9 +130,10 @@ impl Report {
                 let orphaned = Condition::new(conditions::READY, condition::FALSE);
                 edit.condition(orphaned.because(reasons::NODE_UNRESPONSIVE, ORPHANED), now);
             }
-            Self::Running(info, network) => {
+            Self::Running(info, network, facts) => {
                 running(edit, info, now);
-                edit.status().interfaces = network.iter().map(|plan| plan.status()).collect();
+                let network = network.iter().map(|plan| plan.status()).collect();
+                said(edit.status(), info.agent, network, facts.as_deref());
             }
             Self::Over(over) => {
                 let phase = if over.well {
@@ -247,6 +249,24 @@ fn running(edit: &mut Edit, info: &Info, now: Timestamp) {
         guest_requested: memory,
         ..MemoryStatus::default()
     });
+}
+
+/// The interfaces as they were made, and what the guest has to say.
+fn said(
+    status: &mut VirtualMachineInstanceStatus,
+    agent: bool,
+    network: Vec<InterfaceStatus>,
+    facts: Option<&Facts>,
+) {
+    // The agent was not asked yet by us. What it told another handler stands meanwhile.
+    if agent && facts.is_none() && status.guest_os_info.is_some() {
+        return;
+    }
+    status.interfaces = network;
+    status.guest_os_info = None;
+    if let Some(facts) = facts {
+        facts.tell(status);
+    }
 }
 
 /// Cuts a text that came from elsewhere.

@@ -12,6 +12,7 @@ use rvmm_spec::AcceleratorChoice;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::agent::Agents;
 use crate::claim::Claim;
 use crate::events::{Happening, Recorder};
 use crate::images::{ImageError, Images};
@@ -43,6 +44,8 @@ pub struct Effects {
     pub networks: Arc<Networks>,
     /// Where host disks may lie.
     pub host_disks: Arc<Allowed>,
+    /// What guests here said.
+    pub agents: Agents,
     /// What wakes us when a machine changes.
     pub watch: Watch,
     /// Where events go.
@@ -140,9 +143,12 @@ impl Effects {
             Err(ObserveError::NotOurs(..)) if !mine => Machine::Absent,
             machine => machine?,
         };
-        if let Machine::Alive(_) = machine {
-            self.watch.machine(id, self.machines.run_dir(id).control_socket());
+        let mut facts = None;
+        if let Machine::Alive(info) = &machine {
+            let socket = self.machines.run_dir(id).control_socket();
+            self.watch.machine(id, socket.clone());
             self.machines.bound_log(id);
+            facts = self.agents.of(id, info, socket, &self.watch);
         }
         Ok(Seen {
             machine,
@@ -150,6 +156,7 @@ impl Effects {
             owner_heartbeat,
             retry_at: self.retries.at(id),
             network: self.networks.of(id)?,
+            facts,
         })
     }
 

@@ -25,6 +25,7 @@ fn seen(machine: Machine) -> Seen {
         owner_heartbeat: None,
         retry_at: None,
         network: None,
+        facts: None,
     }
 }
 
@@ -51,7 +52,7 @@ fn planned(vmi: &VirtualMachineInstance, seen: &Seen) -> Vec<Step> {
 }
 
 fn running() -> Vec<Step> {
-    vec![Step::Report(Report::Running(info(State::Running), None))]
+    vec![Step::Report(Report::Running(info(State::Running), None, None))]
 }
 
 fn failed(reason: &'static str, steps: &[Step]) -> bool {

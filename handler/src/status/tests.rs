@@ -26,7 +26,7 @@ fn condition<'a>(vmi: &'a VirtualMachineInstance, kind: &str) -> Option<&'a Cond
 }
 
 fn running() -> Report {
-    Report::Running(info(State::Running), None)
+    Report::Running(info(State::Running), None, None)
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn emulation_is_told_with_the_vmms_own_reason() {
     let mut info = info(State::Running);
     info.accelerator = Accelerator::Tcg;
     info.accelerator_reason = "/dev/kvm is not there".into();
-    let vmi = applied(&Report::Running(info, None), &vmi_in("Scheduled"));
+    let vmi = applied(&Report::Running(info, None, None), &vmi_in("Scheduled"));
     let emulated = condition(&vmi, conditions::SOFTWARE_EMULATION).unwrap();
     assert_eq!(emulated.reason.as_deref(), Some("CrossArchitectureEmulation"));
     assert_eq!(emulated.message.as_deref(), Some("/dev/kvm is not there"));
@@ -163,12 +163,15 @@ fn a_guest_agent_is_told_of_for_as_long_as_it_listens() {
         agent: true,
         ..*info(State::Running)
     };
-    let vmi = applied(&Report::Running(Box::new(listening), None), &vmi_in("Running"));
+    let vmi = applied(
+        &Report::Running(Box::new(listening), None, None),
+        &vmi_in("Running"),
+    );
     assert_eq!(
         condition(&vmi, conditions::AGENT_CONNECTED).unwrap().status,
         condition::TRUE
     );
-    let vmi = applied(&Report::Running(info(State::Running), None), &vmi);
+    let vmi = applied(&Report::Running(info(State::Running), None, None), &vmi);
     assert!(condition(&vmi, conditions::AGENT_CONNECTED).is_none());
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kube::Client;
 use kube::api::{Api, DeleteParams, PostParams};
+use rvm_handler::agent::Agents;
 use rvm_handler::consoles::Doors;
 use rvm_handler::controller;
 use rvm_handler::events::Recorder;
@@ -146,6 +147,7 @@ impl Cluster {
                     .pulled_by(puller, self.image_limit),
             ),
             networks,
+            agents: Agents::default(),
             host_disks: Arc::default(),
             watch: doors.watch.clone(),
             events: doors.events.clone(),

@@ -1,33 +1,69 @@
 //! The guest agent: what a guest's `qemu-guest-agent`, or our own init, is asked over a port of the virtio console.
 //!
 //! ```text
-//!   ask ─► (port open?) ─► 0xff, guest-sync-delimited N ─► its answer N ─► guest-shutdown ─► the guest ends, or says why not
-//!             └─ not yet: asked as soon as it opens
+//!   ask_poweroff ─► (port open?) ─► 0xff, guest-sync-delimited N ─► its answer N ─► guest-shutdown ─► the guest ends, or says why not
+//!                      └─ not yet: asked as soon as it opens
+//!   ask ──────────► (port open?) ─► the same ─────────────────────► its answer N ─► the question ───► its answer, or its complaint
+//!                      └─ no: refused
 //! ```
 //!
+//! One question at a time; switching off goes before all of them. One that is not answered is given up when the next one comes and
+//! it has had its time: no timer is needed, and a silent agent costs nothing.
+//!
 //! Everything that comes out of the port is the guest's word, and hostile: an answer has at most [`MAX_ANSWER`] bytes,
-//! and what does not answer the question that is open is passed over. What waits to go in is a few hundred bytes.
+//! and what does not answer the question that is open is passed over. What waits to go in is one question, of at most [`MAX_QUESTION`].
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// The name by which an agent finds its port: `/dev/virtio-ports/` and this.
 pub const NAME: &str = "org.qemu.guest_agent.0";
 
-/// Longest answer in bytes that is looked at.
-const MAX_ANSWER: usize = 4 << 10;
+/// Longest answer in bytes that is looked at; it fits into a message of the control socket however it is written.
+const MAX_ANSWER: usize = 32 << 10;
+
+/// Longest question in bytes.
+const MAX_QUESTION: usize = 32 << 10;
+
+/// How long an agent may take to answer before another question may take this one's place.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Begins an answer to `guest-sync-delimited`, and makes the agent forget what it was told before.
 const DELIMITER: u8 = 0xff;
 
 /// Told whenever an agent begins to listen, or stops. Must not wait.
 pub type OnOpen = Box<dyn Fn(bool) + Send + Sync>;
+
+/// Told once what came of a question, from any thread. Must not wait.
+pub type OnAnswer = Box<dyn FnOnce(Result<Value, AskError>) + Send>;
+
+/// A question was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// There is nobody.
+    #[error("no guest agent listens")]
+    Absent,
+    /// It has something else to do.
+    #[error("the guest agent has not answered another question yet")]
+    Busy,
+    /// It said nothing, or what is no answer.
+    #[error("the guest agent did not answer")]
+    Silent,
+    /// It did not want to, or could not.
+    #[error("the guest agent: {0}")]
+    Complaint(String),
+    /// The question or its answer.
+    #[error("that is more than a guest agent is asked, or may answer")]
+    TooLong,
+}
 
 /// The dialogue with a machine's agent; all clones are the same one. It outlives a boot, as the machine does.
 #[derive(Clone)]
@@ -42,11 +78,12 @@ struct Shared {
     on_open: OnOpen,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Talk {
     open: bool,
     /// The guest is to switch itself off.
     wanted: bool,
+    question: Option<Question>,
     step: Step,
     heard: Vec<u8>,
     /// The rest of this line is too long to be looked at.
@@ -55,12 +92,23 @@ struct Talk {
     syncs: u64,
 }
 
+struct Question {
+    line: String,
+    since: Instant,
+    on_answer: OnAnswer,
+}
+
+/// What came of a question, and who is to be told: when the dialogue is no longer locked.
+type Settled = Option<(Question, Result<Value, AskError>)>;
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Step {
     #[default]
     Idle,
     /// Waits for the answer with this number.
     Syncing(u64),
+    /// Waits for the answer to the question.
+    Asked,
     /// It was told to switch off.
     Told,
 }
@@ -68,7 +116,7 @@ enum Step {
 #[derive(Deserialize)]
 struct Answer {
     #[serde(rename = "return")]
-    value: Option<serde_json::Value>,
+    value: Option<Value>,
     error: Option<Complaint>,
 }
 
@@ -99,9 +147,42 @@ impl Agent {
     pub fn ask_poweroff(&self) {
         let mut talk = self.talk();
         talk.wanted = true;
+        // Whoever asked something else is not answered any more.
+        let settled = talk.settle(Err(AskError::Busy));
+        if matches!(talk.step, Step::Asked | Step::Syncing(_)) {
+            talk.step = Step::Idle;
+        }
         talk.begin();
         drop(talk);
         self.signal();
+        tell(settled);
+    }
+
+    /// Asks the agent something: a command of its protocol, with its arguments.
+    pub fn ask(&self, execute: &str, arguments: Option<&Value>, on_answer: OnAnswer) {
+        let mut line = json!({"execute": execute});
+        if let Some(arguments) = arguments {
+            line["arguments"] = arguments.clone();
+        }
+        let question = Question {
+            line: line.to_string(),
+            since: Instant::now(),
+            on_answer,
+        };
+        let mut talk = self.talk();
+        let settled = match talk.refusal(&question) {
+            Some(error) => Some((question, Err(error))),
+            None => {
+                let given_up = talk.settle(Err(AskError::Silent));
+                talk.question = Some(question);
+                talk.step = Step::Idle;
+                talk.begin();
+                given_up
+            }
+        };
+        drop(talk);
+        self.signal();
+        tell(settled);
     }
 
     /// Whether the agent has been told to switch the guest off.
@@ -129,25 +210,29 @@ impl Agent {
         talk.open = open;
         talk.output.clear();
         talk.heard.clear();
+        let settled = talk.settle(Err(AskError::Absent));
         if talk.step != Step::Told {
             talk.step = Step::Idle;
             talk.begin();
         }
         drop(talk);
         self.signal();
+        tell(settled);
         (self.shared.on_open)(open);
     }
 
     /// Takes what the guest says. May be called with the device locked.
     pub fn hear(&self, bytes: &[u8]) {
         let mut talk = self.talk();
+        let mut settled = None;
         for &byte in bytes {
             match byte {
                 DELIMITER => talk.forget(),
                 b'\n' => {
                     let line = std::mem::take(&mut talk.heard);
                     if !std::mem::take(&mut talk.deaf) {
-                        talk.understand(&line);
+                        // At most one line answers: no new question comes while this one is looked at.
+                        settled = talk.understand(&line).or(settled);
                     }
                 }
                 _ if talk.heard.len() >= MAX_ANSWER => talk.deaf = true,
@@ -159,6 +244,7 @@ impl Agent {
         if speaks {
             self.signal();
         }
+        tell(settled);
     }
 
     /// Gives what the agent is to be told, as far as it fits.
@@ -187,24 +273,62 @@ impl Agent {
 }
 
 impl fmt::Debug for Agent {
+    /// Without what is said: there may be passwords in it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agent").field("talk", &self.talk()).finish()
+        let talk = self.talk();
+        f.debug_struct("Agent")
+            .field("open", &talk.open)
+            .field("step", &talk.step)
+            .finish_non_exhaustive()
     }
+}
+
+/// Tells who asked.
+fn tell(settled: Settled) {
+    if let Some((question, answer)) = settled {
+        (question.on_answer)(answer);
+    }
+}
+
+/// A guest's words for people, on one line.
+fn printable(said: &str) -> String {
+    said.chars().filter(|c| !c.is_control()).collect()
 }
 
 // === impl Talk ===
 
 impl Talk {
     fn begin(&mut self) {
-        if self.open && self.wanted && self.step == Step::Idle {
+        let asked = self.wanted || self.question.is_some();
+        if self.open && asked && self.step == Step::Idle {
             self.syncs += 1;
             self.step = Step::Syncing(self.syncs);
+            // What an agent that went deaf has not fetched is not to pile up.
+            self.output.clear();
             self.output.push_back(DELIMITER);
             self.say(&format!(
                 r#"{{"execute":"guest-sync-delimited","arguments":{{"id":{}}}}}"#,
                 self.syncs
             ));
         }
+    }
+
+    /// Why this is not asked now.
+    fn refusal(&self, question: &Question) -> Option<AskError> {
+        let answers = |before: &Question| before.since.elapsed() < PATIENCE;
+        if !self.open {
+            Some(AskError::Absent)
+        } else if self.wanted || self.step == Step::Told || self.question.as_ref().is_some_and(answers) {
+            Some(AskError::Busy)
+        } else if question.line.len() > MAX_QUESTION {
+            Some(AskError::TooLong)
+        } else {
+            None
+        }
+    }
+
+    fn settle(&mut self, answer: Result<Value, AskError>) -> Settled {
+        self.question.take().map(|question| (question, answer))
     }
 
     fn say(&mut self, line: &str) {
@@ -216,24 +340,41 @@ impl Talk {
         self.deaf = false;
     }
 
-    fn understand(&mut self, line: &[u8]) {
-        let Ok(answer) = serde_json::from_slice::<Answer>(line) else {
-            return;
-        };
+    fn understand(&mut self, line: &[u8]) -> Settled {
+        let answer = serde_json::from_slice::<Answer>(line).ok()?;
         match self.step {
-            Step::Syncing(number) if answer.value.is_some_and(|value| value == number) => {
-                self.step = Step::Told;
-                self.wanted = false;
-                self.say(r#"{"execute":"guest-shutdown","arguments":{"mode":"powerdown"}}"#);
+            Step::Syncing(number) if answer.value.as_ref().is_some_and(|value| *value == number) => {
+                if self.wanted {
+                    self.step = Step::Told;
+                    self.wanted = false;
+                    self.say(r#"{"execute":"guest-shutdown","arguments":{"mode":"powerdown"}}"#);
+                } else if let Some(question) = &self.question {
+                    self.step = Step::Asked;
+                    let line = question.line.clone();
+                    self.say(&line);
+                }
+                None
+            }
+            Step::Asked => {
+                let answered = match (answer.value, answer.error) {
+                    (_, Some(complaint)) => Err(AskError::Complaint(printable(&complaint.desc))),
+                    // Numbers may be longer when they are written again.
+                    (Some(value), None) if value.to_string().len() > MAX_ANSWER => Err(AskError::TooLong),
+                    (Some(value), None) => Ok(value),
+                    (None, None) => return None,
+                };
+                self.step = Step::Idle;
+                self.settle(answered)
             }
             Step::Told => {
                 if let Some(complaint) = answer.error {
                     self.step = Step::Idle;
-                    let said: String = complaint.desc.chars().filter(|c| !c.is_control()).collect();
+                    let said = printable(&complaint.desc);
                     tracing::warn!("the guest agent does not switch the guest off: {said}");
                 }
+                None
             }
-            _ => {}
+            _ => None,
         }
     }
 }
@@ -320,6 +461,77 @@ mod tests {
         assert!(agent.talk().heard.len() <= MAX_ANSWER);
         agent.hear(b"\n{\"return\": 1}\n");
         assert!(agent.was_told());
+    }
+
+    type Answers = Arc<Mutex<Vec<Result<Value, AskError>>>>;
+
+    /// Asks for the guest's name; what comes of it is put there.
+    fn ask(agent: &Agent) -> Answers {
+        let answers = Answers::default();
+        let ears = Arc::clone(&answers);
+        let on_answer = move |answer| ears.lock().unwrap().push(answer);
+        agent.ask("guest-get-host-name", None, Box::new(on_answer));
+        answers
+    }
+
+    fn come(answers: &Answers) -> Vec<Result<Value, AskError>> {
+        answers.lock().unwrap().clone()
+    }
+
+    const QUESTION: &str = "{\"execute\":\"guest-get-host-name\"}\n";
+
+    #[test]
+    fn a_question_is_answered_by_its_own_answer_or_complaint() {
+        let agent = agent();
+        assert_eq!(come(&ask(&agent)), [Err(AskError::Absent)]);
+        agent.set_open(true);
+        let answers = ask(&agent);
+        assert_eq!(said(&agent), SYNC);
+        // Late words for somebody else, and then its number.
+        agent.hear(b"{\"return\": \"old\"}\n\xff{\"return\": 1}\n");
+        assert_eq!((said(&agent).as_str(), come(&answers)), (QUESTION, vec![]));
+        agent.hear(b"{\"return\": {\"host-name\": \"a\"}}\n{\"return\": 2}\n");
+        assert_eq!(come(&answers), [Ok(json!({"host-name": "a"}))]);
+        let answers = ask(&agent);
+        agent.hear(b"{\"return\": 2}\n{\"error\": {\"desc\": \"no\\u001b\"}}\n");
+        assert_eq!(come(&answers), [Err(AskError::Complaint("no".to_owned()))]);
+    }
+
+    #[test]
+    fn one_question_is_open_and_switching_off_goes_before_it() {
+        let agent = agent();
+        agent.set_open(true);
+        let first = ask(&agent);
+        assert_eq!(come(&ask(&agent)), [Err(AskError::Busy)]);
+        agent.ask_poweroff();
+        assert_eq!(come(&first), [Err(AskError::Busy)]);
+        assert_eq!(come(&ask(&agent)), [Err(AskError::Busy)]);
+        agent.hear(b"{\"return\": 2}\n");
+        assert!(agent.was_told());
+    }
+
+    #[test]
+    fn a_question_ends_with_who_was_asked() {
+        let agent = agent();
+        agent.set_open(true);
+        let answers = ask(&agent);
+        agent.set_open(false);
+        assert_eq!(come(&answers), [Err(AskError::Absent)]);
+        agent.set_open(true);
+        let answers = ask(&agent);
+        agent.reset();
+        assert_eq!(come(&answers), [Err(AskError::Absent)]);
+    }
+
+    #[test]
+    fn an_answer_that_grows_when_it_is_written_again_is_too_long() {
+        let agent = agent();
+        agent.set_open(true);
+        let answers = ask(&agent);
+        agent.hear(b"{\"return\": 1}\n");
+        let numbers = vec!["1e15"; MAX_ANSWER / 8].join(",");
+        agent.hear(format!("{{\"return\": [{numbers}]}}\n").as_bytes());
+        assert_eq!(come(&answers), [Err(AskError::TooLong)]);
     }
 
     proptest! {

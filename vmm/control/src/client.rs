@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::io::retry_on_intr;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use serde_json::Value;
 
 use crate::frame::{LineTooLong, Lines};
 use crate::message::{Call, Device, Event, Info, Line, Refusal, Reply, Request, Stats, Stopped, VERSION};
@@ -141,6 +142,18 @@ impl Client {
         }
     }
 
+    /// Asks the guest agent something. What it says is the guest's word.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; [`ClientError::Socket`] also where the agent takes longer than a machine may.
+    pub fn ask_agent(&mut self, execute: &str, arguments: Option<Value>) -> Result<Value, ClientError> {
+        let execute = execute.to_owned();
+        match self.call(Request::AskAgent { execute, arguments })? {
+            Reply::Agent(said) => Ok(said),
+            _ => Err(ClientError::Answer),
+        }
+    }
+
     /// Does what is answered with nothing but [`Reply::Done`].
     ///
     /// # Errors
@@ -238,7 +251,7 @@ impl Client {
 }
 
 fn is_event(line: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(line).is_ok_and(|line| line.get("event").is_some())
+    serde_json::from_slice::<Value>(line).is_ok_and(|line| line.get("event").is_some())
 }
 
 /// Events of a machine, until it ends.

@@ -57,6 +57,14 @@ pub enum Request {
         /// Bytes that the guest may use.
         bytes: u64,
     },
+    /// Ask the guest agent something. Answered when it answers, or refuses.
+    AskAgent {
+        /// A command of its protocol, such as `guest-get-osinfo`.
+        execute: String,
+        /// The command's arguments, if it takes any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        arguments: Option<serde_json::Value>,
+    },
     /// Plug a disk in. Its image, opened by the client, goes along as a descriptor.
     AddDisk {
         /// Its name from now on; one is made if none is given.
@@ -109,6 +117,8 @@ pub enum Reply {
     Stats(Stats),
     /// Done, or begun and sure to happen.
     Done,
+    /// To [`Request::AskAgent`]: what it said. The guest's word, and hostile.
+    Agent(serde_json::Value),
     /// To [`Request::AddDisk`] and [`Request::AddNet`]: what the machine has now.
     Plugged(Device),
     /// To [`Request::Stop`]: the machine is over.
@@ -326,6 +336,7 @@ impl Request {
             Self::Kill => "kill",
             Self::Reset => "reset",
             Self::Balloon { .. } => "balloon",
+            Self::AskAgent { .. } => "ask-agent",
             Self::AddDisk { .. } => "add-disk",
             Self::AddNet { .. } => "add-net",
             Self::RemoveDevice { .. } => "remove-device",

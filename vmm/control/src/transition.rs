@@ -27,7 +27,7 @@ const NO: bool = false;
 type Rule = (&'static str, [bool; STATES.len()]);
 
 /// `stop` while stopping joins the one that goes on, and may only shorten it.
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     //               starting running paused stopping ended
     ("info", [YES, YES, YES, YES, YES]),
     ("stats", [YES, YES, YES, YES, YES]),
@@ -38,6 +38,7 @@ const RULES: [Rule; 12] = [
     ("kill", [YES, YES, YES, YES, NO]),
     ("reset", [NO, YES, YES, NO, NO]),
     ("balloon", [NO, YES, NO, NO, NO]),
+    ("ask-agent", [NO, YES, NO, NO, NO]),
     ("add-disk", [NO, YES, YES, NO, NO]),
     ("add-net", [NO, YES, YES, NO, NO]),
     ("remove-device", [NO, YES, YES, NO, NO]),

@@ -18,8 +18,14 @@ use rvmm_control::{
 use rvmm_spec::wire::{DiskDocument, NetDocument};
 use rvmm_spec::{MemorySize, Network};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::args;
+
+const ASK: &str = "\
+The commands are those of QEMU's guest agent, as the guest's own has them; guest-info lists them. Our init knows guest-shutdown.
+Example:
+  rvmm ctl --run-dir DIR agent guest-file-open '{\"path\": \"/etc/hostname\"}'";
 
 const FIND: &str = "\
 The machine must have been started with --transport pci. Its guest finds the device when it looks at its bus again; in Linux:
@@ -80,6 +86,15 @@ enum Word {
         /// Such as 256M
         size: MemorySize,
     },
+    /// Ask the guest agent something, and print what it answers
+    #[command(after_help = ASK)]
+    Agent {
+        /// A command of its protocol, such as guest-get-osinfo
+        command: String,
+        /// The command's arguments, as a JSON object
+        #[arg(value_parser = parse_json)]
+        arguments: Option<Value>,
+    },
     /// Plug a disk in
     #[command(after_help = FIND)]
     AddDisk {
@@ -138,6 +153,10 @@ impl Ctl {
             Word::Kill => Request::Kill,
             Word::Reset => Request::Reset,
             Word::Balloon { size } => Request::Balloon { bytes: size.bytes() },
+            Word::Agent { command, arguments } => {
+                let said = client.ask_agent(&command, arguments)?;
+                return show(&said, json, ToString::to_string);
+            }
             Word::AddDisk { disk, id } => return show(&add_disk(&mut client, &disk, id)?, json, device_text),
             Word::AddNet { net, id } => return show(&add_net(&mut client, &net, id)?, json, device_text),
             Word::RemoveDevice { id } => Request::RemoveDevice { id },
@@ -270,6 +289,13 @@ fn name_of(accelerator: &rvmm_control::Accelerator) -> &'static str {
     match accelerator {
         rvmm_control::Accelerator::Kvm => "kvm",
         rvmm_control::Accelerator::Tcg => "tcg",
+    }
+}
+
+fn parse_json(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(arguments @ Value::Object(_)) => Ok(arguments),
+        _ => Err(format!("'{text}' is no JSON object")),
     }
 }
 

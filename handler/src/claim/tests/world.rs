@@ -170,6 +170,7 @@ impl World {
                 owner_heartbeat: owner.map(|owner| self.handlers[owner].beat),
                 retry_at: None,
                 network: None,
+                facts: None,
             };
             let steps = plan(&VmId::of(vmi).unwrap(), vmi, &seen, &me, self.now);
             self.handlers[handler].planned[vm] = self.handlers[handler].heard[vm].clone();

@@ -21,6 +21,10 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::Kill,
         Request::Reset,
         Request::Balloon { bytes: 134_217_728 },
+        Request::AskAgent {
+            execute: "guest-get-host-name".to_owned(),
+            arguments: None,
+        },
         Request::AddDisk {
             id: Some("data".to_owned()),
             disk: DiskDocument::from(&Disk {
@@ -75,6 +79,7 @@ fn replies() -> Vec<Reply> {
         Reply::Info(Box::new(info())),
         Reply::Stats(Stats { counters }),
         Reply::Done,
+        Reply::Agent(serde_json::json!({"host-name": "guest"})),
         Reply::Plugged(data()),
         Reply::Stopped(Stopped {
             how: How::Asked,

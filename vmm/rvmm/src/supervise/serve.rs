@@ -1,15 +1,17 @@
 //! What the control socket's clients want, one after the other.
 //!
-//! `info`, `stats`, `subscribe`, `stop` and `kill` are taken at once. A pause, its end, and a device on its way in or out
+//! `info`, `stats`, `subscribe`, `stop`, `kill` and questions to the guest agent are taken at once. A pause, its end, and a device on its way in or out
 //! take a moment, in which the other requests stand in line, so that each is held against the state that those before it led to.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::{Finish, Supervisor};
+use rvmm_backends::agent::AskError;
 use rvmm_backends::control::Answer;
 use rvmm_control::transition::check;
 use rvmm_control::{AskedBy, Event, How, Info, Refusal, RefusalCode, Reply, Request, State, Stats, Stopped};
+use serde_json::Value;
 
 /// The machine is to switch itself off by then.
 #[derive(Debug)]
@@ -40,6 +42,15 @@ impl Stop {
     }
 }
 
+/// How a client is told that the agent was not asked, or did not answer.
+fn code_of(error: &AskError) -> RefusalCode {
+    match error {
+        AskError::Absent => RefusalCode::State,
+        AskError::Busy => RefusalCode::Busy,
+        AskError::Silent | AskError::Complaint(_) | AskError::TooLong => RefusalCode::Failed,
+    }
+}
+
 impl Supervisor<'_> {
     /// Takes a request, or puts it in line.
     pub(super) fn call(
@@ -50,7 +61,12 @@ impl Supervisor<'_> {
     ) -> anyhow::Result<Option<Finish>> {
         let at_once = matches!(
             request,
-            Request::Info | Request::Stats | Request::Subscribe | Request::Stop { .. } | Request::Kill
+            Request::Info
+                | Request::Stats
+                | Request::Subscribe
+                | Request::Stop { .. }
+                | Request::Kill
+                | Request::AskAgent { .. }
         );
         if !at_once && self.is_busy() {
             self.line.push_back((request, opened, answer));
@@ -75,11 +91,20 @@ impl Supervisor<'_> {
                 answer.send(Reply::Done);
             }
             Request::Balloon { bytes } => self.balloon(bytes, answer),
+            Request::AskAgent { execute, arguments } => self.ask_agent(&execute, arguments.as_ref(), answer),
             Request::AddDisk { .. } | Request::AddNet { .. } | Request::RemoveDevice { .. } => {
                 self.rearrange(request, opened, answer);
             }
         }
         Ok(None)
+    }
+
+    fn ask_agent(&self, execute: &str, arguments: Option<&Value>, answer: Answer) {
+        let on_answer = move |said| match said {
+            Ok(value) => answer.send(Reply::Agent(value)),
+            Err(error) => answer.refuse(Refusal::new(code_of(&error), error.to_string())),
+        };
+        self.lasting.agent.ask(execute, arguments, Box::new(on_answer));
     }
 
     fn balloon(&self, bytes: u64, answer: Answer) {

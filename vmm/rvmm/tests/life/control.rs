@@ -113,6 +113,33 @@ fn a_stop_asks_the_agent_and_says_that_the_guest_obeyed() {
     assert_eq!(stage.ending().reason, EndReason::Poweroff);
 }
 
+/// An agent that knows its host's name.
+const NAMED: &str = "port_open true; read -r sync <&$agent; printf '\\xff{\"return\": 1}\\n' >&$agent; \
+                     read -r order <&$agent; printf '{\"return\": {\"host-name\": \"a\"}}\\n' >&$agent; exec sleep 1000";
+
+#[test]
+fn the_agent_is_asked_and_what_it_says_is_given_back() {
+    let stage = Stage::new();
+    let machine = stage.start(NAMED);
+    let mut client = stage.client_when(State::Running);
+    eventually(|| client.info().unwrap().agent.then_some(()));
+    let said = client.ask_agent("guest-get-host-name", None).unwrap();
+    assert_eq!(said, serde_json::json!({"host-name": "a"}));
+    client.kill().unwrap();
+    assert_eq!(machine.status(), Some(0));
+}
+
+#[test]
+fn a_question_to_an_agent_that_is_not_there_is_refused() {
+    let stage = Stage::new();
+    let machine = stage.start("exec sleep 1000");
+    let mut client = stage.client_when(State::Running);
+    let asked = client.ask_agent("guest-ping", None);
+    assert_eq!(refused(asked.map(drop)), RefusalCode::State);
+    client.kill().unwrap();
+    assert_eq!(machine.status(), Some(0));
+}
+
 #[test]
 fn a_stop_kills_at_its_deadline_and_says_whether_anyone_was_asked() {
     let stage = Stage::new();

@@ -1,0 +1,313 @@
+//! What a guest says of itself, by its agent: which system it is, and what it calls its network interfaces.
+//!
+//! ```text
+//!   seen: the agent listens ─► nothing known, or known for a minute ─► asked, beside the loop ─► kept ─► its VMI is looked at again
+//! ```
+//!
+//! All of it is the guest's word, told in the status and trusted nowhere: texts and lists are cut to [`MAX_WORD`], [`MAX_LINKS`] and
+//! [`MAX_ADDRESSES`]. What was heard is kept in memory; a handler that has just started asks again, and until then lets the
+//! status stand.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rvm_types::VirtualMachineInstanceStatus;
+use rvm_types::status::{GuestOsInfo, InterfaceStatus};
+use rvmm_control::{Client, ClientError, Info};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::process::watch::Watch;
+use crate::steps::chain;
+use crate::vm::VmId;
+
+/// How long what a guest said holds before it is asked again.
+const HOLDS: Duration = Duration::from_secs(50);
+
+/// Longest text of a guest's in a status, in characters.
+const MAX_WORD: usize = 128;
+
+/// Most interfaces of a guest that are told.
+const MAX_LINKS: usize = 16;
+
+/// Most addresses of one of them.
+const MAX_ADDRESSES: usize = 16;
+
+/// The loop-back, which is nobody's business.
+const LOOPBACK: &str = "lo";
+
+/// Who told of an interface: we, the guest, or both.
+const OF_GUEST: &str = "guest-agent";
+const OF_BOTH: &str = "domain, guest-agent";
+
+/// What a guest said.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    os: Option<GuestOsInfo>,
+    links: Vec<Link>,
+}
+
+/// An interface as the guest has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Link {
+    name: String,
+    mac: Option<String>,
+    addresses: Vec<IpAddr>,
+}
+
+/// What the guests of this node said.
+#[derive(Debug, Clone, Default)]
+pub struct Agents(Arc<Mutex<HashMap<String, Known>>>);
+
+#[derive(Debug)]
+struct Known {
+    facts: Option<Facts>,
+    asked: Instant,
+    /// A task is about to hear more.
+    asking: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct OsAnswer {
+    id: Option<String>,
+    name: Option<String>,
+    pretty_name: Option<String>,
+    version: Option<String>,
+    version_id: Option<String>,
+    kernel_release: Option<String>,
+    kernel_version: Option<String>,
+    machine: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct LinkAnswer {
+    name: String,
+    hardware_address: Option<String>,
+    #[serde(default)]
+    ip_addresses: Vec<AddressAnswer>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct AddressAnswer {
+    ip_address: String,
+}
+
+// === impl Agents ===
+
+impl Agents {
+    /// What is known of a living machine's guest; where that is old or nothing, it is asked, and the VMI looked at again if it
+    /// says something new.
+    pub fn of(&self, id: &VmId, info: &Info, socket: PathBuf, watch: &Watch) -> Option<Facts> {
+        let mut map = self.map();
+        if !info.agent {
+            map.remove(&id.uid);
+            return None;
+        }
+        let known = map.get(&id.uid);
+        let holds = |known: &Known| known.asking || known.asked.elapsed() < HOLDS;
+        let facts = known.and_then(|known| known.facts.clone());
+        if !known.is_some_and(holds) {
+            let asking = Known {
+                facts: facts.clone(),
+                asked: Instant::now(),
+                asking: true,
+            };
+            map.insert(id.uid.clone(), asking);
+            let (agents, watch, id) = (self.clone(), watch.clone(), id.clone());
+            tokio::task::spawn_blocking(move || {
+                let heard = Client::connect(&socket).and_then(|mut client| Facts::ask(&mut client));
+                if let Err(error) = &heard {
+                    tracing::debug!(vm = %id, uid = id.uid, error = chain(error), "its guest agent says nothing");
+                }
+                if agents.note(&id, heard.ok()) {
+                    watch.wake(&id);
+                }
+            });
+        }
+        facts
+    }
+
+    /// Forgets all VMIs but these.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        self.map().retain(|uid, _| keep(uid));
+    }
+
+    /// Keeps what was heard; tells whether it is new.
+    fn note(&self, id: &VmId, heard: Option<Facts>) -> bool {
+        let mut map = self.map();
+        // Gone meanwhile.
+        let Some(known) = map.get_mut(&id.uid) else {
+            return false;
+        };
+        known.asking = false;
+        known.asked = Instant::now();
+        let news = heard.is_some() && heard != known.facts;
+        known.facts = heard.or(known.facts.take());
+        news
+    }
+
+    fn map(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        // Every entry is whole, whoever panicked while holding it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// Asks a guest. Blocks, until its agent answers or the machine does not.
+    fn ask(client: &mut Client) -> Result<Self, ClientError> {
+        let mut ask = |command| match client.ask_agent(command, None) {
+            Ok(said) => Ok(said),
+            // An agent need not know everything.
+            Err(ClientError::Refused(_)) => Ok(Value::Null),
+            Err(error) => Err(error),
+        };
+        let os = ask("guest-get-osinfo")?;
+        let links = ask("guest-network-get-interfaces")?;
+        Ok(Self::of(os, links))
+    }
+
+    /// What can be understood of a guest's words.
+    fn of(os: Value, links: Value) -> Self {
+        let links: Vec<LinkAnswer> = serde_json::from_value(links).unwrap_or_default();
+        let told = links.into_iter().filter(|link| link.name != LOOPBACK);
+        Self {
+            os: serde_json::from_value(os).ok().map(os_info),
+            links: told.take(MAX_LINKS).map(link).collect(),
+        }
+    }
+
+    /// Puts it into a status that has the interfaces as we made them.
+    pub fn tell(&self, status: &mut VirtualMachineInstanceStatus) {
+        status.guest_os_info.clone_from(&self.os);
+        for link in &self.links {
+            let mut ours = status.interfaces.iter_mut();
+            match ours.find(|ours| ours.mac.is_some() && ours.mac == link.mac) {
+                // Others reach the guest by our addresses, whatever it has itself.
+                Some(ours) => {
+                    ours.interface_name = Some(link.name.clone());
+                    ours.info_source = Some(OF_BOTH.to_owned());
+                }
+                None => status.interfaces.push(link.status()),
+            }
+        }
+    }
+}
+
+impl Link {
+    fn status(&self) -> InterfaceStatus {
+        let addresses: Vec<String> = self.addresses.iter().map(IpAddr::to_string).collect();
+        InterfaceStatus {
+            interface_name: Some(self.name.clone()),
+            ip_address: addresses.first().cloned(),
+            ip_addresses: addresses,
+            mac: self.mac.clone(),
+            info_source: Some(OF_GUEST.to_owned()),
+            ..InterfaceStatus::default()
+        }
+    }
+}
+
+fn os_info(said: OsAnswer) -> GuestOsInfo {
+    let word = |said: Option<String>| said.map(|said| cut(&said));
+    GuestOsInfo {
+        id: word(said.id),
+        name: word(said.name),
+        pretty_name: word(said.pretty_name),
+        version: word(said.version),
+        version_id: word(said.version_id),
+        kernel_release: word(said.kernel_release),
+        kernel_version: word(said.kernel_version),
+        machine: word(said.machine),
+        ..GuestOsInfo::default()
+    }
+}
+
+fn link(said: LinkAnswer) -> Link {
+    let addresses = said.ip_addresses.into_iter().take(MAX_ADDRESSES);
+    Link {
+        name: cut(&said.name),
+        mac: said.hardware_address.map(|mac| cut(&mac.to_ascii_lowercase())),
+        addresses: addresses
+            .filter_map(|said| said.ip_address.parse().ok())
+            .collect(),
+    }
+}
+
+/// A guest's text, on one line and not longer than anybody would read.
+fn cut(said: &str) -> String {
+    said.chars().filter(|c| !c.is_control()).take(MAX_WORD).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn told(facts: &Facts) -> Value {
+        let mut status = VirtualMachineInstanceStatus {
+            interfaces: vec![InterfaceStatus {
+                name: Some("default".into()),
+                mac: Some("02:00:00:00:00:01".into()),
+                ip_address: Some("10.244.0.2".into()),
+                info_source: Some("domain".into()),
+                ..InterfaceStatus::default()
+            }],
+            ..VirtualMachineInstanceStatus::default()
+        };
+        facts.tell(&mut status);
+        serde_json::to_value(status).unwrap()
+    }
+
+    #[test]
+    fn a_guest_names_its_system_and_our_interface_and_adds_its_own() {
+        let os = json!({"id": "debian", "pretty-name": "Debian 13", "kernel-release": "6.12", "new": 1});
+        let address = |text: &str| json!({"ip-address-type": "ipv4", "ip-address": text, "prefix": 24});
+        let links = json!([
+            {"name": "lo", "hardware-address": "00:00:00:00:00:00", "ip-addresses": [address("127.0.0.1")]},
+            {"name": "eth0", "hardware-address": "02:00:00:00:00:01", "ip-addresses": [address("10.0.2.2")]},
+            {"name": "docker0", "hardware-address": "02:42:00:00:00:01", "ip-addresses": [address("172.17.0.1"), address("none")]},
+        ]);
+        let expected = json!({
+            "guestOSInfo": {"id": "debian", "prettyName": "Debian 13", "kernelRelease": "6.12"},
+            "interfaces": [
+                {"name": "default", "mac": "02:00:00:00:00:01", "ipAddress": "10.244.0.2", "interfaceName": "eth0", "infoSource": "domain, guest-agent"},
+                {"interfaceName": "docker0", "mac": "02:42:00:00:00:01", "ipAddress": "172.17.0.1", "ipAddresses": ["172.17.0.1"], "infoSource": "guest-agent"},
+            ],
+        });
+        assert_eq!(told(&Facts::of(os, links)), expected);
+    }
+
+    #[test]
+    fn whatever_a_guest_says_little_of_it_is_told() {
+        let link = json!({"name": "x".repeat(9999), "ip-addresses": vec![json!({"ip-address": "::1"}); 99]});
+        let facts = Facts::of(json!({"name": "y\u{1b}".repeat(9999)}), json!(vec![link; 99]));
+        let told = told(&facts).to_string();
+        assert!(told.len() < 8 << 10 && !told.contains("u001b"), "{}", told.len());
+        assert_eq!(Facts::of(json!("no"), json!({"a": 1})), Facts::default());
+    }
+
+    #[test]
+    fn news_are_told_once_and_silence_changes_nothing() {
+        let agents = Agents::default();
+        let id = crate::sample::id();
+        let asking = || Known {
+            facts: None,
+            asked: Instant::now(),
+            asking: true,
+        };
+        assert!(!agents.note(&id, Some(Facts::default())), "it is gone");
+        agents.map().insert(id.uid.clone(), asking());
+        let heard = || Some(Facts::default());
+        assert!(agents.note(&id, heard()));
+        assert!(!agents.note(&id, heard()) && !agents.note(&id, None));
+        assert_eq!(agents.map()[&id.uid].facts, heard());
+    }
+}
