@@ -25,6 +25,7 @@ pub mod images;
 pub mod kernel;
 pub mod kube;
 pub mod oci;
+pub mod openssh;
 #[cfg(feature = "push")]
 pub mod push;
 pub mod registry;

@@ -5,6 +5,7 @@ pub mod boot;
 pub mod brief;
 pub mod devices;
 pub mod disks;
+pub mod distribution;
 pub mod firmware;
 pub mod forms;
 pub mod full;
