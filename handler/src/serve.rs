@@ -85,8 +85,7 @@ fn log(format: LogFormat) {
 }
 
 async fn serve(settings: Settings) -> Result<()> {
-    let stop = CancellationToken::new();
-    stop_on_signals(&stop)?;
+    let stop = stopped_by_signals()?;
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     let place = Place::take(&settings.run_dir, &settings.state_dir)?;
     let ourselves = std::env::current_exe().context("our own program is not known")?;
@@ -181,18 +180,20 @@ async fn until_stopped(
     broken
 }
 
-fn stop_on_signals(stop: &CancellationToken) -> Result<()> {
+/// What is cancelled once we are asked to end.
+fn stopped_by_signals() -> Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let stop = stop.clone();
+    let stop = CancellationToken::new();
+    let asked = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        stop.cancel();
+        asked.cancel();
     });
-    Ok(())
+    Ok(stop)
 }
 
 /// The client of the cluster.

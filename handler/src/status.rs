@@ -10,8 +10,9 @@
 //! object that it was decided on: it takes hold on that very state or not at all. Texts are KubeVirt's own where it
 //! has one, since people and programs look for them.
 
+mod edit;
+
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rvm_types::admission::{self, Cause};
 use rvm_types::condition::{self, Condition};
 use rvm_types::domain::Machine as MachineType;
@@ -20,19 +21,17 @@ use rvm_types::quantity::Quantity;
 use rvm_types::status::{CpuTopology, InterfaceStatus, MemoryStatus};
 use rvm_types::{Phase, VirtualMachineInstance, VirtualMachineInstanceStatus};
 use rvmm_control::{Accelerator, EndReason, Ending, Info};
-use serde_json::{Map, Value, json};
 
 use crate::agent::Facts;
 use crate::events::Happening;
 use crate::networks::model::Plan;
+pub use edit::Edit;
 
 /// Longest text of ours in a status or an event: what ended a machine may quote anything.
 const MAX_TEXT: usize = 1024;
 
 const ORPHANED: &str = "The handler that runs the VirtualMachineInstance is gone and its node has another one, which does not \
                         find the machine. Delete the VirtualMachineInstance to give the machine up.";
-
-const NOT_RUNNING: &str = "Guest VM is not reported as running";
 
 /// Something to be said of a VMI.
 #[derive(Debug, Clone, PartialEq)]
@@ -275,145 +274,6 @@ pub fn bounded(text: &str) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text.to_owned(),
     }
-}
-
-/// Changes to a VMI, collected until they are one patch.
-#[derive(Debug, Clone)]
-pub struct Edit {
-    old: VirtualMachineInstance,
-    new: VirtualMachineInstance,
-}
-
-// === impl Edit ===
-
-impl Edit {
-    /// No change yet.
-    pub fn of(vmi: &VirtualMachineInstance) -> Self {
-        Self {
-            old: vmi.clone(),
-            new: vmi.clone(),
-        }
-    }
-
-    /// The status, to be changed.
-    pub fn status(&mut self) -> &mut VirtualMachineInstanceStatus {
-        self.new.status.get_or_insert_default()
-    }
-
-    /// Enters a phase, unless it is the one that holds.
-    pub fn enter(&mut self, phase: Phase, now: Timestamp) {
-        self.status().enter(phase, second(now));
-    }
-
-    /// Enters a phase, even the one that holds: a claim that is taken over begins anew.
-    pub fn re_enter(&mut self, phase: Phase, now: Timestamp) {
-        let status = self.status();
-        if status.phase.as_ref() == Some(&phase) {
-            status.phase = None;
-            status
-                .phase_transition_timestamps
-                .retain(|transition| transition.phase.as_ref() != Some(&phase));
-        }
-        self.enter(phase, now);
-        self.condition(not_ready(NOT_RUNNING), now);
-    }
-
-    /// Sets a condition.
-    pub fn condition(&mut self, mut condition: Condition, now: Timestamp) {
-        condition.last_transition_time = Some(second(now));
-        condition::upsert(&mut self.status().conditions, condition);
-    }
-
-    /// Takes a condition away.
-    pub fn without_condition(&mut self, kind: &str) {
-        condition::remove(&mut self.status().conditions, kind);
-    }
-
-    /// The VMI's UID.
-    pub fn uid(&self) -> &str {
-        self.old.metadata.uid.as_deref().unwrap_or_default()
-    }
-
-    /// Forgets all that the status says.
-    pub fn forget_status(&mut self) {
-        self.new.status = Some(VirtualMachineInstanceStatus::default());
-    }
-
-    /// Sets an annotation.
-    pub fn annotation(&mut self, key: &str, value: &str) {
-        let annotations = self.new.metadata.annotations.get_or_insert_default();
-        annotations.insert(key.to_owned(), value.to_owned());
-    }
-
-    /// Sets a label.
-    pub fn label(&mut self, key: &str, value: &str) {
-        let labels = self.new.metadata.labels.get_or_insert_default();
-        labels.insert(key.to_owned(), value.to_owned());
-    }
-
-    /// Adds a finalizer.
-    pub fn add_finalizer(&mut self, finalizer: &str) {
-        let finalizers = self.new.metadata.finalizers.get_or_insert_default();
-        if !finalizers.iter().any(|known| known == finalizer) {
-            finalizers.push(finalizer.to_owned());
-        }
-    }
-
-    /// Takes a finalizer away.
-    pub fn remove_finalizer(&mut self, finalizer: &str) {
-        let finalizers = self.new.metadata.finalizers.get_or_insert_default();
-        finalizers.retain(|known| known != finalizer);
-    }
-
-    /// The merge patch, or nothing where nothing changed.
-    pub fn patch(&self) -> Option<Value> {
-        let (old, new) = (&self.old.metadata, &self.new.metadata);
-        let mut metadata = Map::new();
-        if old.labels != new.labels {
-            metadata.insert("labels".into(), json!(new.labels));
-        }
-        if old.annotations != new.annotations {
-            metadata.insert("annotations".into(), json!(new.annotations));
-        }
-        if old.finalizers.clone().unwrap_or_default() != new.finalizers.clone().unwrap_or_default() {
-            metadata.insert("finalizers".into(), json!(new.finalizers));
-        }
-        let status = difference(&json!(self.old.status), &json!(self.new.status));
-        if metadata.is_empty() && status.is_empty() {
-            return None;
-        }
-        metadata.insert("uid".into(), json!(old.uid));
-        metadata.insert("resourceVersion".into(), json!(old.resource_version));
-        let mut patch = Map::from_iter([("metadata".to_owned(), Value::Object(metadata))]);
-        if !status.is_empty() {
-            patch.insert("status".into(), Value::Object(status));
-        }
-        Some(Value::Object(patch))
-    }
-}
-
-/// The fields of `new` that are not those of `old`; null for what is gone. Deeper down a field is given whole: a
-/// merge patch cannot say less than a whole list.
-fn difference(old: &Value, new: &Value) -> Map<String, Value> {
-    let empty = Map::new();
-    let (old, new) = (
-        old.as_object().unwrap_or(&empty),
-        new.as_object().unwrap_or(&empty),
-    );
-    let gone = old
-        .keys()
-        .filter(|key| !new.contains_key(*key))
-        .map(|key| (key.clone(), Value::Null));
-    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
-    changed
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .chain(gone)
-        .collect()
-}
-
-/// Kubernetes keeps no finer time.
-fn second(now: Timestamp) -> Time {
-    Time(Timestamp::from_second(now.as_second()).expect("a timestamp's own seconds are in range"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::sample::{self, info, vmi_in, vmi_with};
 use rvmm_control::State;
+use serde_json::{Value, json};
 
 fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap()

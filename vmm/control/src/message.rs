@@ -9,11 +9,15 @@
 //!
 //! Within a version, requests, events, counters and fields may be added: a reader passes over what it does not know.
 
+mod ending;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use rvmm_spec::wire::{DiskDocument, NetDocument};
 use serde::{Deserialize, Serialize};
+
+pub use ending::{EndReason, Ending};
 
 /// The version of these messages. A server refuses calls of another one.
 pub const VERSION: u32 = 1;
@@ -298,29 +302,6 @@ pub enum WatchdogAction {
     Pause,
 }
 
-/// How a machine ended; also the content of `exit.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ending {
-    /// What ended it.
-    pub reason: EndReason,
-    /// For people: what happened, in a sentence.
-    pub message: String,
-}
-
-/// What ended a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EndReason {
-    /// The guest switched itself off.
-    Poweroff,
-    /// The guest was reset, and was not to be started again.
-    Reset,
-    /// Someone asked for it: on the control socket, at the terminal, or by a signal.
-    Killed,
-    /// The machine could not be started, or could not go on.
-    Failed,
-}
-
 // === impl Request ===
 
 impl Request {
@@ -386,19 +367,6 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
-    }
-}
-
-// === impl EndReason ===
-
-impl EndReason {
-    /// The exit status of rvmm, as documented for its users.
-    pub fn exit_status(self) -> u8 {
-        match self {
-            Self::Poweroff | Self::Killed => 0,
-            Self::Failed => 1,
-            Self::Reset => 3,
-        }
     }
 }
 
