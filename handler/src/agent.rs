@@ -1,4 +1,5 @@
-//! What a guest says of itself, by its agent: which system it is, and what it calls its network interfaces.
+//! What passes between us and guests' agents: which system a guest is, what it calls its network interfaces, and the keys and passwords
+//! that it is to set.
 //!
 //! ```text
 //!   seen: the agent listens ─► nothing known, or known for a minute ─► asked, beside the loop ─► kept ─► its VMI is looked at again
@@ -14,15 +15,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rvm_types::VirtualMachineInstanceStatus;
 use rvm_types::status::{GuestOsInfo, InterfaceStatus};
+use rvm_types::{VirtualMachineInstance, VirtualMachineInstanceStatus};
 use rvmm_control::{Client, ClientError, Info};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::credentials::{self, Order, Outcome};
 use crate::process::watch::Watch;
 use crate::steps::chain;
 use crate::vm::VmId;
+use crate::volumes::objects::Objects;
 
 /// How long what a guest said holds before it is asked again.
 const HOLDS: Duration = Duration::from_secs(50);
@@ -48,6 +51,8 @@ const OF_BOTH: &str = "domain, guest-agent";
 pub struct Facts {
     os: Option<GuestOsInfo>,
     links: Vec<Link>,
+    /// Whether it has set what it was to set, if that was anything.
+    pub credentials: Option<Outcome>,
 }
 
 /// An interface as the guest has it.
@@ -58,14 +63,27 @@ struct Link {
     addresses: Vec<IpAddr>,
 }
 
+/// By what a machine's agent is asked.
+#[derive(Clone)]
+pub struct Line {
+    /// rvmm's.
+    pub socket: PathBuf,
+    /// Where Secrets are.
+    pub client: kube::Client,
+    /// Told that there is news.
+    pub watch: Watch,
+}
+
 /// What the guests of this node said.
 #[derive(Debug, Clone, Default)]
 pub struct Agents(Arc<Mutex<HashMap<String, Known>>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
     facts: Option<Facts>,
-    asked: Instant,
+    /// What it has set.
+    done: Vec<Order>,
+    asked: Option<Instant>,
     /// A task is about to hear more.
     asking: bool,
 }
@@ -103,34 +121,52 @@ struct AddressAnswer {
 impl Agents {
     /// What is known of a living machine's guest; where that is old or nothing, it is asked, and the VMI looked at again if it
     /// says something new.
-    pub fn of(&self, id: &VmId, info: &Info, socket: PathBuf, watch: &Watch) -> Option<Facts> {
+    pub fn of(&self, id: &VmId, vmi: &VirtualMachineInstance, info: &Info, line: Line) -> Option<Facts> {
         let mut map = self.map();
         if !info.agent {
             map.remove(&id.uid);
             return None;
         }
         let known = map.get(&id.uid);
-        let holds = |known: &Known| known.asking || known.asked.elapsed() < HOLDS;
+        let lately = |asked: Instant| asked.elapsed() < HOLDS;
+        let holds = |known: &Known| known.asking || known.asked.is_some_and(lately);
         let facts = known.and_then(|known| known.facts.clone());
         if !known.is_some_and(holds) {
-            let asking = Known {
-                facts: facts.clone(),
-                asked: Instant::now(),
-                asking: true,
-            };
-            map.insert(id.uid.clone(), asking);
-            let (agents, watch, id) = (self.clone(), watch.clone(), id.clone());
-            tokio::task::spawn_blocking(move || {
-                let heard = Client::connect(&socket).and_then(|mut client| Facts::ask(&mut client));
-                if let Err(error) = &heard {
-                    tracing::debug!(vm = %id, uid = id.uid, error = chain(error), "its guest agent says nothing");
-                }
-                if agents.note(&id, heard.ok()) {
-                    watch.wake(&id);
-                }
-            });
+            let known = map.entry(id.uid.clone()).or_default();
+            let now = Instant::now();
+            (known.asking, known.asked) = (true, Some(now));
+            let done = known.done.clone();
+            tokio::spawn(self.clone().ask(id.clone(), vmi.clone(), line, now, done));
         }
         facts
+    }
+
+    /// Asks a guest, and tells it what it is to set.
+    async fn ask(
+        self,
+        id: VmId,
+        vmi: VirtualMachineInstance,
+        line: Line,
+        asked: Instant,
+        mut done: Vec<Order>,
+    ) {
+        let orders = credentials::orders(&vmi, &Objects::of(&line.client, &id.namespace)).await;
+        let socket = line.socket;
+        let talk = tokio::task::spawn_blocking(move || {
+            let heard = Client::connect(&socket).and_then(|mut client| {
+                let facts = Facts::ask(&mut client)?;
+                Ok(facts.with(credentials::carry_out(&mut client, orders, &mut done)))
+            });
+            (heard, done)
+        });
+        // It is interrupted only when we end.
+        let Ok((heard, done)) = talk.await else { return };
+        if let Err(error) = &heard {
+            tracing::debug!(vm = %id, uid = id.uid, error = chain(error), "its guest agent says nothing");
+        }
+        if self.note(&id, asked, heard.ok(), done) {
+            line.watch.wake(&id);
+        }
     }
 
     /// Forgets all VMIs but these.
@@ -139,14 +175,15 @@ impl Agents {
     }
 
     /// Keeps what was heard; tells whether it is new.
-    fn note(&self, id: &VmId, heard: Option<Facts>) -> bool {
+    fn note(&self, id: &VmId, asked: Instant, heard: Option<Facts>, done: Vec<Order>) -> bool {
         let mut map = self.map();
-        // Gone meanwhile.
-        let Some(known) = map.get_mut(&id.uid) else {
+        let known = map.get_mut(&id.uid);
+        // Another agent may have come meanwhile, or none.
+        let Some(known) = known.filter(|known| known.asked == Some(asked)) else {
             return false;
         };
         known.asking = false;
-        known.asked = Instant::now();
+        known.done = done;
         let news = heard.is_some() && heard != known.facts;
         known.facts = heard.or(known.facts.take());
         news
@@ -181,7 +218,14 @@ impl Facts {
         Self {
             os: serde_json::from_value(os).ok().map(os_info),
             links: told.take(MAX_LINKS).map(link).collect(),
+            credentials: None,
         }
+    }
+
+    /// With what came of the credentials that it was to set.
+    #[must_use]
+    pub fn with(self, credentials: Option<Outcome>) -> Self {
+        Self { credentials, ..self }
     }
 
     /// Puts it into a status that has the interfaces as we made them.
@@ -298,16 +342,19 @@ mod tests {
     fn news_are_told_once_and_silence_changes_nothing() {
         let agents = Agents::default();
         let id = crate::sample::id();
-        let asking = || Known {
-            facts: None,
-            asked: Instant::now(),
-            asking: true,
-        };
-        assert!(!agents.note(&id, Some(Facts::default())), "it is gone");
-        agents.map().insert(id.uid.clone(), asking());
         let heard = || Some(Facts::default());
-        assert!(agents.note(&id, heard()));
-        assert!(!agents.note(&id, heard()) && !agents.note(&id, None));
+        let (now, later) = (Instant::now(), Instant::now() + HOLDS);
+        let note = |heard| agents.note(&id, now, heard, Vec::new());
+        assert!(!note(heard()), "it is gone");
+        let asked_at = |asked| Known {
+            asked: Some(asked),
+            ..Known::default()
+        };
+        agents.map().insert(id.uid.clone(), asked_at(later));
+        assert!(!note(heard()), "it is another");
+        agents.map().insert(id.uid.clone(), asked_at(now));
+        assert!(note(heard()));
+        assert!(!note(heard()) && !note(None));
         assert_eq!(agents.map()[&id.uid].facts, heard());
     }
 }

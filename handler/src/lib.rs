@@ -18,6 +18,7 @@ pub mod agent;
 pub mod claim;
 pub mod consoles;
 pub mod controller;
+mod credentials;
 pub mod events;
 pub mod images;
 pub mod networks;

@@ -23,6 +23,7 @@ use rvm_types::{Phase, VirtualMachineInstance, VirtualMachineInstanceStatus};
 use rvmm_control::{Accelerator, EndReason, Ending, Info};
 
 use crate::agent::Facts;
+use crate::credentials::Outcome;
 use crate::events::Happening;
 use crate::networks::model::Plan;
 pub use edit::Edit;
@@ -133,6 +134,7 @@ impl Report {
                 running(edit, info, now);
                 let network = network.iter().map(|plan| plan.status()).collect();
                 said(edit.status(), info.agent, network, facts.as_deref());
+                credentials(edit, info.agent, facts.as_deref(), now);
             }
             Self::Over(over) => {
                 let phase = if over.well {
@@ -171,7 +173,13 @@ impl Report {
             )],
             Self::OutOfSync { reason, message } => vec![out_of_sync(reason, message)],
             Self::Orphaned => vec![Happening::warning(events::SYNC_FAILED, ORPHANED)],
-            Self::Running(..) if started => vec![],
+            Self::Running(_, _, facts) if started => {
+                let outcome = facts.as_ref().and_then(|facts| facts.credentials.as_ref());
+                outcome
+                    .and_then(|outcome| credentials_told(vmi, outcome))
+                    .into_iter()
+                    .collect()
+            }
             Self::Running(..) => vec![Happening::normal(
                 events::STARTED,
                 "VirtualMachineInstance started.",
@@ -265,6 +273,44 @@ fn said(
     status.guest_os_info = None;
     if let Some(facts) = facts {
         facts.tell(status);
+    }
+}
+
+/// Whether the guest's agent has set what it was to set.
+fn credentials(edit: &mut Edit, agent: bool, facts: Option<&Facts>, now: Timestamp) {
+    let kind = conditions::ACCESS_CREDENTIALS_SYNCHRONIZED;
+    match facts.map(|facts| &facts.credentials) {
+        Some(Some(Ok(()))) => edit.condition(Condition::new(kind, condition::TRUE), now),
+        Some(Some(Err(why))) => {
+            let failed = Condition::new(kind, condition::FALSE);
+            edit.condition(
+                failed.because(events::ACCESS_CREDENTIALS_SYNC_FAILED, bounded(why)),
+                now,
+            );
+        }
+        // Not known to us yet.
+        None if agent => {}
+        Some(None) | None => edit.without_condition(kind),
+    }
+}
+
+/// What is recorded when that is news.
+fn credentials_told(vmi: &VirtualMachineInstance, outcome: &Outcome) -> Option<Happening> {
+    let conditions = vmi.status.iter().flat_map(|status| &status.conditions);
+    let before = conditions
+        .filter(|one| one.condition_type == conditions::ACCESS_CREDENTIALS_SYNCHRONIZED)
+        .map(|one| one.status.as_str())
+        .next();
+    match outcome {
+        Ok(()) if before != Some(condition::TRUE) => Some(Happening::normal(
+            events::ACCESS_CREDENTIALS_SYNC_SUCCESS,
+            "Access credentials sync successful.",
+        )),
+        Err(why) if before != Some(condition::FALSE) => Some(Happening::warning(
+            events::ACCESS_CREDENTIALS_SYNC_FAILED,
+            format!("Access credentials sync failed: {}", bounded(why)),
+        )),
+        _ => None,
     }
 }
 

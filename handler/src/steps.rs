@@ -12,7 +12,7 @@ use rvmm_spec::AcceleratorChoice;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::agent::Agents;
+use crate::agent::{Agents, Line};
 use crate::claim::Claim;
 use crate::events::{Happening, Recorder};
 use crate::images::{ImageError, Images};
@@ -148,7 +148,12 @@ impl Effects {
             let socket = self.machines.run_dir(id).control_socket();
             self.watch.machine(id, socket.clone());
             self.machines.bound_log(id);
-            facts = self.agents.of(id, info, socket, &self.watch);
+            let line = Line {
+                socket,
+                client: self.client.clone(),
+                watch: self.watch.clone(),
+            };
+            facts = self.agents.of(id, vmi, info, line);
         }
         Ok(Seen {
             machine,

@@ -131,6 +131,9 @@ pub struct AccessCredential {
     /// Public keys for SSH.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh_public_key: Option<SshPublicKey>,
+    /// Passwords of users.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_password: Option<UserPassword>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,
@@ -149,11 +152,36 @@ pub struct SshPublicKey {
     pub extra: Extra,
 }
 
-/// Where public keys are.
+/// Passwords of users, and how they reach the guest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserPassword {
+    /// Where they are: a Secret whose keys are the users.
+    pub source: SshPublicKeySource,
+    /// How they reach the guest.
+    pub propagation_method: UserPasswordPropagation,
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// How passwords reach the guest.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UserPasswordPropagation {
+    /// The guest's agent sets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu_guest_agent: Option<Propagation>,
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Where credentials are.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SshPublicKeySource {
-    /// A Secret, each of whose values holds keys.
+    /// A Secret: each of its values holds keys, or the password of the user that it is named after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<AccessSecret>,
     /// Fields that are not modelled here.
@@ -182,6 +210,20 @@ pub struct PropagationMethod {
     /// In the data of the cloudInitNoCloud volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub no_cloud: Option<Propagation>,
+    /// The guest's agent adds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu_guest_agent: Option<AgentUsers>,
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// Whose keys the guest's agent sets.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct AgentUsers {
+    /// The users; all of them get all keys, and lose those that they had.
+    #[serde(default)]
+    pub users: Vec<String>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,

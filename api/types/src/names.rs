@@ -81,6 +81,8 @@ pub mod conditions {
     pub const LIVE_MIGRATABLE: &str = "LiveMigratable";
     /// An agent in the guest answers.
     pub const AGENT_CONNECTED: &str = "AgentConnected";
+    /// What the guest's agent was to set is set.
+    pub const ACCESS_CREDENTIALS_SYNCHRONIZED: &str = "AccessCredentialsSynchronized";
     /// A node was found.
     pub const POD_SCHEDULED: &str = "PodScheduled";
     /// The guest is emulated, not run by the hardware.
@@ -125,6 +127,10 @@ pub mod reasons {
 
 /// Reasons of the events on a VMI and a VM.
 pub mod events {
+    /// The guest's agent has set keys and passwords.
+    pub const ACCESS_CREDENTIALS_SYNC_SUCCESS: &str = "AccessCredentialsSyncSuccess";
+    /// It has not; also the condition's reason.
+    pub const ACCESS_CREDENTIALS_SYNC_FAILED: &str = "AccessCredentialsSyncFailed";
     /// A VM's VMI was made.
     pub const SUCCESSFUL_CREATE: &str = "SuccessfulCreate";
     /// A VM's VMI could not be made.

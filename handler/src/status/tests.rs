@@ -177,6 +177,36 @@ fn a_guest_agent_is_told_of_for_as_long_as_it_listens() {
 }
 
 #[test]
+fn what_the_agent_was_to_set_is_told_once_and_why_it_is_not() {
+    let said = |credentials| {
+        let listening = Info {
+            agent: true,
+            ..*info(State::Running)
+        };
+        let facts = Facts::default().with(credentials);
+        Report::Running(Box::new(listening), None, Some(Box::new(facts)))
+    };
+    let kind = conditions::ACCESS_CREDENTIALS_SYNCHRONIZED;
+    let (failed, set) = (said(Some(Err("no user".to_owned()))), said(Some(Ok(()))));
+    let vmi = vmi_in("Running");
+    let told = failed.events(&vmi);
+    let why = "Access credentials sync failed: no user";
+    assert_eq!(told, [Happening::warning("AccessCredentialsSyncFailed", why)]);
+    let vmi = applied(&failed, &vmi);
+    assert_eq!(condition(&vmi, kind).unwrap().message.as_deref(), Some("no user"));
+    assert_eq!(failed.events(&vmi), []);
+    let done = "Access credentials sync successful.";
+    assert_eq!(
+        set.events(&vmi),
+        [Happening::normal("AccessCredentialsSyncSuccess", done)]
+    );
+    let vmi = applied(&set, &vmi);
+    assert_eq!(condition(&vmi, kind).unwrap().status, condition::TRUE);
+    assert_eq!(set.events(&vmi), []);
+    assert!(condition(&applied(&said(None), &vmi), kind).is_none());
+}
+
+#[test]
 fn a_refusal_leaves_the_phase_and_names_the_field() {
     let cause = admission::Path::new("spec.architecture").not_supported("is \"amd64\"");
     let vmi = applied(

@@ -201,17 +201,52 @@ fn full_a_config_drive_sets_a_distribution_up_that_edk2_boots_twice() {
 }
 
 #[test]
-fn full_a_distribution_that_does_not_switch_itself_off_is_cut_off_at_the_deadline() {
+fn full_an_agent_sets_keys_and_passwords_and_a_deaf_guest_is_cut_off_at_the_deadline() {
     let tools = Tools::open().unwrap();
     let stage = Stage::set(&tools);
     let deaf = user_data(&stage.visitor.key).replace(
         "ExecStop=/bin/sh -c 'echo",
         "TimeoutStopSec=infinity\n      ExecStop=/bin/sh -c 'sleep infinity; echo",
     );
-    stage.run(json!({"cloudInitNoCloud": {"userData": deaf}}), |vmi| {
+    stage.secret("ssh", "key", &stage.visitor.key);
+    stage.secret("words", "debian", "open sesame");
+    let cloud_init = json!({"cloudInitNoCloud": {"userData": deaf}});
+    let mut console = stage.run(cloud_init, |vmi| {
         vmi["spec"]["terminationGracePeriodSeconds"] = json!(5);
+        vmi["spec"]["accessCredentials"] = json!([
+            {"sshPublicKey": {
+                "source": {"secret": {"secretName": "ssh"}},
+                "propagationMethod": {"qemuGuestAgent": {"users": ["debian"]}},
+            }},
+            {"userPassword": {
+                "source": {"secret": {"secretName": "words"}}, "propagationMethod": {"qemuGuestAgent": {}},
+            }},
+        ]);
     });
     assert_eq!(stage.says("alice", PROOF), PROVEN);
+    // Nobody but the agent has given this user anything.
+    let set = "jsonpath={.status.conditions[?(@.type=='AccessCredentialsSynchronized')].status}";
+    let told = eventually("credentials", || {
+        let said = stage.kubectl.ok(&["get", "vmi", NAME, "-o", set])?;
+        Ok(Look::of((said == "True").then_some(()), || said))
+    });
+    told.unwrap();
+    assert_eq!(stage.says("debian", "id -un"), ["debian"]);
+    for (typed, answer) in [
+        ("", "login: "),
+        ("debian", "Password: "),
+        ("open sesame", "debian@by-cloud-init"),
+    ] {
+        console.send(format!("{typed}\r")).unwrap();
+        console.expect(answer, PATIENCE).unwrap();
+    }
+    let events = stage.kubectl.events(NAME).unwrap();
+    assert!(
+        events
+            .iter()
+            .any(|(_, reason)| reason == "AccessCredentialsSyncSuccess"),
+        "{events:?}"
+    );
     stage.stop();
     let disk = fs::read(stage.host_disk()).unwrap();
     assert!(disk.iter().all(|byte| *byte == 0), "the guest was waited for");

@@ -6,7 +6,10 @@ use base64::engine::general_purpose::STANDARD;
 use super::volumes::validate_object_name;
 use super::{Cause, Path};
 use crate::VirtualMachineInstance;
-use crate::config::{AccessCredential, CloudInit, DownwardApiVolume, FieldRef, LocalReference, SshPublicKey};
+use crate::config::{
+    AccessCredential, AgentUsers, CloudInit, DownwardApiVolume, FieldRef, LocalReference, SshPublicKey,
+    UserPassword,
+};
 use crate::volume::Volume;
 
 /// Most bytes of user data or network data that are written into a VMI itself; larger ones come from a Secret.
@@ -18,6 +21,10 @@ const MAX_FIELDS: usize = 256;
 /// Longest path of a file in a volume, and its longest part, in bytes.
 const MAX_PATH: usize = 512;
 const MAX_PART: usize = 160;
+/// Most users of one credential, and the longest name of one: that of Linux.
+const MAX_USERS: usize = 16;
+const MAX_USER: usize = 32;
+
 /// Most credentials of one machine.
 const MAX_CREDENTIALS: usize = 64;
 /// Fields that a file can be made from, besides single labels and annotations.
@@ -197,11 +204,22 @@ fn validate_credential(
     path: &Path,
     causes: &mut Vec<Cause>,
 ) {
-    match &credential.ssh_public_key {
-        Some(key) => validate_key(key, volumes, &path.field("sshPublicKey"), causes),
+    match (&credential.ssh_public_key, &credential.user_password) {
+        (Some(key), None) => validate_key(key, volumes, &path.field("sshPublicKey"), causes),
+        (None, Some(password)) => validate_password(password, &path.field("userPassword"), causes),
         // What else it is then stands among the fields that are refused by name.
-        None if !credential.extra.is_empty() => {}
-        None => causes.push(path.required("must have exactly one access credential type set.")),
+        (None, None) if !credential.extra.is_empty() => {}
+        _ => causes.push(path.required("must have exactly one access credential type set.")),
+    }
+}
+
+fn validate_password(password: &UserPassword, path: &Path, causes: &mut Vec<Cause>) {
+    let secret = password.source.secret.as_ref();
+    let name = secret.map(|secret| secret.secret_name.as_str());
+    validate_object_name(name, &path.field("source.secret.secretName"), causes);
+    let (method, path) = (&password.propagation_method, path.field("propagationMethod"));
+    if usize::from(method.qemu_guest_agent.is_some()) + method.extra.len() != 1 {
+        causes.push(path.invalid("must have exactly one propagation method set."));
     }
 }
 
@@ -213,9 +231,16 @@ fn validate_key(key: &SshPublicKey, volumes: &[Volume], path: &Path, causes: &mu
         .map(|secret| secret.secret_name.as_str());
     validate_object_name(name, &path.field("source.secret.secretName"), causes);
     let (method, path) = (&key.propagation_method, path.field("propagationMethod"));
-    let ways = [method.no_cloud.is_some(), method.config_drive.is_some()];
+    let ways = [
+        method.no_cloud.is_some(),
+        method.config_drive.is_some(),
+        method.qemu_guest_agent.is_some(),
+    ];
     if ways.iter().filter(|way| **way).count() + method.extra.len() != 1 {
         causes.push(path.invalid("must have exactly one propagation method set."));
+    }
+    if let Some(agent) = &method.qemu_guest_agent {
+        validate_users(agent, &path.field("qemuGuestAgent"), causes);
     }
     let has = |volume: fn(&Volume) -> bool| volumes.iter().any(volume);
     if method.no_cloud.is_some() && !has(|volume| volume.cloud_init_no_cloud.is_some()) {
@@ -227,6 +252,24 @@ fn validate_key(key: &SshPublicKey, volumes: &[Volume], path: &Path, causes: &mu
         causes.push(path.invalid(
             "requires a configDrive volume to exist when the configDrive propagationMethod is in use.",
         ));
+    }
+}
+
+fn validate_users(agent: &AgentUsers, path: &Path, causes: &mut Vec<Cause>) {
+    let path = path.field("users");
+    if agent.users.is_empty() {
+        causes.push(path.required("requires at least one user to be present in the users list"));
+    } else if agent.users.len() > MAX_USERS {
+        causes.push(path.invalid(format_args!("has more than {MAX_USERS} elements")));
+    }
+    let is_name = |user: &String| {
+        (1..=MAX_USER).contains(&user.len())
+            && user.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
+    };
+    if !agent.users.iter().all(is_name) {
+        causes.push(path.invalid(format_args!(
+            "must be names in ASCII without spaces, {MAX_USER} bytes at most"
+        )));
     }
 }
 

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::{Cause, Path};
-use crate::config::AccessCredential;
+use crate::config::{AccessCredential, UserPassword};
 use crate::devices::Devices;
 use crate::domain::{Domain, Firmware};
 use crate::vmi::VirtualMachineInstanceSpec;
@@ -59,6 +59,9 @@ fn validate_within(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
 
 fn validate_credential(credential: &AccessCredential, path: &Path, causes: &mut Vec<Cause>) {
     refuse(&credential.extra, path, &[], causes);
+    if let Some(password) = &credential.user_password {
+        validate_password(password, &path.field("userPassword"), causes);
+    }
     let Some(key) = &credential.ssh_public_key else {
         return;
     };
@@ -71,6 +74,13 @@ fn validate_credential(credential: &AccessCredential, path: &Path, causes: &mut 
         &[],
         causes,
     );
+}
+
+fn validate_password(password: &UserPassword, path: &Path, causes: &mut Vec<Cause>) {
+    refuse(&password.extra, path, &[], causes);
+    refuse(&password.source.extra, &path.field("source"), &[], causes);
+    let method = &password.propagation_method;
+    refuse(&method.extra, &path.field("propagationMethod"), &[], causes);
 }
 
 fn validate_domain(domain: &Domain, path: &Path, causes: &mut Vec<Cause>) {

@@ -207,16 +207,24 @@ fn credentials_need_a_volume_that_brings_them_and_a_way_that_exists() {
     let path = "spec.accessCredentials[0].sshPublicKey.propagationMethod";
     assert_cause(key(json!({ "noCloud": {} })), Reason::FieldValueInvalid, path);
     assert_cause(key(json!({})), Reason::FieldValueInvalid, path);
-    let agent = key(json!({ "qemuGuestAgent": { "users": ["root"] } }));
+    let users = |users: Value| key(json!({ "qemuGuestAgent": { "users": users } }));
+    let path = format!("{path}.qemuGuestAgent.users");
+    assert_cause(users(json!([])), Reason::FieldValueRequired, &path);
+    assert_cause(users(json!(["a b"])), Reason::FieldValueInvalid, &path);
+    assert_cause(users(json!(["../root"])), Reason::FieldValueInvalid, &path);
+    assert_cause(users(json!(vec!["root"; 17])), Reason::FieldValueInvalid, &path);
+    assert_eq!(refused(users(json!(["root"]))), []);
+    let password = |method: Value| {
+        let source = json!({ "secret": { "secretName": "words" } });
+        let password = json!([{ "userPassword": { "source": source, "propagationMethod": method } }]);
+        alpine_with("/spec/accessCredentials", password)
+    };
+    assert_eq!(refused(password(json!({ "qemuGuestAgent": {} }))), []);
+    let path = "spec.accessCredentials[0].userPassword.propagationMethod";
+    assert_cause(password(json!({})), Reason::FieldValueInvalid, path);
     assert_cause(
-        agent,
+        password(json!({ "other": {} })),
         Reason::FieldValueNotSupported,
-        &format!("{path}.qemuGuestAgent"),
-    );
-    let password = json!([{ "userPassword": {} }]);
-    assert_cause(
-        alpine_with("/spec/accessCredentials", password),
-        Reason::FieldValueNotSupported,
-        "spec.accessCredentials[0].userPassword",
+        &format!("{path}.other"),
     );
 }
