@@ -91,10 +91,11 @@ impl Effects {
             Ok(material) => material,
             Err(error) => return Ok(Err(NotPrepared::because(error.reason(), &error))),
         };
-        let (machines, images, host_disks) = (
+        let (machines, images, host_disks, claims) = (
             Arc::clone(&self.machines),
             Arc::clone(&self.images),
             Arc::clone(&self.host_disks),
+            self.claims.clone(),
         );
         let networks = Arc::clone(&self.networks);
         let (vm, accelerator) = (id.clone(), self.accelerator);
@@ -103,6 +104,7 @@ impl Effects {
                 machines: &machines,
                 images: &images,
                 host_disks: &host_disks,
+                claims: claims.as_deref(),
             };
             let done = lay_out(&maker, &networks, &vm, &wants, material, accelerator);
             drop(held);

@@ -30,6 +30,8 @@ use rvm_handler::process::watch::Watch;
 use rvm_handler::pulling::Pulls;
 use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
+use rvm_handler::volumes::binder;
+use rvm_handler::volumes::claims::Claims;
 use rvm_local::{Identity, LocalApi};
 use rvm_server::{MachinesService, TlsDoor, TlsFiles, UnixDoor};
 use tokio::net::TcpListener;
@@ -45,6 +47,9 @@ use crate::args::{Cluster, LogFormat, Settings};
 
 /// How long the loop may take to finish what it is at; an image that is being unpacked is begun anew next time.
 const FINISH: Duration = Duration::from_secs(10);
+
+/// How often claims are looked for.
+const CLAIMS_PACE: Duration = Duration::from_secs(2);
 
 /// Whose lines people want to read.
 const OURS: [&str; 3] = ["rvm_handler", "rvm_local", "rvm_server"];
@@ -88,19 +93,15 @@ async fn serve(settings: Settings) -> Result<()> {
     let stop = stopped_by_signals()?;
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     let place = Place::take(&settings.run_dir, &settings.state_dir)?;
+    let register = registration(&settings, &place);
     let ourselves = std::env::current_exe().context("our own program is not known")?;
     let networks = Networks::new(place.run(), ourselves.clone(), settings.pod_network);
     let puller = Puller::new(ourselves).believing(settings.registry_certs);
     let images = Images::new(settings.mirrors, settings.guests, place.state())?
         .pulled_by(puller, settings.image_cache_limit);
+    let claims =
+        matches!(settings.cluster, Cluster::Local(_)).then(|| Arc::new(Claims::below(place.state())));
     let client = connect(&settings.cluster, place.state(), &mut tasks).await?;
-    let register = Register {
-        name: settings.node.clone(),
-        handler: place.id(),
-        create: settings.register_node,
-        interval: settings.heartbeat.0,
-        stale_after: settings.heartbeat.1,
-    };
     let arrived = arrive(&settings.cluster, &register, &client);
     let Some((cluster, me)) = stop.run_until_cancelled(arrived).await.transpose()? else {
         return Ok(());
@@ -128,6 +129,7 @@ async fn serve(settings: Settings) -> Result<()> {
         networks,
         agents: Agents::default(),
         host_disks: Arc::new(settings.host_disks),
+        claims: claims.clone(),
         watch,
         events,
         accelerator: settings.accelerator,
@@ -135,6 +137,7 @@ async fn serve(settings: Settings) -> Result<()> {
         pulls: Pulls::default(),
         retries: Retries::default(),
     });
+    tasks.spawn(tend_claims(client.clone(), claims));
     tasks.spawn(async move { Ok(register.keep_beating(&client, &me_sender).await?) });
     tracing::info!(node = settings.node, run_dir = %settings.run_dir.display(), cluster, "rvm-handler serves");
     let control = controller::run(effects, wakes, stop.clone().cancelled_owned());
@@ -159,6 +162,30 @@ async fn keep(networks: Networks, machines: &Arc<Machines>) -> Result<Arc<Networ
         Ok(Arc::new(networks))
     };
     tokio::task::spawn_blocking(keep).await?
+}
+
+/// How this node is known in the cluster.
+fn registration(settings: &Settings, place: &Place) -> Register {
+    Register {
+        name: settings.node.clone(),
+        handler: place.id(),
+        create: settings.register_node,
+        interval: settings.heartbeat.0,
+        stale_after: settings.heartbeat.1,
+    }
+}
+
+/// Binds claims and lets them go, for as long as it is let.
+async fn tend_claims(client: Client, claims: Option<Arc<Claims>>) -> Result<()> {
+    let Some(claims) = claims else {
+        return std::future::pending().await;
+    };
+    loop {
+        if let Err(error) = binder::turn(&client, &claims).await {
+            tracing::warn!(%error, "looking for PersistentVolumeClaims failed");
+        }
+        tokio::time::sleep(CLAIMS_PACE).await;
+    }
 }
 
 /// Runs the loop until the end, or until a server breaks.

@@ -28,6 +28,7 @@ use crate::pulling::Pulls;
 use crate::retries::Retries;
 use crate::status::Report;
 use crate::vm::{Machine, VmId};
+use crate::volumes::claims::Claims;
 use crate::volumes::host_disk::Allowed;
 
 /// Everything that steps act on.
@@ -46,6 +47,8 @@ pub struct Effects {
     pub host_disks: Arc<Allowed>,
     /// What guests here said.
     pub agents: Agents,
+    /// Where claims' disks lie, in local mode.
+    pub claims: Option<Arc<Claims>>,
     /// What wakes us when a machine changes.
     pub watch: Watch,
     /// Where events go.

@@ -61,6 +61,8 @@ pub mod finalizers {
     pub const VM_CONTROLLER: &str = "kubevirt.io/virtualMachineControllerFinalize";
     /// On a VM that is deleted with the propagation policy Orphan: its VMI stays.
     pub const ORPHAN: &str = "orphan";
+    /// Keeps a claim's disk for as long as a VMI uses it.
+    pub const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
     /// Keeps a deleted VMI until its machine is gone.
     pub const FOREGROUND_DELETE: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
 }

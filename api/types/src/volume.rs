@@ -39,6 +39,12 @@ pub struct Volume {
     /// What cloud-init finds as its data source ConfigDrive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_init_config_drive: Option<CloudInit>,
+    /// The disk of a PersistentVolumeClaim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<ClaimVolume>,
+    /// The disk of a PersistentVolumeClaim, which stays as it is: what the guest writes goes with the machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral: Option<EphemeralVolume>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,
@@ -68,10 +74,42 @@ impl Volume {
                 "cloudInitConfigDrive",
                 self.cloud_init_config_drive.as_ref().map(|source| &source.extra),
             ),
+            (
+                "persistentVolumeClaim",
+                self.persistent_volume_claim.as_ref().map(|source| &source.extra),
+            ),
+            ("ephemeral", self.ephemeral.as_ref().map(|source| &source.extra)),
         ];
         let given = all.into_iter().filter_map(|(field, extra)| Some((field, extra?)));
         given.collect()
     }
+}
+
+/// A PersistentVolumeClaim of the VMI's namespace.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimVolume {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_name: Option<String>,
+    /// The guest may only read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only: Option<bool>,
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What a disk starts as.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EphemeralVolume {
+    /// The claim that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim: Option<ClaimVolume>,
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
 }
 
 /// A disk in a file of the node.

@@ -1,5 +1,6 @@
 //! The kinds that every cluster has and that local mode cannot do without: namespaces, nodes, events, leases, revisions, and
-//! (in `config.rs`) ConfigMaps and Secrets.
+//! (in `config.rs`) ConfigMaps and Secrets, (in `claims.rs`, `persistent_volumes.rs`) PersistentVolumeClaims
+//! and PersistentVolumes.
 //!
 //! Their schemas for `kubectl explain` come from the Kubernetes types themselves.
 
@@ -13,11 +14,13 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::claims;
 use crate::config;
 use crate::limits;
 use crate::object::{metadata_mut, metadata_text};
 use crate::openapi;
 use crate::patch::strategic::{List, Lists};
+use crate::persistent_volumes;
 use crate::resource::{Admission, Resource};
 use crate::status::Cause;
 use crate::table::{Column, human_since};
@@ -62,6 +65,8 @@ pub(crate) fn resources() -> Vec<Resource> {
         revisions(),
         config::config_maps(),
         config::secrets(),
+        claims::persistent_volume_claims(),
+        persistent_volumes::persistent_volumes(),
     ]
 }
 

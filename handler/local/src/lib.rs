@@ -13,6 +13,7 @@
 
 mod batch;
 mod builtin;
+mod claims;
 mod config;
 mod discovery;
 mod guard;
@@ -27,6 +28,7 @@ mod openapi;
 mod params;
 mod patch;
 mod path;
+mod persistent_volumes;
 mod resource;
 mod routes;
 mod schema;

@@ -58,6 +58,13 @@ pub enum DiskSource {
         /// The file's path in it, where it is not the only one under `/disk`.
         path: Option<String>,
     },
+    /// A PersistentVolumeClaim.
+    Claim {
+        /// Its name.
+        name: String,
+        /// It is only read; what the guest writes lies over it.
+        over: bool,
+    },
     /// A file of the node.
     Host {
         /// The file.
@@ -166,7 +173,7 @@ fn wish(vmi: &VirtualMachineInstance, disk: &Disk) -> Result<DiskWish, Cause> {
     Ok(DiskWish {
         volume: disk.name.clone(),
         // What was made for the guest to read is the same however often it is made.
-        read_only: readonly || disk.cdrom.is_some() || matches!(source, DiskSource::Files { .. }),
+        read_only: readonly || disk.cdrom.is_some() || is_read_only(&volumes[index], &source),
         source,
         serial: disk.serial.clone().filter(|serial| !serial.is_empty()),
         cache: match disk.cache.as_deref() {
@@ -175,6 +182,12 @@ fn wish(vmi: &VirtualMachineInstance, disk: &Disk) -> Result<DiskWish, Cause> {
             _ => CacheWish::Writeback,
         },
     })
+}
+
+/// Whether the volume itself is only read.
+fn is_read_only(volume: &Volume, source: &DiskSource) -> bool {
+    let claim = volume.persistent_volume_claim.as_ref();
+    matches!(source, DiskSource::Files { .. }) || claim.and_then(|claim| claim.read_only).unwrap_or(false)
 }
 
 fn source(volume: &Volume, path: &Path) -> Result<DiskSource, Cause> {
@@ -194,6 +207,12 @@ fn source(volume: &Volume, path: &Path) -> Result<DiskSource, Cause> {
             path: PathBuf::from(&disk.path),
             create: disk.capacity.as_ref().map(size).transpose()?,
         });
+    }
+    let ephemeral = volume.ephemeral.as_ref();
+    let under = ephemeral.and_then(|ephemeral| ephemeral.persistent_volume_claim.as_ref());
+    if let Some(claim) = under.or(volume.persistent_volume_claim.as_ref()) {
+        let (name, over) = (claim.claim_name.clone().unwrap_or_default(), under.is_some());
+        return Ok(DiskSource::Claim { name, over });
     }
     files(volume).ok_or_else(|| path.required("must have exactly one source"))
 }

@@ -1,12 +1,12 @@
-//! Disks in files of the node, for VMIs that name one: only below folders that the node's owner has allowed, and never
+//! Disks in files and devices of the node, for VMIs and PersistentVolumes that name one: only below folders that the node's owner has allowed, and never
 //! over a symbolic link.
 //!
 //! rvmm opens the file later, by its path. So nobody but us and root may be able to exchange a folder on the way to it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -33,6 +33,9 @@ pub enum HostDiskError {
     /// A folder, a device …
     #[error("'{0}' is not a regular file")]
     Kind(PathBuf),
+    /// A file, a folder …
+    #[error("'{0}' is not a block device")]
+    NoDevice(PathBuf),
     /// Anything else.
     #[error("'{0}' cannot be used")]
     Io(PathBuf, #[source] io::Error),
@@ -50,6 +53,28 @@ impl Allowed {
     /// # Errors
     /// Any [`HostDiskError`].
     pub fn disk(&self, path: &Path, create: Option<u64>) -> Result<PathBuf, HostDiskError> {
+        let (path, metadata) = self.look(path, create)?;
+        if metadata.is_file() {
+            Ok(path)
+        } else {
+            Err(HostDiskError::Kind(path))
+        }
+    }
+
+    /// Looks at the block device.
+    ///
+    /// # Errors
+    /// Any [`HostDiskError`].
+    pub fn device(&self, path: &Path) -> Result<PathBuf, HostDiskError> {
+        let (path, metadata) = self.look(path, None)?;
+        if metadata.file_type().is_block_device() {
+            Ok(path)
+        } else {
+            Err(HostDiskError::NoDevice(path))
+        }
+    }
+
+    fn look(&self, path: &Path, create: Option<u64>) -> Result<(PathBuf, Metadata), HostDiskError> {
         if self.0.is_empty() {
             return Err(HostDiskError::Off);
         }
@@ -92,10 +117,7 @@ impl Allowed {
         let metadata = file
             .metadata()
             .map_err(|error| HostDiskError::Io(path.to_owned(), error))?;
-        if !metadata.is_file() {
-            return Err(HostDiskError::Kind(path.to_owned()));
-        }
-        Ok(folder.join(rest))
+        Ok((folder.join(rest), metadata))
     }
 }
 

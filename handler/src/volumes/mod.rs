@@ -3,6 +3,7 @@
 //! ```text
 //!   DiskWish ──gather: ConfigMaps, Secrets──► Material ──make──┬─ emptyDisk       sparse    <state>/disks/<uid>/<volume>.raw
 //!                                                              ├─ containerDisk   overlay   <state>/disks/<uid>/<volume>.qcow2, over the image's
+//!                                                              ├─ claims          <state>/claims/<uid>/disk.img, or a PersistentVolume's (claims.rs)
 //!                                                              ├─ hostDisk        the file itself (host_disk.rs)
 //!                                                              └─ files           ISO 9660  <run>/<uid>/<volume>.iso
 //! ```
@@ -10,6 +11,8 @@
 //! What lies in the state and run directories goes with the VMI. Images with what may be secret are in the run directory,
 //! which is in RAM, and are readable by their owner alone.
 
+pub mod binder;
+pub mod claims;
 pub mod cloud_init;
 pub mod downward;
 pub mod host_disk;
@@ -28,6 +31,7 @@ use crate::images::{DiskImage, ImageError, Images};
 use crate::process::{LayOutError, Machines};
 use crate::translate::disks::{CacheWish, DiskSource, DiskWish, FilesSource, SECTOR};
 use crate::vm::VmId;
+use claims::{Claim, ClaimError, Claims};
 use cloud_init::Identity;
 use host_disk::{Allowed, HostDiskError};
 use iso::{File, IsoError};
@@ -57,6 +61,9 @@ pub enum Why {
     /// The image.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The claim's disk.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     /// The disk's place.
     #[error(transparent)]
     LayOut(#[from] LayOutError),
@@ -72,13 +79,25 @@ impl VolumeError {
     pub fn reason(&self) -> &'static str {
         match self.why {
             Why::Image(_) => reasons::ERR_IMAGE_PULL,
+            Why::Claim(ClaimError::Missing(_)) => reasons::FAILED_PVC_NOT_FOUND,
             _ => reasons::FAILED_CREATE,
         }
     }
 }
 
-/// The files of each disk that is made of files; nothing for the others.
-pub type Material = Vec<Option<Vec<File>>>;
+/// What was learnt for each disk.
+pub type Material = Vec<Gathered>;
+
+/// What the cluster says of a disk.
+#[derive(Debug)]
+pub enum Gathered {
+    /// Nothing has to be asked for.
+    Nothing,
+    /// The files on it.
+    Files(Vec<File>),
+    /// Whose disk it is.
+    Claim(Claim),
+}
 
 /// Where a disk lies, and as what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,15 +137,26 @@ pub async fn gather(
         material.push(match &wish.source {
             DiskSource::Files { from, .. } => {
                 let files = files(&objects, id, vmi, from).await;
-                Some(files.map_err(|why| VolumeError {
-                    volume: wish.volume.clone(),
-                    why,
-                })?)
+                files.map(Gathered::Files).map_err(|why| failed(wish, why))?
             }
-            _ => None,
+            DiskSource::Claim { name, over } => {
+                let reads = *over || wish.read_only;
+                let claim = claims::find(client, id, name, reads).await;
+                claim
+                    .map(Gathered::Claim)
+                    .map_err(|why| failed(wish, why.into()))?
+            }
+            _ => Gathered::Nothing,
         });
     }
     Ok(material)
+}
+
+fn failed(wish: &DiskWish, why: Why) -> VolumeError {
+    VolumeError {
+        volume: wish.volume.clone(),
+        why,
+    }
 }
 
 async fn files(
@@ -182,6 +212,8 @@ pub struct Maker<'a> {
     pub images: &'a Images,
     /// Where host disks may lie.
     pub host_disks: &'a Allowed,
+    /// Where claims' disks lie; in a cluster they are not ours.
+    pub claims: Option<&'a Claims>,
 }
 
 // === impl Maker ===
@@ -199,12 +231,9 @@ impl Maker<'_> {
     ) -> Result<(Vec<DiskFile>, Vec<Seed>), VolumeError> {
         let mut seeds = Vec::new();
         let mut disks = Vec::with_capacity(wishes.len());
-        for (wish, files) in wishes.iter().zip(material) {
-            let made = self.one(id, wish, &files.unwrap_or_default(), &mut seeds);
-            disks.push(made.map_err(|why| VolumeError {
-                volume: wish.volume.clone(),
-                why,
-            })?);
+        for (wish, gathered) in wishes.iter().zip(material) {
+            let made = self.one(id, wish, &gathered, &mut seeds);
+            disks.push(made.map_err(|why| failed(wish, why))?);
         }
         Ok((disks, seeds))
     }
@@ -213,7 +242,7 @@ impl Maker<'_> {
         &self,
         id: &VmId,
         wish: &DiskWish,
-        files: &[File],
+        gathered: &Gathered,
         seeds: &mut Vec<Seed>,
     ) -> Result<DiskFile, Why> {
         let raw = |path| DiskFile {
@@ -222,13 +251,31 @@ impl Maker<'_> {
             base: None,
             direct: false,
         };
-        let mut disk = match &wish.source {
-            DiskSource::Empty { capacity } => raw(self.machines.empty_disk(id, &wish.volume, *capacity)?),
-            DiskSource::Container { image, path } => {
+        let mut disk = match (&wish.source, gathered) {
+            (DiskSource::Empty { capacity }, _) => {
+                raw(self.machines.empty_disk(id, &wish.volume, *capacity)?)
+            }
+            (DiskSource::Container { image, path }, _) => {
                 self.over(id, wish, self.images.disk(image, path.as_deref())?)?
             }
-            DiskSource::Host { path, create } => raw(self.host_disks.disk(path, *create)?),
-            DiskSource::Files { label, mode, .. } => {
+            (DiskSource::Host { path, create }, _) => raw(self.host_disks.disk(path, *create)?),
+            (DiskSource::Claim { over, .. }, Gathered::Claim(claim)) => {
+                let disk = self
+                    .claims
+                    .ok_or(ClaimError::Cluster)?
+                    .disk(claim, self.host_disks)?;
+                if *over {
+                    self.over(id, wish, disk)?
+                } else {
+                    raw(disk.path)
+                }
+            }
+            (DiskSource::Claim { name, .. }, _) => return Err(ClaimError::Missing(name.clone()).into()),
+            (DiskSource::Files { label, mode, .. }, gathered) => {
+                let files = match gathered {
+                    Gathered::Files(files) => files.as_slice(),
+                    _ => &[],
+                };
                 let name = format!("{}.iso", wish.volume);
                 let path = self.machines.run_dir(id).path().join(&name);
                 seeds.push(Seed {

@@ -149,6 +149,7 @@ impl Cluster {
             networks,
             agents: Agents::default(),
             host_disks: Arc::default(),
+            claims: None,
             watch: doors.watch.clone(),
             events: doors.events.clone(),
             accelerator: rvmm_spec::AcceleratorChoice::Auto,

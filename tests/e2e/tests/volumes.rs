@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::process::Command;
 
 use rvm_e2e::guest;
 use rvm_guests::{Cache, efi};
@@ -224,6 +225,194 @@ fn a_volume_that_cannot_be_made_says_why() {
     said("link", "leads over a symbolic link");
     said("missing", "there is no Secret 'nowhere' in the namespace");
     said("image", "no file found in folder /disk");
+}
+
+/// The demo with the disk of a claim.
+fn with_claim(name: &str, source: Value) -> Manifest {
+    let mut volume = source;
+    volume["name"] = json!("data");
+    Manifest::demo().unwrap().named(name).with(|vmi| {
+        vmi["spec"]["volumes"].as_array_mut().unwrap().push(volume);
+        vmi["spec"]["domain"]["devices"]["disks"] = json!([{"name": "data", "serial": "DATA", "disk": {}}]);
+    })
+}
+
+#[test]
+fn a_claims_disk_outlives_its_vmis_stays_as_it_is_under_an_ephemeral_one_and_goes_with_its_claim() {
+    let tools = Tools::open().unwrap();
+    let handler = HandlerSetup::local().start(&tools).unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "8Mi"}}},
+    });
+    let own = json!({"persistentVolumeClaim": {"claimName": "data"}});
+    kubectl.apply(&[with_claim("early", own.clone())]).unwrap();
+    assert!(
+        out_of_sync(&kubectl, "early").contains("there is no PersistentVolumeClaim 'data' in the namespace")
+    );
+    let reason = "jsonpath={.status.conditions[?(@.type=='Synchronized')].reason}";
+    assert_eq!(
+        kubectl.ok(&["get", "vmi", "early", "-o", reason]).unwrap(),
+        "FailedPvcNotFound"
+    );
+    kubectl.ok(&["delete", "vmi", "early", "--timeout=60s"]).unwrap();
+    kubectl
+        .apply(&[Manifest(claim), with_claim(guest::NAME, own.clone())])
+        .unwrap();
+    kubectl.await_phase(guest::NAME, "Running").unwrap();
+    kubectl.apply(&[with_claim("second", own)]).unwrap();
+    let said = out_of_sync(&kubectl, "second");
+    let wanted = format!(
+        "the PersistentVolumeClaim 'data' is in use by the VMI '{}'",
+        guest::NAME
+    );
+    assert!(said.contains(&wanted), "{said}");
+    kubectl.ok(&["delete", "vmi", "second", "--timeout=60s"]).unwrap();
+    let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
+    console.ask("echo from one | dd of=/dev/vda conv=fsync").unwrap();
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+    let delete = ["delete", "vmi", guest::NAME, "--timeout=60s"];
+    kubectl.ok(&delete).unwrap();
+
+    let over = json!({"ephemeral": {"persistentVolumeClaim": {"claimName": "data"}}});
+    kubectl.apply(&[with_claim(guest::NAME, over)]).unwrap();
+    kubectl.await_phase(guest::NAME, "Running").unwrap();
+    kubectl.ok(&["delete", "pvc", "data", "--wait=false"]).unwrap();
+    let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
+    assert_eq!(lines(&mut console, "head -n 1 /dev/vda"), ["from one"]);
+    console.ask("echo from two | dd of=/dev/vda conv=fsync").unwrap();
+    assert_eq!(lines(&mut console, "head -n 1 /dev/vda"), ["from two"]);
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+    let claims = handler.state_dir().join("claims");
+    let folder = fs::read_dir(&claims).unwrap().next().unwrap().unwrap().path();
+    assert!(
+        fs::read(folder.join("disk.img"))
+            .unwrap()
+            .starts_with(b"from one\n")
+    );
+    kubectl.ok(&delete).unwrap();
+    kubectl
+        .ok(&["wait", "--for=delete", "pvc/data", "--timeout=60s"])
+        .unwrap();
+    assert_eq!(fs::read_dir(&claims).unwrap().count(), 0);
+}
+
+/// A block device of the node over a file, for as long as this is held.
+struct LoopDevice(String);
+
+impl LoopDevice {
+    /// Only root has them, and only where the kernel does.
+    fn over(file: &Path) -> Option<Self> {
+        let attached = Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(file)
+            .output();
+        let attached = attached.ok().filter(|attached| attached.status.success())?;
+        Some(Self(
+            String::from_utf8(attached.stdout).unwrap().trim().to_owned(),
+        ))
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        Command::new("losetup").args(["--detach", &self.0]).status().ok();
+    }
+}
+
+#[test]
+fn a_claim_has_the_folder_or_block_device_of_the_volume_that_it_names() {
+    let tools = Tools::open().unwrap();
+    let folder = disks();
+    let image = folder.path().join("device.img");
+    fs::write(&image, vec![0; 4 << 20]).unwrap();
+    let Some(device) = LoopDevice::over(&image) else {
+        eprintln!("skipped: this user can make no loop device");
+        return;
+    };
+    let allowed = [
+        "--host-disk-dir",
+        folder.path().to_str().unwrap(),
+        "--host-disk-dir",
+        "/dev",
+    ];
+    let handler = HandlerSetup::local().with(&allowed).start(&tools).unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    let pair = |name: &str, mode: &str, path: &Path| {
+        let modes = json!(["ReadWriteOnce"]);
+        let volume = json!({
+            "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+            "spec": {"capacity": {"storage": "4Mi"}, "accessModes": modes, "volumeMode": mode, "local": {"path": path}},
+        });
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+            "spec": {
+                "accessModes": modes, "volumeMode": mode, "volumeName": name,
+                "resources": {"requests": {"storage": "4Mi"}},
+            },
+        });
+        [Manifest(volume), Manifest(claim)]
+    };
+    // The claim comes before its volume.
+    let [volume, claim] = pair("device", "Block", Path::new(&device.0));
+    kubectl.apply(&[claim]).unwrap();
+    assert_eq!(
+        kubectl.get(&["pvc", "device"]).unwrap()["status"]["phase"],
+        "Pending"
+    );
+    kubectl
+        .apply(&pair("folder", "Filesystem", folder.path()))
+        .unwrap();
+    kubectl.apply(&[volume]).unwrap();
+    let bound = "jsonpath={.status.phase}=Bound";
+    kubectl
+        .ok(&[
+            "wait",
+            "--for",
+            bound,
+            "pvc/device",
+            "pvc/folder",
+            "--timeout=60s",
+        ])
+        .unwrap();
+    let vmi = Manifest::demo().unwrap().with(|vmi| {
+        let volumes = vmi["spec"]["volumes"].as_array_mut().unwrap();
+        for name in ["device", "folder"] {
+            volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+        }
+    });
+    kubectl.apply(&[vmi]).unwrap();
+    kubectl.await_phase(guest::NAME, "Running").unwrap();
+    let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
+    assert_eq!(
+        lines(&mut console, "cat /sys/block/vda/size /sys/block/vdb/size"),
+        ["8192", "8192"]
+    );
+    console
+        .ask("echo to the device | dd of=/dev/vda conv=fsync")
+        .unwrap();
+    console
+        .ask("echo to the folder | dd of=/dev/vdb conv=fsync")
+        .unwrap();
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+    kubectl
+        .ok(&["delete", "vmi", guest::NAME, "--timeout=60s"])
+        .unwrap();
+    kubectl
+        .ok(&["delete", "pvc", "device", "folder", "--timeout=60s"])
+        .unwrap();
+    assert_eq!(
+        kubectl.get(&["pv", "device"]).unwrap()["status"]["phase"],
+        "Released"
+    );
+    drop(device);
+    assert!(fs::read(image).unwrap().starts_with(b"to the device\n"));
+    assert!(
+        fs::read(folder.path().join("disk.img"))
+            .unwrap()
+            .starts_with(b"to the folder\n")
+    );
 }
 
 #[test]

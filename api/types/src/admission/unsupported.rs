@@ -40,6 +40,7 @@ pub(super) fn validate(spec: &VirtualMachineInstanceSpec, path: &Path, causes: &
             refuse(extra, &path.field(field), &[], causes);
         }
         validate_within(volume, &path, causes);
+        validate_ephemeral(volume, &path, causes);
     }
     for (index, credential) in spec.access_credentials.iter().enumerate() {
         validate_credential(credential, &path.field("accessCredentials").index(index), causes);
@@ -54,6 +55,18 @@ fn validate_within(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
         if let Some(field) = &file.field_ref {
             refuse(&field.extra, &path.field("fieldRef"), &[], causes);
         }
+    }
+}
+
+fn validate_ephemeral(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
+    let ephemeral = volume.ephemeral.as_ref();
+    if let Some(claim) = ephemeral.and_then(|ephemeral| ephemeral.persistent_volume_claim.as_ref()) {
+        refuse(
+            &claim.extra,
+            &path.field("ephemeral.persistentVolumeClaim"),
+            &[],
+            causes,
+        );
     }
 }
 

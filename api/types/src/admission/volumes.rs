@@ -43,6 +43,15 @@ fn validate_volume(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
     if let Some(disk) = &volume.host_disk {
         validate_host_disk(disk, &path.field("hostDisk"), causes);
     }
+    if let Some(claim) = &volume.persistent_volume_claim {
+        let name = path.field("persistentVolumeClaim.claimName");
+        validate_object_name(claim.claim_name.as_deref(), &name, causes);
+    }
+    if let Some(ephemeral) = &volume.ephemeral {
+        let claim = ephemeral.persistent_volume_claim.as_ref();
+        let name = path.field("ephemeral.persistentVolumeClaim.claimName");
+        validate_object_name(claim.and_then(|claim| claim.claim_name.as_deref()), &name, causes);
+    }
 }
 
 fn validate_capacity(capacity: &Quantity, path: &Path, causes: &mut Vec<Cause>) {

@@ -133,6 +133,32 @@ fn a_volume_with_two_sources_or_without_its_object_is_refused() {
 }
 
 #[test]
+fn a_claim_is_named_wherever_it_is_meant() {
+    let claim = |claim: Value| with_volume(json!({ "persistentVolumeClaim": claim }));
+    let over = |claim: Value| with_volume(json!({ "ephemeral": { "persistentVolumeClaim": claim } }));
+    assert_eq!(
+        validate(&defaulted(claim(json!({ "claimName": "a", "readOnly": true })))),
+        []
+    );
+    assert_eq!(validate(&defaulted(over(json!({ "claimName": "a" })))), []);
+    let (direct, inner) = (
+        "spec.volumes[1].persistentVolumeClaim",
+        "spec.volumes[1].ephemeral.persistentVolumeClaim",
+    );
+    let name = |path: &str| format!("{path}.claimName");
+    assert_cause(claim(json!({})), Reason::FieldValueRequired, &name(direct));
+    assert_cause(over(json!({})), Reason::FieldValueRequired, &name(inner));
+    let bad = json!({ "claimName": "../a" });
+    assert_cause(claim(bad.clone()), Reason::FieldValueInvalid, &name(direct));
+    assert_cause(over(bad), Reason::FieldValueInvalid, &name(inner));
+    let plugged = json!({ "claimName": "a", "hotpluggable": true });
+    let field = |path: &str| format!("{path}.hotpluggable");
+    let unknown = Reason::FieldValueNotSupported;
+    assert_cause(claim(plugged.clone()), unknown, &field(direct));
+    assert_cause(over(plugged), unknown, &field(inner));
+}
+
+#[test]
 fn what_no_volume_can_be_made_from_is_refused_by_its_name() {
     let named = |field: &str, source: Value| {
         let object = with_volume(json!({ field: source }));
@@ -142,11 +168,6 @@ fn what_no_volume_can_be_made_from_is_refused_by_its_name() {
             &format!("spec.volumes[1].{field}"),
         );
     };
-    named("persistentVolumeClaim", json!({ "claimName": "a" }));
-    named(
-        "ephemeral",
-        json!({ "persistentVolumeClaim": { "claimName": "a" } }),
-    );
     named("dataVolume", json!({ "name": "a" }));
     named("serviceAccount", json!({ "serviceAccountName": "a" }));
     named("sysprep", json!({ "configMap": { "name": "a" } }));

@@ -1,0 +1,305 @@
+//! The disks of PersistentVolumeClaims in local mode.
+//!
+//! ```text
+//!   claim without volumeName ──► <state>/claims/<uid>/disk.img, where KubeVirt has it in a claim's file system: made,
+//!                                sparse, when a VMI first asks for it; removed with its claim (binder.rs)
+//!   claim with volumeName ─────► its PersistentVolume: disk.img in a folder of the node, or a block device of it, both below
+//!                                the folders that are allowed for host disks; never removed
+//! ```
+//!
+//! A disk has one machine that writes it, whatever the claim's access modes say, or many that read it.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+use rvm_types::volume::ClaimVolume;
+use rvm_types::{Phase, VirtualMachineInstance};
+
+use super::binder;
+use super::host_disk::{Allowed, HostDiskError};
+use crate::images::DiskImage;
+use crate::vm::VmId;
+use rvmm_spec::DiskFormat;
+
+/// The disk's file in a claim's folder: KubeVirt's name.
+const DISK: &str = "disk.img";
+
+/// A claim's disk cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// In a cluster its file system is mounted into a launcher pod alone.
+    #[error(
+        "PersistentVolumeClaims are there in local mode alone: in a cluster they need launcher pods, which rvm has not yet"
+    )]
+    Cluster,
+    /// It is not there.
+    #[error("there is no PersistentVolumeClaim '{0}' in the namespace")]
+    Missing(String),
+    /// It will not be there much longer.
+    #[error("the PersistentVolumeClaim '{0}' is being deleted")]
+    Leaving(String),
+    /// It names a PersistentVolume that it does not have.
+    #[error("the PersistentVolumeClaim '{0}' is not bound: {1}")]
+    Unbound(String, String),
+    /// Two would write it.
+    #[error("the PersistentVolumeClaim '{0}' is in use by the VMI '{1}'")]
+    InUse(String, String),
+    /// Not one of local mode's.
+    #[error("the PersistentVolumeClaim '{0}' has no size or identity")]
+    Odd(String),
+    /// The API does not give it.
+    #[error("the PersistentVolumeClaim '{0}' cannot be read")]
+    Api(String, #[source] Box<kube::Error>),
+    /// Its place.
+    #[error("'{0}' cannot be made")]
+    Io(PathBuf, #[source] io::Error),
+    /// Its PersistentVolume's place.
+    #[error("the PersistentVolume's disk cannot be used")]
+    Volume(#[from] HostDiskError),
+}
+
+/// What is to be known of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    place: Place,
+    /// Bytes that its disk has when it is made.
+    size: u64,
+}
+
+/// Where a claim's disk is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// Among our own, by the claim's UID.
+    Own(String),
+    /// In a folder of the node.
+    Folder(PathBuf),
+    /// A block device of the node.
+    Device(PathBuf),
+}
+
+/// The claims' disks.
+#[derive(Debug)]
+pub struct Claims {
+    folder: PathBuf,
+}
+
+// === impl Claims ===
+
+impl Claims {
+    /// Below the state directory.
+    pub fn below(state: &Path) -> Self {
+        Self {
+            folder: state.join("claims"),
+        }
+    }
+
+    /// A claim's disk, made if it is not there.
+    ///
+    /// # Errors
+    /// [`ClaimError::Io`], [`ClaimError::Volume`].
+    pub fn disk(&self, claim: &Claim, allowed: &Allowed) -> Result<DiskImage, ClaimError> {
+        let path = match &claim.place {
+            Place::Own(uid) => self.own(uid, claim.size)?,
+            Place::Folder(folder) => allowed.disk(&folder.join(DISK), Some(claim.size))?,
+            Place::Device(device) => allowed.device(device)?,
+        };
+        // A block device tells its size only this way.
+        let size = File::open(&path).and_then(|mut file| file.seek(SeekFrom::End(0)));
+        let size = size.map_err(|error| ClaimError::Io(path.clone(), error))?;
+        Ok(DiskImage {
+            path,
+            format: DiskFormat::Raw,
+            size,
+        })
+    }
+
+    fn own(&self, uid: &str, size: u64) -> Result<PathBuf, ClaimError> {
+        let folder = self.folder.join(uid);
+        let path = folder.join(DISK);
+        let make = || {
+            DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+            let mut options = File::options();
+            options.write(true).create(true).truncate(false).mode(0o600);
+            let disk = options.open(&path)?;
+            // One killed between the two leaves an empty file.
+            if disk.metadata()?.len() == 0 {
+                disk.set_len(size)?;
+            }
+            Ok(())
+        };
+        make().map_err(|error| ClaimError::Io(path.clone(), error))?;
+        Ok(path)
+    }
+
+    /// Removes a claim's own disk; one that is not there is removed.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(super) fn remove(&self, claim: &PersistentVolumeClaim) -> io::Result<()> {
+        let Some(uid) = claim.uid().filter(|uid| is_uid(uid)) else {
+            return Ok(());
+        };
+        match std::fs::remove_dir_all(self.folder.join(uid)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Asks for a claim that a VMI is to write, or only to read.
+///
+/// # Errors
+/// Any [`ClaimError`].
+pub async fn find(client: &Client, id: &VmId, name: &str, reads: bool) -> Result<Claim, ClaimError> {
+    let failed = |error| ClaimError::Api(name.to_owned(), Box::new(error));
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &id.namespace);
+    let found = claims.get_opt(name).await.map_err(failed)?;
+    let found = found.ok_or_else(|| ClaimError::Missing(name.to_owned()))?;
+    if found.metadata.deletion_timestamp.is_some() {
+        return Err(ClaimError::Leaving(name.to_owned()));
+    }
+    let vmis: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &id.namespace);
+    let vmis = vmis.list(&ListParams::default()).await.map_err(failed)?;
+    let others = vmis
+        .iter()
+        .filter(|vmi| vmi.metadata.uid.as_deref() != Some(&id.uid));
+    // Of two that are prepared at once, the image's lock lets one have it.
+    let mut others = others.filter(|vmi| matches!(vmi.phase(), Some(Phase::Scheduled | Phase::Running)));
+    if let Some(other) = others.find(|vmi| uses(vmi, name).any(|other_reads| !(reads && other_reads))) {
+        return Err(ClaimError::InUse(name.to_owned(), other.name_any()));
+    }
+    let odd = || ClaimError::Odd(name.to_owned());
+    let place = match found.spec.as_ref().and_then(|spec| spec.volume_name.as_ref()) {
+        None => {
+            let uid = found.metadata.uid.clone().filter(|uid| is_uid(uid));
+            Place::Own(uid.ok_or_else(odd)?)
+        }
+        Some(volume) => {
+            let volumes: Api<PersistentVolume> = Api::all(client.clone());
+            let volume = volumes.get_opt(volume).await.map_err(failed)?;
+            bound(&found, volume.as_ref())?
+        }
+    };
+    let size = found.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let size = size.and_then(binder::storage).ok_or_else(odd)?;
+    Ok(Claim { place, size })
+}
+
+/// Where the disk of a bound claim is.
+fn bound(claim: &PersistentVolumeClaim, volume: Option<&PersistentVolume>) -> Result<Place, ClaimError> {
+    let unbound = |why: String| ClaimError::Unbound(claim.name_any(), why);
+    let volume = volume.ok_or_else(|| unbound("its PersistentVolume is not there".to_owned()))?;
+    binder::fits(claim, volume).map_err(unbound)?;
+    let is_bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+    let spec = volume.spec.as_ref().filter(|_| is_bound);
+    let spec = spec.ok_or_else(|| unbound("its PersistentVolume is about to be".to_owned()))?;
+    let local = spec.local.as_ref().map(|local| &local.path);
+    let path = local.or(spec.host_path.as_ref().map(|host| &host.path));
+    let path = path.ok_or_else(|| ClaimError::Odd(claim.name_any()))?.into();
+    Ok(match spec.volume_mode.as_deref() {
+        Some("Block") => Place::Device(path),
+        _ => Place::Folder(path),
+    })
+}
+
+/// For each use that a VMI makes of a claim, whether it only reads.
+pub(super) fn uses<'a>(vmi: &'a VirtualMachineInstance, name: &'a str) -> impl Iterator<Item = bool> + 'a {
+    vmi.spec.volumes.iter().filter_map(move |volume| {
+        let is_it = |claim: &&ClaimVolume| claim.claim_name.as_deref() == Some(name);
+        let under = volume.ephemeral.as_ref();
+        let under = under.and_then(|under| under.persistent_volume_claim.as_ref());
+        let own = volume.persistent_volume_claim.as_ref().filter(is_it);
+        let own = own.map(|claim| claim.read_only.unwrap_or(false));
+        under.filter(is_it).map(|_| true).or(own)
+    })
+}
+
+pub(super) fn is_over(vmi: &VirtualMachineInstance) -> bool {
+    matches!(vmi.phase(), Some(Phase::Succeeded | Phase::Failed))
+}
+
+/// Whether a text is a UID, and so the name of a folder.
+fn is_uid(text: &str) -> bool {
+    (1..=36).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::sample::vmi_with;
+    use serde_json::json;
+
+    #[test]
+    fn a_claims_disk_is_made_once_and_keeps_what_was_written() {
+        let state = tempfile::tempdir().unwrap();
+        let claims = Claims::below(state.path());
+        let own = Claim {
+            place: Place::Own("1-a".to_owned()),
+            size: 8192,
+        };
+        let disk = || claims.disk(&own, &Allowed::default()).unwrap();
+        assert_eq!(disk().size, 8192);
+        fs::write(disk().path, "kept").unwrap();
+        assert_eq!(
+            (disk().size, fs::read(disk().path).unwrap()),
+            (4, b"kept".to_vec())
+        );
+    }
+
+    #[test]
+    fn a_volumes_disk_lies_below_a_folder_that_is_allowed() {
+        let state = tempfile::tempdir().unwrap();
+        let claims = Claims::below(state.path());
+        let folder = Claim {
+            place: Place::Folder(state.path().to_owned()),
+            size: 4096,
+        };
+        let refused = claims.disk(&folder, &Allowed::default());
+        assert!(matches!(refused, Err(ClaimError::Volume(HostDiskError::Off))));
+        let allowed = Allowed(vec![state.path().to_owned()]);
+        let disk = claims.disk(&folder, &allowed).unwrap();
+        assert_eq!((disk.path, disk.size), (state.path().join("disk.img"), 4096));
+        let device = Claim {
+            place: Place::Device(state.path().join("disk.img")),
+            size: 4096,
+        };
+        let refused = claims.disk(&device, &allowed);
+        assert!(matches!(
+            refused,
+            Err(ClaimError::Volume(HostDiskError::NoDevice(_)))
+        ));
+    }
+
+    #[test]
+    fn only_a_uid_is_a_folders_name() {
+        assert!(is_uid("6f9619ff-8b86-4d01-b42d-00cf4fc964ff"));
+        assert!(
+            ["", "..", "a/b", "6f9619ff-8b86-4d01-b42d-00cf4fc964ff0"]
+                .iter()
+                .all(|text| !is_uid(text))
+        );
+    }
+
+    #[test]
+    fn a_vmi_reads_what_lies_under_its_disk_and_writes_the_others() {
+        let mut vmi = vmi_with(json!({}));
+        let volumes = json!([
+            {"name": "a", "persistentVolumeClaim": {"claimName": "one"}},
+            {"name": "b", "persistentVolumeClaim": {"claimName": "two", "readOnly": true}},
+            {"name": "c", "ephemeral": {"persistentVolumeClaim": {"claimName": "two"}}},
+        ]);
+        vmi.spec.volumes = serde_json::from_value(volumes).unwrap();
+        let all = |name| uses(&vmi, name).collect::<Vec<_>>();
+        assert_eq!(
+            (all("one"), all("two"), all("no")),
+            (vec![false], vec![true, true], vec![])
+        );
+    }
+}
