@@ -55,11 +55,13 @@ pub fn phases(kubectl: &Kubectl) -> Result<Vec<String>> {
 /// # Errors
 /// The VMI is not there.
 pub fn condition(kubectl: &Kubectl, kind: &str) -> Result<Option<String>> {
-    let vmi = kubectl.vmi(NAME)?;
-    let conditions = vmi["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let found = conditions.iter().find(|condition| condition["type"] == kind);
-    Ok(found.and_then(|condition| condition["status"].as_str().map(str::to_owned)))
+    Ok(condition_of(&kubectl.vmi(NAME)?, kind))
+}
+
+/// The same, of a VMI that was read.
+#[must_use]
+pub fn condition_of(vmi: &serde_json::Value, kind: &str) -> Option<String> {
+    let conditions = vmi["status"]["conditions"].as_array()?;
+    let found = conditions.iter().find(|condition| condition["type"] == kind)?;
+    found["status"].as_str().map(str::to_owned)
 }

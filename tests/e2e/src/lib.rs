@@ -12,5 +12,6 @@ pub mod full;
 pub mod guest;
 pub mod hotplug;
 pub mod kills;
+pub mod lab_node;
 pub mod shares;
 pub mod watchdog;

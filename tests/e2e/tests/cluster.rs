@@ -2,18 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use rvm_e2e::brief::{self, Brief};
 use rvm_e2e::guest::{self, NAME};
+use rvm_e2e::lab_node::NodeSetup;
 use rvm_harness::patience::Look;
 use rvm_harness::{
-    Cluster, Console, Handler, HandlerSetup, Kubectl, Manifest, Names, PATIENCE, Tools, eventually, runs,
+    Cluster, Console, Handler, HandlerSetup, Kubectl, Manifest, PATIENCE, Registry, Tools, eventually, runs,
 };
-use rvm_outer::{Host, Profile, Setup, Signal};
 
 /// A cluster with one node.
 fn cluster_with_a_node() -> (Arc<Tools>, Cluster, Handler) {
@@ -309,83 +308,20 @@ fn full_a_handler_killed_at_many_moments_starts_each_vmi_exactly_once() {
     }
 }
 
-/// Where the handler in the lab serves gRPC.
-const GRPC: u16 = 9443;
-
 #[test]
 fn lab_node_runs_the_vmi_under_kvm_and_its_console_is_reached_over_mutual_tls() {
     let tools = Tools::open().unwrap();
-    let cluster = Cluster::start(&tools).unwrap();
-    cluster.add_node("lab").unwrap();
-    let pair = cluster
-        .authority()
-        .issue(
-            "handler",
-            Names {
-                common: "handler",
-                hosts: &["127.0.0.1"],
-                ..Names::default()
-            },
-        )
+    let registry = Registry::start().unwrap();
+    registry
+        .push(&tools.demo().image(), "library/alpine:3.23")
         .unwrap();
-    let mut setup = Setup::new(Profile::AIA)
-        .built("rvmm", "rvmm")
-        .unwrap()
-        .built("rvm-handler", "rvm-handler")
-        .unwrap()
-        .forward(GRPC);
-    let server = format!("https://10.0.2.2:{}", cluster.port());
-    let folder = Path::new("/etc/rvm");
-    for (name, content) in cluster.kubeconfig_for(&server, folder).unwrap() {
-        setup = setup.file(&format!("etc/rvm/{name}"), 0o600, content);
-    }
-    for (name, path) in [("tls.crt", &pair.certificate), ("tls.key", &pair.key)] {
-        setup = setup.file(&format!("etc/rvm/{name}"), 0o600, fs::read(path).unwrap());
-    }
-    for (name, content) in files_below(&tools.demo().folder) {
-        setup = setup.file(&format!("demo/{name}"), 0o644, content);
-    }
-    let lab = setup.start().unwrap();
-    let handler = "rvm-handler --node lab --kubeconfig /etc/rvm/kubeconfig --guests /demo --run-dir /run/rvm --state-dir /var/lib/rvm \
-                   --mirror docker.io/library/alpine:3.23=oci:/demo/alpine-3.23 --grpc-listen 0.0.0.0:9443 \
-                   --tls-cert /etc/rvm/tls.crt --tls-key /etc/rvm/tls.key --client-ca /etc/rvm/ca.crt";
-    let argv: Vec<&str> = handler.split_whitespace().collect();
-    let mut node = lab.spawn(&argv).unwrap();
-
-    let kubectl = cluster.kubectl();
-    kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
-    let vmi = kubectl
-        .await_phase(NAME, "Running")
-        .map_err(|error| format!("{error:#}\n{}", node.said()))
-        .unwrap();
+    let node = NodeSetup::new(&tools).unwrap().mirror("docker.io", &registry);
+    let node = node.start().unwrap();
+    let vmi = node.run(NAME, &[Manifest::demo().unwrap()]).unwrap();
     assert_eq!(vmi["status"]["nodeName"], "lab");
-    assert_eq!(guest::condition(kubectl, "SoftwareEmulation").unwrap(), None);
-
-    let admin = cluster
-        .authority()
-        .issue(
-            "viewer",
-            Names {
-                common: "viewer",
-                ..Names::default()
-            },
-        )
-        .unwrap();
-    let server = format!("https://127.0.0.1:{}", lab.forwarded(GRPC).unwrap().port());
-    let shown = |path: &Path| path.display().to_string();
-    let environment = [
-        ("RVM_SERVER".to_owned(), server),
-        ("RVM_CA".to_owned(), shown(&cluster.authority().certificate())),
-        ("RVM_CERT".to_owned(), shown(&admin.certificate)),
-        ("RVM_KEY".to_owned(), shown(&admin.key)),
-    ];
-    let console = guest::answers(
-        tools
-            .start_on_terminal(&["rvm", "console", NAME], &environment)
-            .unwrap(),
-    )
-    .unwrap();
+    let console = guest::answers(node.console(NAME).unwrap()).unwrap();
     assert_eq!(console.leave().unwrap().status(), Some(0));
+    let environment = node.environment().unwrap();
     let stranger = tools.run(&["rvm", "get"], &environment[..2], "").unwrap();
     assert_eq!(
         stranger.status(),
@@ -393,29 +329,5 @@ fn lab_node_runs_the_vmi_under_kvm_and_its_console_is_reached_over_mutual_tls() 
         "without a certificate nobody is served: {}",
         stranger.text()
     );
-
-    kubectl.ok(&["delete", "vmi", NAME, "--timeout=120s"]).unwrap();
-    let left = lab.run(&["pidof", "rvmm"]).unwrap();
-    assert_eq!(left.text().trim(), "");
-    node.kill(Signal::TERM).unwrap();
-    assert_eq!(node.wait(PATIENCE).unwrap().status(), Some(0));
-}
-
-/// The files below a folder, by their names relative to it.
-fn files_below(folder: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => folders.push(path),
-                false => found.push((
-                    path.strip_prefix(folder).unwrap().display().to_string(),
-                    fs::read(&path).unwrap(),
-                )),
-            }
-        }
-    }
-    found
+    node.end(NAME).unwrap();
 }
