@@ -18,11 +18,13 @@ use tokio::time::timeout;
 use crate::claim::Claim;
 use crate::events::Happening;
 use crate::events::Recorder;
+use crate::images::Images;
 use crate::networks::client::{NetworkError, Networks};
 use crate::networks::model;
 use crate::plan::Me;
 use crate::process::Machines;
 use crate::process::watch::Watch;
+use crate::shelf::Shelf;
 use crate::steps::chain;
 use crate::vm::{Machine, VmId};
 
@@ -42,6 +44,8 @@ pub struct Doors {
     pub events: Recorder,
     /// The networks here.
     pub networks: Arc<Networks>,
+    /// The images here.
+    pub images: Arc<Images>,
 }
 
 // === impl Doors ===
@@ -49,8 +53,14 @@ pub struct Doors {
 impl Doors {
     /// The service that leads through these doors to the machines of a cluster.
     pub fn service(self, client: kube::Client) -> MachinesService {
+        let shelf = Arc::new(Shelf {
+            me: self.me.clone(),
+            machines: Arc::clone(&self.machines),
+            images: Arc::clone(&self.images),
+        });
         let doors = Arc::new(self);
         MachinesService::new(client, Arc::clone(&doors) as _, Arc::clone(&doors) as _, doors)
+            .with_images(shelf)
     }
 
     /// The VM, if it is one of this handler's.

@@ -31,6 +31,7 @@ pub mod pulling;
 pub mod retries;
 #[cfg(test)]
 mod sample;
+pub mod shelf;
 pub mod status;
 pub mod steps;
 pub mod translate;

@@ -149,6 +149,11 @@ impl Effects {
     }
 }
 
+/// The names of all images of a VMI, as it writes them.
+pub fn images_of(vmi: &VirtualMachineInstance) -> Vec<String> {
+    named(vmi).into_iter().map(|named| named.image).collect()
+}
+
 /// All images of a VMI, each once.
 fn named(vmi: &VirtualMachineInstance) -> Vec<Named> {
     let mut vmi = vmi.clone();

@@ -97,8 +97,8 @@ async fn serve(settings: Settings) -> Result<()> {
     let ourselves = std::env::current_exe().context("our own program is not known")?;
     let networks = Networks::new(place.run(), ourselves.clone(), settings.pod_network);
     let puller = Puller::new(ourselves).believing(settings.registry_certs);
-    let images = Images::new(settings.mirrors, settings.guests, place.state())?
-        .pulled_by(puller, settings.image_cache_limit);
+    let images = Images::new(settings.mirrors, settings.guests, place.state())?;
+    let images = Arc::new(images.pulled_by(puller, settings.image_cache_limit));
     let claims =
         matches!(settings.cluster, Cluster::Local(_)).then(|| Arc::new(Claims::below(place.state())));
     let client = connect(&settings.cluster, place.state(), &mut tasks).await?;
@@ -119,13 +119,14 @@ async fn serve(settings: Settings) -> Result<()> {
         watch: watch.clone(),
         events: events.clone(),
         networks: Arc::clone(&networks),
+        images: Arc::clone(&images),
     };
     grpc.serve(&doors.service(client.clone()), &stop, &mut tasks);
     let effects = Arc::new(Effects {
         client: client.clone(),
         me,
         machines: Arc::clone(&machines),
-        images: Arc::new(images),
+        images,
         networks,
         agents: Agents::default(),
         host_disks: Arc::new(settings.host_disks),

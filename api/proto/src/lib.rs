@@ -37,4 +37,6 @@ pub mod reasons {
     pub const NO_CONSOLE: &str = "NO_CONSOLE";
     /// The machine has no network that this server reaches.
     pub const NO_NETWORK: &str = "NO_NETWORK";
+    /// A machine uses the image.
+    pub const IMAGE_IN_USE: &str = "IMAGE_IN_USE";
 }

@@ -1,5 +1,6 @@
 //! The arguments, as they are typed. Help, usage errors and completions all come from here.
 
+mod images;
 mod ports;
 
 use std::ffi::OsString;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use images::{Images, ImagesOutput, ImagesVerb};
 pub use ports::{Forward, Forwarded, PortForward, Scp, Ssh, SshOptions, Target};
 
 /// Virtual machines for RISC-V: from a manifest to a console.
@@ -85,6 +87,8 @@ pub enum Verb {
     Stop(Stop),
     /// End machines and take their objects away
     Delete(Delete),
+    /// Show, fetch and remove the images of registries that a node keeps
+    Images(Images),
     /// Print the versions of this program and of the server
     Version(Version),
     /// Print the path of local mode's kubeconfig

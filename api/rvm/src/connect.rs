@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rvm_proto::MAX_MESSAGE;
+use rvm_proto::v1::images_client::ImagesClient;
 use rvm_proto::v1::machines_client::MachinesClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 
@@ -31,17 +32,25 @@ enum Address {
 
 /// Connects to the API.
 pub async fn connect(global: &Global) -> Result<Client> {
-    let channel = match &global.server {
+    Ok(MachinesClient::new(channel(global).await?)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE))
+}
+
+/// Connects to what the API says of images.
+pub async fn connect_to_images(global: &Global) -> Result<ImagesClient<Channel>> {
+    Ok(ImagesClient::new(channel(global).await?).max_decoding_message_size(MAX_MESSAGE))
+}
+
+async fn channel(global: &Global) -> Result<Channel> {
+    match &global.server {
         Some(url) => match Address::parse(url)? {
             Address::Unix(path) => unix(&path).await,
             Address::Tls(uri) => dial(Endpoint::from(uri).tls_config(tls(global)?)?, url).await,
             Address::Loopback(uri) => dial(Endpoint::from(uri), url).await,
         },
         None => unix(&paths::socket()?).await,
-    };
-    Ok(MachinesClient::new(channel?)
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE))
+    }
 }
 
 impl Address {

@@ -20,6 +20,7 @@ pub mod console;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
+pub mod images;
 pub mod listen;
 mod objects;
 pub mod ports;
@@ -31,9 +32,11 @@ pub mod vm;
 mod watch;
 
 pub use console::{AttachError, ConsoleStream, Consoles};
+pub use images::{ImageStore, ImageStoreError};
 pub use listen::{ListenError, UnixDoor, serve_tls};
 pub use ports::{Connection, DialError, Ports, Protocol};
 pub use power::Power;
 pub use reach::Unreachable;
+pub use rvm_proto::v1::Image;
 pub use service::MachinesService;
 pub use tls::{TlsDoor, TlsFiles};

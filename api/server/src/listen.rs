@@ -144,6 +144,7 @@ where
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .max_concurrent_streams(MAX_STREAMS)
+        .add_optional_service(service.images_server())
         .add_service(service.into_server());
     let drained = async {
         shutdown.await;

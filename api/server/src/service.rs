@@ -8,6 +8,7 @@ use futures::{Stream, StreamExt};
 use kube::Client;
 use rvm_proto::MAX_MESSAGE;
 use rvm_proto::v1::console_request::Request as FromViewer;
+use rvm_proto::v1::images_server::ImagesServer;
 use rvm_proto::v1::machines_server::{Machines, MachinesServer};
 use rvm_proto::v1::port_forward_request::Request as IntoPort;
 use rvm_proto::v1::{
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::console::{self, AttachError, Consoles};
 use crate::error::invalid_argument;
+use crate::images::{ImageStore, ImagesService};
 use crate::objects::{Objects, to_json};
 use crate::ports::{self, DialError, Ports};
 use crate::power::Power;
@@ -33,6 +35,7 @@ pub struct MachinesService {
     consoles: Arc<dyn Consoles>,
     power: Arc<dyn Power>,
     ports: Arc<dyn Ports>,
+    images: Option<ImagesService>,
 }
 
 impl MachinesService {
@@ -48,7 +51,24 @@ impl MachinesService {
             consoles,
             power,
             ports,
+            images: None,
         }
+    }
+
+    /// With the images of this node.
+    #[must_use]
+    pub fn with_images(self, store: Arc<dyn ImageStore>) -> Self {
+        let images = ImagesService::new(self.objects.clone(), store);
+        Self {
+            images: Some(images),
+            ..self
+        }
+    }
+
+    /// The service of images with its limits, ready for a server.
+    pub fn images_server(&self) -> Option<ImagesServer<ImagesService>> {
+        let server = ImagesServer::new(self.images.clone()?);
+        Some(server.max_encoding_message_size(MAX_MESSAGE))
     }
 
     /// The service with its limits, ready for a server.

@@ -12,6 +12,7 @@
 
 pub mod cpio;
 mod digests;
+pub mod kept;
 pub mod layer;
 pub mod layout;
 pub mod mirror;

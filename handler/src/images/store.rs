@@ -68,6 +68,12 @@ pub struct InUse {
     _lock: File,
 }
 
+/// While it is there, nobody fetches into the store or reads from it.
+#[derive(Debug)]
+pub struct Alone {
+    _lock: File,
+}
+
 /// A blob that is being fetched, by us alone.
 #[derive(Debug)]
 pub struct Partial {
@@ -189,6 +195,49 @@ impl Store {
         }
     }
 
+    /// Takes the store for who removes something. Nothing while it is in use.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn alone(&self) -> Result<Option<Alone>, StoreError> {
+        let lock = self.lock_file().map_err(|error| self.failed(error))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(Alone { _lock: lock })),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(self.failed(error.into())),
+        }
+    }
+
+    /// The images that are here: what their names led to, their bytes, and when they were last asked for.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn all(&self) -> Result<Vec<(Record, u64, SystemTime)>, StoreError> {
+        let names = files(&self.dir.join("names")).map_err(|error| self.failed(error))?;
+        let whole = names.into_iter().filter_map(|(path, asked_for)| {
+            let record = read_record(&path)?;
+            let image = self.whole(&record)?;
+            let bytes = blobs(&image, &record).iter().map(|(_, size)| size).sum();
+            Some((record, bytes, asked_for))
+        });
+        Ok(whole.collect())
+    }
+
+    /// Forgets images, with the blobs that no other image has; returns the bytes that are free then.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn forget(&self, _: &Alone, which: &dyn Fn(&Record) -> bool) -> Result<u64, StoreError> {
+        let forget = || {
+            let names = files(&self.dir.join("names"))?;
+            let forgotten = |path: &PathBuf| read_record(path).is_some_and(|record| which(&record));
+            let mut paths = names.iter().map(|(path, _)| path).filter(|path| forgotten(path));
+            paths.try_for_each(|path| remove(path))?;
+            self.remove_all_but(&self.keep_newest(u64::MAX)?)
+        };
+        forget().map_err(|error| self.failed(error))
+    }
+
     /// Removes the images that were asked for longest ago, until all of them together have at most `limit` bytes. Does nothing
     /// while the store is in use.
     ///
@@ -196,26 +245,31 @@ impl Store {
     /// [`StoreError`].
     pub fn make_room(&self, limit: u64, now: SystemTime) -> Result<(), StoreError> {
         let failed = |error| self.failed(error);
-        let lock = self.lock_file().map_err(failed)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(()),
-            Err(error) => return Err(failed(error.into())),
-        }
-        let kept = self.keep_newest(limit).map_err(failed)?;
-        for (path, _) in files(&self.dir.join("blobs/sha256")).map_err(failed)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if !kept.contains(name.as_ref()) {
-                remove(&path).map_err(failed)?;
-                tracing::info!(blob = %name, "removed from the image store");
-            }
-        }
+        let Some(_alone) = self.alone()? else {
+            return Ok(());
+        };
+        let kept = self.keep_newest(limit);
+        kept.and_then(|kept| self.remove_all_but(&kept)).map_err(failed)?;
         for (path, asked_for) in files(&self.dir.join("partial")).map_err(failed)? {
             if now.duration_since(asked_for).is_ok_and(|age| age > PARTS_KEPT) {
                 remove(&path).map_err(failed)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes all blobs but these; returns the bytes that are free then.
+    fn remove_all_but(&self, kept: &HashSet<String>) -> io::Result<u64> {
+        let mut freed = 0;
+        for (path, _) in files(&self.dir.join("blobs/sha256"))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !kept.contains(name.as_ref()) {
+                freed += fs::metadata(&path)?.len();
+                remove(&path)?;
+                tracing::info!(blob = %name, "removed from the image store");
+            }
+        }
+        Ok(freed)
     }
 
     /// Forgets the names that do not fit any more; returns the blobs of those that do.

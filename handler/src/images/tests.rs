@@ -177,3 +177,57 @@ fn an_images_disk_is_the_one_file_in_its_folder_and_whole() {
         "{said}"
     );
 }
+
+/// An image of the store, with what a machine boots of it.
+fn kept_with_its_root(place: &Place) -> (Images, PathBuf) {
+    let layer = place.blobs.layer(&tar(&[("etc/motd", b"hello")]), true);
+    let image = place.blobs.image("riscv64", &[layer]);
+    let layout = place.blobs.index(&[]);
+    std::os::unix::fs::symlink(&layout.dir, place.folder.path().join("images")).unwrap();
+    let images = Images::new(Mirrors::default(), Some(place.guests()), place.folder.path()).unwrap();
+    let record = store::Record {
+        image: "r.example/a:1".to_owned(),
+        digest: image["digest"].as_str().unwrap().replace("sha256:", ""),
+        size: image["size"].as_u64().unwrap(),
+        bytes: 0,
+    };
+    images.store.record(&record).unwrap();
+    let root = images.root_boot("r.example/a:1").unwrap().initrd.unwrap();
+    (images, root)
+}
+
+#[test]
+fn an_image_is_removed_with_what_was_made_of_it() {
+    let place = Place::new();
+    let (images, root) = kept_with_its_root(&place);
+    let kept = images.kept().unwrap();
+    assert_eq!((kept.len(), kept[0].name.as_str()), (1, "r.example/a:1"));
+    assert_eq!(kept[0].unpacked, fs::metadata(&root).unwrap().len());
+    let removed = images
+        .remove(&|name| name == "r.example/a:1", &[])
+        .unwrap()
+        .unwrap();
+    assert_eq!(removed.names, ["r.example/a:1"]);
+    assert_eq!(removed.freed, kept[0].size + kept[0].unpacked);
+    assert!(!root.exists() && images.kept().unwrap().is_empty());
+}
+
+#[test]
+fn what_a_machine_boots_stays_when_its_image_is_removed() {
+    let place = Place::new();
+    let (images, root) = kept_with_its_root(&place);
+    let spec = format!("{{\"initrd\":\"{}\"}}", root.display());
+    assert!(images.remove(&|_| false, &[]).unwrap().unwrap().names.is_empty());
+    images.remove(&|_| true, &[spec]).unwrap().unwrap();
+    assert!(root.exists() && images.kept().unwrap().is_empty());
+}
+
+#[test]
+fn nothing_is_removed_while_an_image_is_made_use_of() {
+    let place = Place::new();
+    let (images, root) = kept_with_its_root(&place);
+    let held = images.store.in_use().unwrap();
+    assert_eq!(images.remove(&|_| true, &[]).unwrap(), None);
+    drop(held);
+    assert!(root.exists());
+}

@@ -130,22 +130,21 @@ impl Cluster {
         let guests = Some(self.folder.path().join("guests"));
         let program = env!("CARGO_BIN_EXE_rvm-handler").into();
         let networks = Arc::new(Networks::new(&run, program, None));
+        let images = Images::new(mirrors, guests, &state).unwrap();
+        let images = Arc::new(images.pulled_by(puller, self.image_limit));
         let doors = Doors {
             me: me.clone(),
             machines: Arc::clone(&machines),
             watch: Watch::new(wake),
             events: Recorder::new(client.clone(), name),
             networks: Arc::clone(&networks),
+            images: Arc::clone(&images),
         };
         let effects = Effects {
             client,
             me,
             machines,
-            images: Arc::new(
-                Images::new(mirrors, guests, &state)
-                    .unwrap()
-                    .pulled_by(puller, self.image_limit),
-            ),
+            images,
             networks,
             agents: Agents::default(),
             host_disks: Arc::default(),

@@ -2,8 +2,8 @@
 
 use rvm_e2e::guest::{self, NAME};
 use rvm_guests::{Cache, images};
-use rvm_harness::{Console, HandlerSetup, Manifest, Registry, Tools};
-use serde_json::json;
+use rvm_harness::{Console, Handler, HandlerSetup, Manifest, Registry, Tools};
+use serde_json::{Value, json};
 
 /// As KubeVirt's own example has it: what cannot be reached by that name comes from a mirror.
 const KERNEL_BOOT: &str = "registry:5000/kubevirt/alpine-ext-kernel-boot-demo:devel";
@@ -28,6 +28,62 @@ fn kernel_boot() -> Manifest {
             "terminationGracePeriodSeconds": 0,
         },
     }))
+}
+
+/// What `rvm images list` says, as JSON.
+fn kept(handler: &Handler) -> Value {
+    let listed = handler.rvm(&["images", "list", "-o", "json"]).unwrap();
+    serde_json::from_str(&listed.ok().unwrap()).unwrap()
+}
+
+#[test]
+fn images_are_fetched_before_they_are_wanted_and_removed_when_nobody_uses_them() {
+    let tools = Tools::open().unwrap();
+    let registry = Registry::start().unwrap();
+    registry
+        .push(&tools.demo().image(), "library/alpine:3.23")
+        .unwrap();
+    let mirror = format!("registry:5000=http://127.0.0.1:{}", registry.port());
+    let setup = HandlerSetup::local().with(&["--mirror", &mirror]);
+    let handler = setup.start(&tools).unwrap();
+    assert_eq!(kept(&handler), json!([]));
+    let pulled = handler.rvm(&["images", "pull", ALPINE]).unwrap().ok().unwrap();
+    assert!(pulled.starts_with(&format!("{ALPINE} pulled (")), "{pulled}");
+    let missing = handler
+        .rvm(&["images", "pull", "registry:5000/no/such:1"])
+        .unwrap();
+    assert_eq!(missing.status(), Some(1), "{}", missing.error_text());
+    let image = &kept(&handler)[0];
+    assert_eq!((&image["name"], &image["usedBy"]), (&ALPINE.into(), &json!([])));
+    assert_eq!(image["unpackedSize"], 0);
+
+    let kubectl = handler.kubectl().unwrap();
+    let alpine = Manifest::demo()
+        .unwrap()
+        .with(|vmi| vmi["spec"]["volumes"][0]["containerDisk"]["image"] = ALPINE.into());
+    kubectl.apply(&[alpine]).unwrap();
+    kubectl.await_phase(NAME, "Running").unwrap();
+    let image = &kept(&handler)[0];
+    assert_eq!(image["usedBy"], json!([format!("default/{NAME}")]));
+    assert!(image["unpackedSize"].as_u64().unwrap() > 1 << 20, "{image}");
+    let refused = handler.rvm(&["images", "remove", ALPINE]).unwrap();
+    let why = refused.error_text();
+    assert!(
+        refused.status() == Some(1) && why.contains(&format!("is used by default/{NAME}")),
+        "{why}"
+    );
+    let pruned = handler.rvm(&["images", "prune"]).unwrap().ok().unwrap();
+    assert_eq!(pruned, "0 B freed\n");
+
+    kubectl.ok(&["delete", "vmi", NAME, "--timeout=60s"]).unwrap();
+    let removed = handler.rvm(&["images", "remove", ALPINE]).unwrap().ok().unwrap();
+    assert!(
+        removed.starts_with(&format!("{ALPINE} removed, ")) && !removed.contains(" 0 B "),
+        "{removed}"
+    );
+    assert_eq!(kept(&handler), json!([]));
+    let left = std::fs::read_dir(handler.state_dir().join("images/blobs/sha256")).unwrap();
+    assert_eq!(left.count(), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What people see: tables, ages, the one line of an error.
 
+mod columns;
 mod table;
 
 use std::io::{self, Write};
@@ -7,7 +8,8 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use tonic::{Code, Status};
 
-pub use table::{Row, Table};
+pub use columns::{bytes, columns, size};
+pub use table::{Row, Table, age, printable};
 
 /// The word before an error.
 const ERROR: Style = AnsiColor::Red.on_default().bold();

@@ -114,7 +114,7 @@ fn style(phase: Option<&Phase>) -> Style {
 }
 
 /// What the cluster says is not trusted to steer this terminal.
-fn printable(cell: &str) -> String {
+pub fn printable(cell: &str) -> String {
     cell.chars()
         .map(|c| if c.is_control() { '?' } else { c })
         .collect()

@@ -4,6 +4,7 @@ mod apply;
 mod console;
 mod delete;
 mod get;
+mod images;
 mod port_forward;
 mod ssh;
 mod stop;
@@ -21,7 +22,7 @@ use serde_json::Value;
 use tonic::Streaming;
 
 use crate::args::{Cli, Verb};
-use crate::connect::{Client, connect};
+use crate::connect::{Client, connect, connect_to_images};
 use crate::paths;
 use crate::screen::say;
 
@@ -41,6 +42,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::Scp(args) => Err(ssh::scp(&global, &args)?.into()),
         Verb::Stop(args) => stop::run(connect(&global).await?, &namespace, &args).await,
         Verb::Delete(args) => delete::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Images(args) => images::run(connect_to_images(&global).await?, &args).await,
         Verb::Version(args) => version::run(&global, &args).await,
         Verb::Kubeconfig => Ok(say(&paths::kubeconfig()?.display().to_string())?),
         Verb::Completion { shell } => {

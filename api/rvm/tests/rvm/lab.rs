@@ -14,6 +14,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::images::Shelf;
+
 /// Long enough for anything that is going to happen.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -45,6 +47,7 @@ impl Lab {
         let (api, (machines, consoles)) = (FakeApi::default(), FakeMachines::new());
         let handler = Arc::new(machines.clone());
         let service = MachinesService::new(api.client(), handler.clone(), handler.clone(), handler);
+        let service = service.with_images(Arc::new(Shelf::default()));
         let door = UnixDoor::bind(&socket).expect("a socket");
         tokio::spawn(door.serve(service, std::future::pending()));
         let listens = async {

@@ -112,3 +112,40 @@ fn nothing_is_removed_from_a_store_in_use() {
     place.store.make_room(0, SystemTime::now()).unwrap();
     assert_eq!(place.store.find("a"), None);
 }
+
+#[test]
+fn a_forgotten_image_takes_its_own_blobs_along_and_no_others() {
+    let place = Place::new();
+    let (one, _) = (
+        place.image("one", &[1; 9000], 1),
+        place.image("other", &[2; 9000], 2),
+    );
+    place.image("same", &[2; 9000], 3);
+    let alone = place.store.alone().unwrap().unwrap();
+    assert_eq!(place.store.all().unwrap().len(), 3);
+    assert!(
+        place
+            .store
+            .forget(&alone, &|record| record.image == "one")
+            .unwrap()
+            > one.bytes
+    );
+    assert_eq!(place.store.find("one"), None);
+    assert_eq!(
+        place
+            .store
+            .forget(&alone, &|record| record.image == "other")
+            .unwrap(),
+        0
+    );
+    assert!(place.store.find("same").is_some());
+}
+
+#[test]
+fn nobody_removes_what_another_reads() {
+    let place = Place::new();
+    let held = place.store.in_use().unwrap();
+    assert!(place.store.alone().unwrap().is_none());
+    drop(held);
+    assert!(place.store.alone().unwrap().is_some());
+}
