@@ -229,10 +229,9 @@ impl Store {
     /// [`StoreError`].
     pub fn forget(&self, _: &Alone, which: &dyn Fn(&Record) -> bool) -> Result<u64, StoreError> {
         let forget = || {
-            let names = files(&self.dir.join("names"))?;
-            let forgotten = |path: &PathBuf| read_record(path).is_some_and(|record| which(&record));
-            let mut paths = names.iter().map(|(path, _)| path).filter(|path| forgotten(path));
-            paths.try_for_each(|path| remove(path))?;
+            let names = files(&self.dir.join("names"))?.into_iter();
+            let mut forgotten = names.filter(|(path, _)| read_record(path).is_some_and(|is| which(&is)));
+            forgotten.try_for_each(|(path, _)| remove(&path))?;
             self.remove_all_but(&self.keep_newest(u64::MAX)?)
         };
         forget().map_err(|error| self.failed(error))
