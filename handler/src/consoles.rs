@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rvm_server::{
     AttachError, Connection, ConsoleStream, Consoles, DialError, MachinesService, Ports, Power, Protocol,
-    Unreachable,
+    Subresources, Unreachable,
 };
 use rvm_types::VirtualMachineInstance;
 use rvmm_control::{Accelerator, Info};
@@ -51,16 +51,19 @@ pub struct Doors {
 // === impl Doors ===
 
 impl Doors {
-    /// The service that leads through these doors to the machines of a cluster.
-    pub fn service(self, client: kube::Client) -> MachinesService {
+    /// What leads through these doors to the machines of a cluster: our own service, and KubeVirt's subresources.
+    pub fn lead(self, client: kube::Client) -> (MachinesService, Subresources) {
         let shelf = Arc::new(Shelf {
             me: self.me.clone(),
             machines: Arc::clone(&self.machines),
             images: Arc::clone(&self.images),
         });
         let doors = Arc::new(self);
-        MachinesService::new(client, Arc::clone(&doors) as _, Arc::clone(&doors) as _, doors)
-            .with_images(shelf)
+        let [first, second, third] = [(); 3].map(|()| Arc::clone(&doors));
+        let below = Subresources::new(client.clone(), first, second, third);
+        let [first, second] = [(); 2].map(|()| Arc::clone(&doors));
+        let service = MachinesService::new(client, first, second, doors).with_images(shelf);
+        (service, below)
     }
 
     /// The VM, if it is one of this handler's.

@@ -3,6 +3,7 @@
 //! Exit status: 0 ended by a signal, 1 an error, 2 the command line was wrong; an error is one line on standard error.
 
 mod args;
+mod local_door;
 mod serve;
 
 use std::process::ExitCode;

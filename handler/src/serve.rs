@@ -1,7 +1,7 @@
 //! Puts everything together, and takes it apart in order.
 //!
 //! ```text
-//!   directories ─► images ─► cluster or local API ─► first heartbeat ─► gRPC's doors ─► heartbeats, the loop
+//!   directories ─► images ─► cluster or local API ─► first heartbeat ─► the doors ─► heartbeats, the loop
 //!   Ctrl-C, SIGTERM ─► the loop finishes what it is at ─► servers end ─► exit; machines run on
 //! ```
 
@@ -32,7 +32,6 @@ use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
 use rvm_handler::volumes::binder;
 use rvm_handler::volumes::claims::Claims;
-use rvm_local::{Identity, LocalApi};
 use rvm_server::{MachinesService, TlsDoor, TlsFiles, UnixDoor};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,6 +43,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::{Cluster, LogFormat, Settings};
+use crate::local_door::LocalDoor;
 
 /// How long the loop may take to finish what it is at; an image that is being unpacked is begun anew next time.
 const FINISH: Duration = Duration::from_secs(10);
@@ -99,9 +99,8 @@ async fn serve(settings: Settings) -> Result<()> {
     let puller = Puller::new(ourselves).believing(settings.registry_certs);
     let images = Images::new(settings.mirrors, settings.guests, place.state())?;
     let images = Arc::new(images.pulled_by(puller, settings.image_cache_limit));
-    let claims =
-        matches!(settings.cluster, Cluster::Local(_)).then(|| Arc::new(Claims::below(place.state())));
-    let client = connect(&settings.cluster, place.state(), &mut tasks).await?;
+    let claims = claims_below(&settings.cluster, place.state());
+    let (client, local) = connect(&settings.cluster, place.state()).await?;
     let arrived = arrive(&settings.cluster, &register, &client);
     let Some((cluster, me)) = stop.run_until_cancelled(arrived).await.transpose()? else {
         return Ok(());
@@ -121,7 +120,7 @@ async fn serve(settings: Settings) -> Result<()> {
         networks: Arc::clone(&networks),
         images: Arc::clone(&images),
     };
-    grpc.serve(&doors.service(client.clone()), &stop, &mut tasks);
+    lead(doors, client.clone(), (grpc, local), &stop, &mut tasks);
     let effects = Arc::new(Effects {
         client: client.clone(),
         me,
@@ -176,6 +175,26 @@ fn registration(settings: &Settings, place: &Place) -> Register {
     }
 }
 
+/// Opens the ways to the machines.
+fn lead(
+    doors: Doors,
+    client: Client,
+    (grpc, local): (GrpcDoors, Option<LocalDoor>),
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<Result<()>>,
+) {
+    let (service, below) = doors.lead(client);
+    grpc.serve(&service, stop, tasks);
+    if let Some(local) = local {
+        local.serve(below, tasks);
+    }
+}
+
+/// The volumes that are kept here: in local mode there is nobody else who could.
+fn claims_below(cluster: &Cluster, state: &Path) -> Option<Arc<Claims>> {
+    matches!(cluster, Cluster::Local(_)).then(|| Arc::new(Claims::below(state)))
+}
+
 /// Binds claims and lets them go, for as long as it is let.
 async fn tend_claims(client: Client, claims: Option<Arc<Claims>>) -> Result<()> {
     let Some(claims) = claims else {
@@ -224,13 +243,18 @@ fn stopped_by_signals() -> Result<CancellationToken> {
     Ok(stop)
 }
 
-/// The client of the cluster.
-async fn connect(cluster: &Cluster, state: &Path, tasks: &mut JoinSet<Result<()>>) -> Result<Client> {
+/// The client of the cluster, and the cluster's own door where that is ours.
+async fn connect(cluster: &Cluster, state: &Path) -> Result<(Client, Option<LocalDoor>)> {
     match cluster {
-        Cluster::Local(address) => open_local(*address, state, tasks).await,
+        Cluster::Local(address) => {
+            let local = LocalDoor::open(*address, state).await?;
+            Ok((local.client(), Some(local)))
+        }
         Cluster::Remote(kubeconfig) => {
             let config = config(kubeconfig.as_deref()).await?;
-            Client::try_from(config).context("the cluster's address or certificates cannot be used")
+            let client = Client::try_from(config);
+            let client = client.context("the cluster's address or certificates cannot be used")?;
+            Ok((client, None))
         }
     }
 }
@@ -250,34 +274,6 @@ async fn config(kubeconfig: Option<&Path>) -> Result<Config> {
     let read = Kubeconfig::read_from(path).with_context(|| format!("'{}' cannot be read", path.display()))?;
     let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
     config.with_context(|| format!("'{}' names no usable cluster", path.display()))
-}
-
-async fn open_local(address: SocketAddr, state: &Path, tasks: &mut JoinSet<Result<()>>) -> Result<Client> {
-    let kinds = vec![
-        rvm_local::virtual_machine_instances()?,
-        rvm_local::virtual_machines()?,
-    ];
-    let api = LocalApi::open(state, kinds).context("local mode cannot start")?;
-    let identity = Arc::new(Identity::open(state)?);
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))?;
-    let address = listener.local_addr().context("the listener has no address")?;
-    let kubeconfig = state.join("kubeconfig");
-    identity.kubeconfig(&kubeconfig, address)?;
-    tracing::info!(%address, kubeconfig = %kubeconfig.display(), "the local API serves kubectl");
-    let router = api.router();
-    tasks.spawn(async move {
-        rvm_local::serve(listener, router, identity).await;
-        Ok(())
-    });
-    // VirtualMachines are followed where there is one handler, and so one who does. It keeps nothing, so it may end at any moment.
-    let machines = rvm_server::vm::run(api.client(), std::future::pending());
-    tasks.spawn(async move {
-        machines.await;
-        Ok(())
-    });
-    Ok(api.client())
 }
 
 /// The doors of the gRPC API, open before anything is promised.

@@ -62,6 +62,11 @@ impl ConsoleStream {
         }
     }
 
+    /// The bytes alone.
+    pub(crate) fn into_stream(self) -> Pin<Box<dyn Duplex>> {
+        self.stream
+    }
+
     /// Says what runs the machine: kvm or tcg.
     #[must_use]
     pub fn with_accelerator(mut self, accelerator: impl Into<String>) -> Self {

@@ -18,6 +18,15 @@ const VERBS: [&str; 8] = [
 ];
 const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
 
+/// A group that another router answers for on the same address, and that says itself what is in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Neighbour {
+    /// The group's name.
+    pub group: &'static str,
+    /// Its versions, the preferred one first.
+    pub versions: &'static [&'static str],
+}
+
 /// The answers to all questions about what is served, made once.
 #[derive(Debug)]
 pub(crate) struct Discovery {
@@ -34,7 +43,10 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    pub(crate) fn of<'a>(resources: &(impl Iterator<Item = &'a Resource> + Clone)) -> Self {
+    pub(crate) fn of<'a>(
+        resources: &(impl Iterator<Item = &'a Resource> + Clone),
+        neighbours: &[Neighbour],
+    ) -> Self {
         let groups = group_versions(resources.clone());
         let (core, named): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(group, ..)| group.is_empty());
         let within = |group: &str, version: &str| -> Vec<&Resource> {
@@ -63,17 +75,41 @@ impl Discovery {
             .map(|(group, version)| (group.clone(), api_group(group, version)))
             .collect();
         let every = core.iter().chain(&named);
+        let mut groups = aggregated(&named);
+        if let Some(items) = groups["items"].as_array_mut() {
+            items.extend(neighbours.iter().map(Neighbour::aggregated));
+        }
+        let beside = neighbours.iter().map(Neighbour::api_group);
+        let listed = group.iter().map(|(_, document)| document.clone()).chain(beside);
         Self {
             core: aggregated(&core),
-            groups: aggregated(&named),
+            groups,
             core_versions: json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
             group_list: json!({
                 "kind": "APIGroupList", "apiVersion": "v1",
-                "groups": group.iter().map(|(_, document)| document).collect::<Vec<_>>(),
+                "groups": listed.collect::<Vec<_>>(),
             }),
             resources: every.map(|(g, v)| resource_list(g, v, &within(g, v))).collect(),
             group,
         }
+    }
+}
+
+// === impl Neighbour ===
+
+impl Neighbour {
+    fn aggregated(&self) -> Value {
+        let version = |version| json!({"version": version, "freshness": "Current", "resources": []});
+        let versions: Vec<Value> = self.versions.iter().map(version).collect();
+        json!({"metadata": {"name": self.group, "creationTimestamp": null}, "versions": versions})
+    }
+
+    fn api_group(&self) -> Value {
+        let group = self.group;
+        let version = |version| json!({"groupVersion": format!("{group}/{version}"), "version": version});
+        let versions: Vec<Value> = self.versions.iter().map(version).collect();
+        let preferred = versions.first();
+        json!({"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": versions, "preferredVersion": preferred})
     }
 }
 

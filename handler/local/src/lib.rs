@@ -54,6 +54,7 @@ use std::sync::Arc;
 use axum::Router;
 use serde_json::json;
 
+pub use discovery::Neighbour;
 pub use identity::{Identity, IdentityError};
 pub use resource::{Admission, Resource, ResourceError};
 pub use schema::SchemaError;
@@ -98,8 +99,12 @@ pub struct LocalApi {
 
 impl LocalApi {
     /// Opens the store in `state_dir` (made where it is missing, readable by its owner only) and serves `resources`
-    /// besides the built-in ones. Fails where another process has it open.
-    pub fn open(state_dir: &Path, resources: Vec<Resource>) -> Result<Self, OpenError> {
+    /// besides the built-in ones. Its [`LocalApi::router`] is to be merged with those of the `neighbours`. Fails where another process has it open.
+    pub fn open(
+        state_dir: &Path,
+        resources: Vec<Resource>,
+        neighbours: &[Neighbour],
+    ) -> Result<Self, OpenError> {
         private_folder(state_dir).map_err(|source| OpenError::Folder {
             path: state_dir.to_owned(),
             source,
@@ -112,7 +117,7 @@ impl LocalApi {
             .collect();
         make_default_namespace(&store, &resources)?;
         Ok(Self {
-            router: routes::router(Arc::new(Api::new(store, resources))),
+            router: routes::router(Arc::new(Api::new(store, resources, neighbours))),
         })
     }
 

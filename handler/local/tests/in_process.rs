@@ -27,7 +27,7 @@ struct Local {
 
 fn local() -> Local {
     let state = tempfile::tempdir().unwrap();
-    let api = LocalApi::open(state.path(), vec![virtual_machine_instances().unwrap()]).unwrap();
+    let api = LocalApi::open(state.path(), vec![virtual_machine_instances().unwrap()], &[]).unwrap();
     Local { api, _state: state }
 }
 

@@ -62,6 +62,7 @@ impl Cluster {
         let api = LocalApi::open(
             &folder.path().join("api"),
             vec![rvm_local::virtual_machine_instances().unwrap()],
+            &[],
         )
         .unwrap();
         let client = api.client();

@@ -3,8 +3,26 @@
 
 use rvm_e2e::guest::{self, NAME};
 use rvm_harness::patience::{Look, eventually};
-use rvm_harness::{HandlerSetup, Kubectl, Manifest, Tools};
+use rvm_harness::{HandlerSetup, Kubectl, Manifest, Plain, Tools};
 use serde_json::{Value, json};
+
+const SUBRESOURCES: &str = "/apis/subresources.kubevirt.io/v1/namespaces/default";
+
+/// A console as virtctl opens it, which answers, and which the next viewer takes over.
+fn shown_by_websocket(kubectl: &Kubectl) -> Plain {
+    let versions = kubectl.ok(&["api-versions"]).unwrap();
+    assert!(versions.contains("subresources.kubevirt.io/v1\n"), "{versions}");
+    let path = format!("{SUBRESOURCES}/virtualmachineinstances/{NAME}/console");
+    let mut first = Plain::open(kubectl, &path).unwrap();
+    first.expect(guest::PROMPT).unwrap();
+    first.send(b"echo answer=$((6 * 7))\r").unwrap();
+    first.expect("answer=42\r\n").unwrap();
+    let mut second = Plain::open(kubectl, &path).unwrap();
+    assert_eq!(first.end().unwrap(), None);
+    // What was said before is said again to whoever comes.
+    second.expect("answer=42\r\n").unwrap();
+    second
+}
 
 /// A machine of the demo's name, whose template is the demo.
 fn machine(strategy: &str) -> Manifest {
@@ -49,13 +67,17 @@ fn a_machine_follows_its_run_strategy_from_its_first_start_to_its_deletion() {
     assert_eq!(vm["status"]["created"], false);
     assert_eq!(kubectl.get(&["vmi"]).unwrap()["items"], json!([]));
 
-    let strategy = |strategy: &str| {
-        let patch = json!({"spec": {"runStrategy": strategy}}).to_string();
-        kubectl
-            .ok(&["patch", "vm", NAME, "--type=merge", "-p", &patch])
-            .unwrap();
+    let act = |action: &str| {
+        let path = format!("{SUBRESOURCES}/virtualmachines/{NAME}/{action}");
+        kubectl.feed(&["replace", "--raw", &path, "-f", "-"], "{}")
     };
-    strategy("Always");
+    let refused = act("stop").unwrap();
+    assert!(
+        refused.error_text().contains("VM is not running"),
+        "{}",
+        refused.error_text()
+    );
+    act("start").unwrap().ok().unwrap();
     let vm = await_word(&kubectl, "Running");
     let table = kubectl.ok(&["get", "vms"]).unwrap();
     assert!(table.starts_with("NAME") && table.contains("Running"), "{table}");
@@ -74,9 +96,15 @@ fn a_machine_follows_its_run_strategy_from_its_first_start_to_its_deletion() {
 
     // So does one that somebody deletes.
     kubectl.ok(&["delete", "vmi", NAME, "--timeout=120s"]).unwrap();
-    await_another(&kubectl, &second);
+    let third = await_another(&kubectl, &second);
 
-    strategy("Halted");
+    // So does one that is to be restarted; its console ends.
+    let viewer = shown_by_websocket(&kubectl);
+    act("restart").unwrap().ok().unwrap();
+    viewer.end().unwrap();
+    await_another(&kubectl, &third);
+
+    act("stop").unwrap().ok().unwrap();
     await_word(&kubectl, "Stopped");
     kubectl.ok(&["delete", "vm", NAME, "--timeout=60s"]).unwrap();
     let left = kubectl.get(&["vm,vmi,controllerrevisions"]).unwrap();

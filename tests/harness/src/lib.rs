@@ -25,6 +25,7 @@ pub mod registry;
 pub mod sweep;
 pub mod tokens;
 pub mod tools;
+pub mod websocket;
 
 pub use certificates::{Authority, Names};
 pub use cluster::Cluster;
@@ -36,3 +37,4 @@ pub use patience::{PATIENCE, eventually};
 pub use process::{kill, runs};
 pub use registry::{Registry, Wire};
 pub use tools::Tools;
+pub use websocket::Plain;

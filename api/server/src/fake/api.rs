@@ -7,12 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures::StreamExt;
+use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tower::ServiceExt;
@@ -55,8 +55,7 @@ impl FakeApi {
             .route(SOME, get(list).post(create))
             .route(ALL, get(list))
             .with_state(self.clone());
-        let service =
-            router.map_request(|request: axum::http::Request<kube::client::Body>| request.map(Body::new));
+        let service = router.map_request(|request: http::Request<kube::client::Body>| request.map(Body::new));
         kube::Client::new(service, "default")
     }
 

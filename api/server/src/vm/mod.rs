@@ -25,8 +25,9 @@ mod failures;
 mod plan;
 mod revision;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod status;
 mod steps;
 
 pub use controller::run;
+pub(crate) use steps::with_strategy;

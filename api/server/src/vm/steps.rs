@@ -8,7 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource};
 use rvm_types::condition::{self, Condition, TRUE};
 use rvm_types::names::{annotations, conditions, events, finalizers};
-use rvm_types::vm::{StateChangeRequest, Template, VirtualMachineStatus};
+use rvm_types::vm::{RunStrategy, StateChangeRequest, Template, VirtualMachineStatus};
 use rvm_types::{VirtualMachine, VirtualMachineInstance};
 use serde_json::{Value, json};
 
@@ -75,7 +75,7 @@ impl Effects {
         let done = match (step, vmi) {
             (Step::Hold, _) => self.patch(vm, &held(vm, true)).await,
             (Step::LetGo, _) => self.let_go(vm).await,
-            (Step::BeAlways, _) => self.patch(vm, &always(vm)).await,
+            (Step::BeAlways, _) => self.patch(vm, &with_strategy(vm, &RunStrategy::Always)).await,
             (Step::Report(status), _) => self.report(vm, *status).await,
             (Step::Request, _) => {
                 let mut status = vm.status.clone().unwrap_or_default();
@@ -268,10 +268,11 @@ fn held(vm: &VirtualMachine, hold: bool) -> Value {
     json!({"metadata": {"resourceVersion": vm.metadata.resource_version, "finalizers": left}})
 }
 
-fn always(vm: &VirtualMachine) -> Value {
+/// A change of a VM's strategy to Always or Halted, in the words that its author chose.
+pub fn with_strategy(vm: &VirtualMachine, strategy: &RunStrategy) -> Value {
     let spec = match vm.spec.running {
-        Some(_) => json!({"running": true}),
-        None => json!({"runStrategy": "Always"}),
+        Some(_) => json!({"running": *strategy == RunStrategy::Always}),
+        None => json!({"runStrategy": strategy}),
     };
     json!({"metadata": {"resourceVersion": vm.metadata.resource_version}, "spec": spec})
 }

@@ -15,7 +15,11 @@ async fn main() -> anyhow::Result<()> {
         .nth(1)
         .context("usage: rvm-local STATE_DIR")?
         .into();
-    let api = LocalApi::open(&state, vec![virtual_machine_instances()?, virtual_machines()?])?;
+    let api = LocalApi::open(
+        &state,
+        vec![virtual_machine_instances()?, virtual_machines()?],
+        &[],
+    )?;
     let identity = Arc::new(Identity::open(&state)?);
     let listener = TcpListener::bind("127.0.0.1:0")
         .await

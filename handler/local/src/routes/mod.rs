@@ -14,7 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{any, get};
 
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Neighbour};
 use crate::openapi::OpenApi;
 use crate::resource::Resource;
 use crate::status::Failure;
@@ -29,9 +29,9 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(crate) fn new(store: Arc<Store>, resources: Vec<Arc<Resource>>) -> Self {
+    pub(crate) fn new(store: Arc<Store>, resources: Vec<Arc<Resource>>, neighbours: &[Neighbour]) -> Self {
         let every = || resources.iter().map(AsRef::as_ref);
-        let (discovery, openapi) = (Discovery::of(&every()), OpenApi::of(every()));
+        let (discovery, openapi) = (Discovery::of(&every(), neighbours), OpenApi::of(every()));
         Self {
             store,
             resources,

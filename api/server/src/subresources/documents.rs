@@ -1,0 +1,67 @@
+//! What the group says of itself: its versions, its resources, and which KubeVirt it is like.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::answer::Refused;
+
+/// The group's name.
+pub const GROUP: &str = "subresources.kubevirt.io";
+/// Its versions, the preferred one first. All answer the same.
+pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
+/// The KubeVirt whose API this is: virtctl warns where its own minor version is another one.
+const KUBEVIRT: &str = "v1.9.0";
+
+/// What there is below a machine: (resource, subresource, verb).
+const RESOURCES: [(&str, &str, &str); 7] = [
+    ("virtualmachineinstances", "console", "get"),
+    ("virtualmachineinstances", "portforward", "get"),
+    ("virtualmachineinstances", "vnc", "get"),
+    ("virtualmachines", "portforward", "get"),
+    ("virtualmachines", "restart", "update"),
+    ("virtualmachines", "start", "update"),
+    ("virtualmachines", "stop", "update"),
+];
+
+pub(super) async fn group() -> Json<Value> {
+    let version = |version| json!({"groupVersion": format!("{GROUP}/{version}"), "version": version});
+    Json(json!({
+        "kind": "APIGroup", "apiVersion": "v1", "name": GROUP,
+        "versions": VERSIONS.map(version), "preferredVersion": version(VERSIONS[0]),
+    }))
+}
+
+pub(super) async fn resources(version: &'static str) -> Json<Value> {
+    let resource = |(resource, subresource, verb)| {
+        let kind = match resource {
+            "virtualmachines" => "VirtualMachine",
+            _ => "VirtualMachineInstance",
+        };
+        json!({
+            "name": format!("{resource}/{subresource}"), "singularName": "", "namespaced": true,
+            "kind": kind, "verbs": [verb],
+        })
+    };
+    Json(json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/{version}"),
+        "resources": RESOURCES.map(resource),
+    }))
+}
+
+pub(super) async fn version() -> Json<Value> {
+    Json(json!({
+        "gitVersion": KUBEVIRT, "gitCommit": concat!("rvm-", env!("CARGO_PKG_VERSION")), "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    }))
+}
+
+pub(super) async fn healthy() -> &'static str {
+    "ok"
+}
+
+/// What is not there yet is not there: virtctl prints so.
+pub(super) async fn nothing() -> Response {
+    Refused::no_such_path().into_response()
+}

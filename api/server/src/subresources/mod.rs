@@ -1,0 +1,131 @@
+//! The API group `subresources.kubevirt.io`: what virtctl asks of a machine besides its object.
+//!
+//! ```text
+//!   virtctl ──► local mode's server, or kube-apiserver's aggregation ──► router
+//!                                                                          ├─ documents  group, resources, version, health
+//!                                                                          ├─ actions    PUT …/start: judge, then change the VM's object
+//!                                                                          ├─ console    websocket ◄──bytes──► Consoles
+//!                                                                          └─ ports      websocket ◄──bytes──► Ports
+//! ```
+//!
+//! Codes and sentences are KubeVirt's, since its clients match on them. A websocket is judged before it is one: whoever cannot have
+//! it gets a plain answer with a `Status`, and 400 means "not yet" to virtctl, which then asks again.
+//!
+//! Whoever mounts the router says who may come in; nothing here does.
+
+mod actions;
+mod answer;
+mod console;
+mod documents;
+mod ports;
+mod viewers;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::routing::{any, get, put};
+use kube::{Api, Client};
+use rvm_types::VirtualMachineInstance;
+use rvm_types::admission;
+
+use crate::console::Consoles;
+use crate::ports::Ports;
+use crate::power::Power;
+use answer::{Kind, Refused};
+use viewers::Viewers;
+
+pub use documents::{GROUP, VERSIONS};
+
+/// The only protocol that is spoken over these websockets: the bytes themselves.
+const PROTOCOL: &str = "plain.kubevirt.io";
+/// Bytes that one message from a client may have. virtctl's have 32 KiB at most.
+const MAX_INPUT: usize = 1 << 20;
+
+/// The group's server. Clones share who is attached to which console.
+#[derive(Clone)]
+pub struct Subresources {
+    client: Client,
+    consoles: Arc<dyn Consoles>,
+    power: Arc<dyn Power>,
+    ports: Arc<dyn Ports>,
+    viewers: Arc<Viewers>,
+}
+
+// === impl Subresources ===
+
+impl Subresources {
+    /// Over these objects, consoles, switches and ports.
+    pub fn new(
+        client: Client,
+        consoles: Arc<dyn Consoles>,
+        power: Arc<dyn Power>,
+        ports: Arc<dyn Ports>,
+    ) -> Self {
+        Self {
+            client,
+            consoles,
+            power,
+            ports,
+            viewers: Arc::default(),
+        }
+    }
+
+    /// Everything below `/apis/subresources.kubevirt.io`.
+    pub fn router(self) -> Router {
+        let mut router = Router::new().route(&format!("/apis/{GROUP}"), get(documents::group));
+        for version in VERSIONS {
+            let base = format!("/apis/{GROUP}/{version}");
+            let machine = format!("{base}/namespaces/{{namespace}}/virtualmachines/{{name}}");
+            let instance = format!("{base}/namespaces/{{namespace}}/virtualmachineinstances/{{name}}");
+            router = router
+                .route(&base, get(move || documents::resources(version)))
+                .route(&format!("{base}/version"), get(documents::version))
+                .route(&format!("{base}/healthz"), get(documents::healthy))
+                .route(&format!("{machine}/start"), put(actions::start))
+                .route(&format!("{machine}/stop"), put(actions::stop))
+                .route(&format!("{machine}/restart"), put(actions::restart))
+                .route(&format!("{instance}/console"), get(console::serve))
+                .route(&format!("{instance}/vnc"), get(console::no_display));
+            for object in [&machine, &instance] {
+                router = router
+                    .route(&format!("{object}/portforward/{{port}}"), get(ports::serve_tcp))
+                    .route(
+                        &format!("{object}/portforward/{{port}}/{{protocol}}"),
+                        get(ports::serve),
+                    );
+            }
+            router = router.route(&format!("{base}/{{*path}}"), any(documents::nothing));
+        }
+        router.with_state(self)
+    }
+
+    async fn vmi(&self, namespace: &str, name: &str) -> Result<VirtualMachineInstance, Refused> {
+        let api: Api<VirtualMachineInstance> = self.objects(namespace, name, Kind::Instance)?;
+        Ok(api.get(name).await?)
+    }
+
+    /// The collection of a namespace. Both names become parts of a path, so they must be some.
+    fn objects<K>(&self, namespace: &str, name: &str, kind: Kind) -> Result<Api<K>, Refused>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        if !admission::is_label(namespace) || !admission::is_name(name) {
+            return Err(Refused::not_found(kind, name));
+        }
+        Ok(Api::namespaced(self.client.clone(), namespace))
+    }
+}
+
+/// A websocket, or why the request asks for none.
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// The websocket that is asked for. Called last, so that every other refusal is told first.
+fn agreed(upgrade: Upgrade) -> Result<WebSocketUpgrade, Refused> {
+    let upgrade = upgrade.map_err(|error| Refused::bad_request(format!("this is a websocket: {error}")))?;
+    Ok(upgrade
+        .protocols([PROTOCOL])
+        .max_message_size(MAX_INPUT)
+        .max_frame_size(MAX_INPUT))
+}

@@ -1,0 +1,171 @@
+//! A guest's port as a websocket: a connection's bytes, or one datagram a message.
+//!
+//! KubeVirt's clients give up the whole connection when their end of it is half closed, so the end of either side ends both.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use rvm_types::Phase;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{interval, timeout};
+
+use super::answer::{Kind, Refused};
+use super::console::close;
+use super::{Subresources, Upgrade, agreed};
+use crate::ports::{Connection, DialError, Protocol};
+use crate::reach::Unreachable;
+
+/// Bytes that are read from a guest at once; no datagram is longer.
+const CHUNK: usize = 64 << 10;
+/// How often a client is asked whether it is still there.
+const PING: Duration = Duration::from_secs(10);
+/// How long a client may be silent. An answer to a question counts.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// `GET …/portforward/{port}`
+pub(super) async fn serve_tcp(
+    server: State<Subresources>,
+    Path((namespace, name, port)): Path<(String, String, String)>,
+    upgrade: Upgrade,
+) -> Result<Response, Refused> {
+    let path = Path((namespace, name, port, "tcp".to_owned()));
+    serve(server, path, upgrade).await
+}
+
+/// `GET …/portforward/{port}/{protocol}`
+pub(super) async fn serve(
+    State(server): State<Subresources>,
+    Path((namespace, name, port, protocol)): Path<(String, String, String, String)>,
+    upgrade: Upgrade,
+) -> Result<Response, Refused> {
+    let protocol = match protocol.as_str() {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        other => return Err(Refused::bad_request(format!("{other:?} is not tcp or udp"))),
+    };
+    let number = port.parse().ok().filter(|port| *port != 0);
+    let number = number.ok_or_else(|| Refused::bad_request(format!("{port:?} is not a port")))?;
+    let vmi = server.vmi(&namespace, &name).await?;
+    if vmi.phase() == Some(&Phase::Failed) {
+        return Err(Refused::conflict(
+            Kind::Instance,
+            &name,
+            "VMI is in failed status",
+        ));
+    }
+    Unreachable::judge(&vmi).map_err(|why| Refused::unreachable(&why))?;
+    let upgrade = agreed(upgrade)?;
+    let connection = server.ports.dial(&vmi, protocol, number).await;
+    let connection = connection.map_err(|error| refused(&error))?;
+    Ok(upgrade.on_upgrade(|socket| forward(socket, connection)))
+}
+
+fn refused(error: &DialError) -> Refused {
+    match error {
+        DialError::Unreachable(why) => Refused::unreachable(why),
+        DialError::NoNetwork(_) => Refused::bad_request(error.to_string()),
+        DialError::Refused(source) => Refused::internal(format!("dialing VM: {source}")),
+    }
+}
+
+async fn forward(socket: WebSocket, connection: Connection) {
+    let (mut out, mut input) = socket.split();
+    let (reader, writer) = halves(connection);
+    tokio::select! {
+        () = bring(reader, &mut out) => close(&mut out).await,
+        () = take(&mut input, writer) => {}
+    }
+}
+
+/// From the guest to the client, until the guest is done.
+async fn bring(mut reader: Reader, out: &mut SplitSink<WebSocket, Message>) {
+    let mut chunk = vec![0; CHUNK];
+    let mut ping = interval(PING);
+    loop {
+        let message = tokio::select! {
+            read = reader.next(&mut chunk) => match read {
+                Ok(Some(bytes)) => Message::Binary(bytes),
+                Ok(None) | Err(_) => return,
+            },
+            _ = ping.tick() => Message::Ping(Bytes::new()),
+        };
+        if out.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// From the client to the guest, until the client is done or silent.
+async fn take(input: &mut SplitStream<WebSocket>, mut writer: Writer) {
+    while let Ok(Some(Ok(message))) = timeout(SILENCE, input.next()).await {
+        let sent = match message {
+            Message::Binary(bytes) => writer.send(&bytes).await,
+            Message::Close(_) => return,
+            Message::Text(_) | Message::Ping(_) | Message::Pong(_) => Ok(()),
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// What comes from a guest.
+enum Reader {
+    Tcp(OwnedReadHalf),
+    Udp(Arc<UdpSocket>),
+}
+
+/// What goes to a guest.
+enum Writer {
+    Tcp(OwnedWriteHalf),
+    Udp(Arc<UdpSocket>),
+}
+
+fn halves(connection: Connection) -> (Reader, Writer) {
+    match connection {
+        Connection::Tcp(stream) => {
+            let (reader, writer) = stream.into_split();
+            (Reader::Tcp(reader), Writer::Tcp(writer))
+        }
+        Connection::Udp(socket) => {
+            let socket = Arc::new(socket);
+            (Reader::Udp(Arc::clone(&socket)), Writer::Udp(socket))
+        }
+    }
+}
+
+// === impl Reader ===
+
+impl Reader {
+    /// What comes next; nothing where the guest has said all.
+    async fn next(&mut self, chunk: &mut [u8]) -> io::Result<Option<Bytes>> {
+        let count = match self {
+            Self::Tcp(stream) => match stream.read(chunk).await? {
+                0 => return Ok(None),
+                count => count,
+            },
+            Self::Udp(socket) => socket.recv(chunk).await?,
+        };
+        Ok(chunk.get(..count).map(Bytes::copy_from_slice))
+    }
+}
+
+// === impl Writer ===
+
+impl Writer {
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.write_all(bytes).await,
+            Self::Udp(socket) => socket.send(bytes).await.map(drop),
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Consoles and ports as KubeVirt's clients ask for them: real websockets, to the byte.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{SinkExt, StreamExt};
+use rvm_server::Subresources;
+use rvm_server::fake::{FakeApi, FakeConsole, FakeMachines};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// Long enough for anything that is going to happen.
+const PATIENCE: Duration = Duration::from_secs(60);
+const BASE: &str = "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances/alpine";
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+struct Lab {
+    api: FakeApi,
+    address: std::net::SocketAddr,
+    consoles: mpsc::UnboundedReceiver<FakeConsole>,
+}
+
+impl Lab {
+    async fn new(phase: &str) -> Self {
+        let (api, (machines, consoles)) = (FakeApi::default(), FakeMachines::new());
+        let machines = Arc::new(machines);
+        let below = Subresources::new(api.client(), machines.clone(), machines.clone(), machines);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, below.router()).await });
+        api.put(json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+            "metadata": {"name": "alpine", "namespace": "default"},
+            "spec": {"domain": {"devices": {}}}, "status": {"phase": phase, "nodeName": "here"},
+        }));
+        Self {
+            api,
+            address,
+            consoles,
+        }
+    }
+
+    async fn try_open(&self, path: &str) -> Result<Socket, Error> {
+        let mut request = format!("ws://{}{path}", self.address)
+            .into_client_request()
+            .unwrap();
+        let protocol = "plain.kubevirt.io".parse().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
+        let (socket, response) = connect_async(request).await?;
+        assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "plain.kubevirt.io");
+        Ok(socket)
+    }
+
+    /// A viewer, and the machine's end of its console.
+    async fn attach(&mut self) -> (Socket, FakeConsole) {
+        let socket = self.try_open(&format!("{BASE}/console")).await.unwrap();
+        let console = timeout(PATIENCE, self.consoles.recv()).await.unwrap().unwrap();
+        (socket, console)
+    }
+
+    /// The code and the body of what cannot be had.
+    async fn refusal(&self, path: &str) -> (u16, Value) {
+        let Err(Error::Http(response)) = self.try_open(path).await else {
+            panic!("{path} is no refusal");
+        };
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let body: Value = serde_json::from_slice(response.body().as_deref().unwrap()).unwrap();
+        assert_eq!(body["code"], response.status().as_u16());
+        assert_eq!(
+            (&body["kind"], &body["status"]),
+            (&json!("Status"), &json!("Failure"))
+        );
+        (response.status().as_u16(), body)
+    }
+}
+
+async fn next(socket: &mut Socket) -> Option<Result<Message, Error>> {
+    timeout(PATIENCE, socket.next()).await.unwrap()
+}
+
+/// Binary messages until there are this many bytes.
+async fn bytes(socket: &mut Socket, count: usize) -> Vec<u8> {
+    let mut heard = Vec::new();
+    while heard.len() < count {
+        match next(socket).await.unwrap().unwrap() {
+            Message::Binary(bytes) => heard.extend_from_slice(&bytes),
+            Message::Ping(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    heard
+}
+
+fn binary(bytes: &[u8]) -> Message {
+    Message::binary(bytes.to_vec())
+}
+
+fn ends_abruptly(end: Option<&Result<Message, Error>>) -> bool {
+    matches!(
+        end,
+        Some(Err(
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_)
+        )) | None
+    )
+}
+
+#[tokio::test]
+async fn a_console_is_raw_bytes_both_ways() {
+    let mut lab = Lab::new("Running").await;
+    let (mut viewer, mut machine) = lab.attach().await;
+    machine.write_all(b"login: \xff\x00").await.unwrap();
+    assert_eq!(bytes(&mut viewer, 9).await, b"login: \xff\x00");
+    viewer.send(binary(b"ro")).await.unwrap();
+    // Nobody sends text; what does is not typed.
+    viewer.send(Message::text("typed by nobody")).await.unwrap();
+    viewer.send(binary(b"ot\r")).await.unwrap();
+    let mut typed = [0; 5];
+    machine.read_exact(&mut typed).await.unwrap();
+    assert_eq!(&typed, b"root\r");
+}
+
+#[tokio::test]
+async fn a_message_in_fragments_is_typed_whole() {
+    let mut lab = Lab::new("Running").await;
+    let (mut viewer, mut machine) = lab.attach().await;
+    let parts = [
+        Frame::message(b"one ".to_vec(), OpCode::Data(Data::Binary), false),
+        Frame::ping(b"?".to_vec()),
+        Frame::message(b"two".to_vec(), OpCode::Data(Data::Continue), true),
+    ];
+    for part in parts {
+        viewer.send(Message::Frame(part)).await.unwrap();
+    }
+    let mut typed = [0; 7];
+    machine.read_exact(&mut typed).await.unwrap();
+    assert_eq!(&typed, b"one two");
+    assert_eq!(
+        next(&mut viewer).await.unwrap().unwrap(),
+        Message::Pong("?".into())
+    );
+}
+
+#[tokio::test]
+async fn a_console_that_ends_is_closed_normally() {
+    let mut lab = Lab::new("Running").await;
+    let (mut viewer, machine) = lab.attach().await;
+    drop(machine);
+    let Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) = next(&mut viewer).await else {
+        panic!("no close frame");
+    };
+    assert_eq!(u16::from(code), 1000);
+}
+
+#[tokio::test]
+async fn the_next_viewer_takes_over_and_the_first_sees_an_abrupt_end() {
+    let mut lab = Lab::new("Running").await;
+    let (mut first, mut old) = lab.attach().await;
+    first.send(binary(b"unread")).await.unwrap();
+    let (mut second, mut machine) = lab.attach().await;
+    assert!(ends_abruptly(next(&mut first).await.as_ref()));
+    assert_eq!(old.read_to_end(&mut Vec::new()).await.unwrap(), 6);
+    machine.write_all(b"yours").await.unwrap();
+    assert_eq!(bytes(&mut second, 5).await, b"yours");
+}
+
+#[tokio::test]
+async fn a_slow_viewer_makes_the_machine_wait_and_loses_nothing() {
+    const OUTPUT: usize = 10 << 20;
+    let mut lab = Lab::new("Running").await;
+    let (mut viewer, mut machine) = lab.attach().await;
+    let printing = tokio::spawn(async move {
+        let output: Vec<u8> = (0..OUTPUT).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        machine.write_all(&output).await.unwrap();
+        output
+    });
+    // One message a time: whatever the server may hold is far less than what is printed.
+    let first = bytes(&mut viewer, 1).await;
+    assert!(!printing.is_finished());
+    let rest = bytes(&mut viewer, OUTPUT - first.len()).await;
+    let output = printing.await.unwrap();
+    assert!([first, rest].concat() == output);
+}
+
+#[tokio::test]
+async fn a_hundred_viewers_who_leave_are_forgotten() {
+    let mut lab = Lab::new("Running").await;
+    for _ in 0..100 {
+        let (viewer, mut machine) = lab.attach().await;
+        // As virtctl does: no close frame.
+        drop(viewer);
+        let end = timeout(PATIENCE, machine.read(&mut [0; 1])).await.unwrap();
+        assert_eq!(end.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_refused_as_kubevirt_refuses_it() {
+    let lab = Lab::new("Scheduling").await;
+    let console = format!("{BASE}/console");
+    let (code, body) = lab.refusal(&console).await;
+    assert_eq!((code, &body["message"]), (400, &json!("VMI is not running")));
+    lab.api
+        .merge("default", "alpine", &json!({"status": {"phase": "Failed"}}));
+    let (code, body) = lab.refusal(&console).await;
+    let failed = "Operation cannot be fulfilled on virtualmachineinstance.kubevirt.io \"alpine\": VMI is in failed status";
+    assert_eq!((code, &body["message"]), (409, &json!(failed)));
+    let silent = json!({
+        "spec": {"domain": {"devices": {"autoattachSerialConsole": false}}}, "status": {"phase": "Running"},
+    });
+    lab.api.merge("default", "alpine", &silent);
+    let (code, body) = lab.refusal(&console).await;
+    assert_eq!(
+        (code, &body["message"]),
+        (400, &json!("No serial consoles are present."))
+    );
+    let (code, body) = lab.refusal(&format!("{BASE}/vnc")).await;
+    assert_eq!(
+        (code, &body["message"]),
+        (400, &json!("No graphics devices are present."))
+    );
+    let (code, body) = lab.refusal(&console.replace("alpine", "nobody")).await;
+    assert_eq!((code, &body["reason"]), (404, &json!("NotFound")));
+    assert_eq!(lab.refusal(&console.replace("alpine", "a%2Fb")).await.0, 404);
+    assert_eq!(lab.refusal(&format!("{BASE}/sev")).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_port_is_a_connection_until_either_end_is_done() {
+    let lab = Lab::new("Running").await;
+    let guest = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let path = format!("{BASE}/portforward/{}", guest.local_addr().unwrap().port());
+    let (caller, accepted) = tokio::join!(lab.try_open(&path), guest.accept());
+    let (mut caller, mut stream) = (caller.unwrap(), accepted.unwrap().0);
+    caller.send(binary(b"question")).await.unwrap();
+    let mut question = [0; 8];
+    stream.read_exact(&mut question).await.unwrap();
+    assert_eq!(&question, b"question");
+    stream.write_all(b"answer").await.unwrap();
+    assert_eq!(bytes(&mut caller, 6).await, b"answer");
+    drop(stream);
+    let Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) = next(&mut caller).await else {
+        panic!("no close frame");
+    };
+    assert_eq!(u16::from(code), 1000);
+
+    let (caller, accepted) = tokio::join!(lab.try_open(&path), guest.accept());
+    drop(caller);
+    let end = timeout(PATIENCE, accepted.unwrap().0.read(&mut [0; 1]))
+        .await
+        .unwrap();
+    assert_eq!(end.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_datagram_is_a_message() {
+    let lab = Lab::new("Running").await;
+    let guest = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let path = format!("{BASE}/portforward/{}/udp", guest.local_addr().unwrap().port());
+    let mut caller = lab.try_open(&path).await.unwrap();
+    caller.send(binary(b"one")).await.unwrap();
+    caller.send(binary(b"three")).await.unwrap();
+    let mut heard = [0; 16];
+    let (count, from) = timeout(PATIENCE, guest.recv_from(&mut heard))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&heard[..count], b"one");
+    assert_eq!(
+        timeout(PATIENCE, guest.recv(&mut heard)).await.unwrap().unwrap(),
+        5
+    );
+    guest.send_to(b"back", from).await.unwrap();
+    assert_eq!(bytes(&mut caller, 4).await, b"back");
+}
+
+#[tokio::test]
+async fn a_port_that_is_none_or_that_nobody_listens_on_is_refused() {
+    let lab = Lab::new("Running").await;
+    assert_eq!(lab.refusal(&format!("{BASE}/portforward/0")).await.0, 400);
+    assert_eq!(lab.refusal(&format!("{BASE}/portforward/70000")).await.0, 400);
+    assert_eq!(lab.refusal(&format!("{BASE}/portforward/22/sctp")).await.0, 400);
+    let free = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (code, body) = lab.refusal(&format!("{BASE}/portforward/{free}")).await;
+    assert_eq!(code, 500);
+    let message = body["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("Internal error occurred: dialing VM: "),
+        "{message}"
+    );
+}
