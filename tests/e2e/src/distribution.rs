@@ -42,8 +42,10 @@ runcmd:
   - [systemctl, start, farewell.service]
 ";
 
-/// What is seen at the console, one after the other, until cloud-init has done its part.
-const MILESTONES: [&str; 3] = ["Welcome to", "running 'modules:config'", "finished at"];
+/// What is seen at the console, one after the other, in each boot, and then until cloud-init has done its part. On a busy machine
+/// there are minutes from one to the next.
+const BOOT: [&str; 3] = ["Welcome to", "local-fs.target", "running 'init-local'"];
+const SET_UP: [&str; 3] = ["running 'init'", "running 'modules:config'", "finished at"];
 
 /// How somebody's ssh is not to depend on whose machine this is, and gives up in the end.
 const SSH_OPTIONS: [&str; 6] = [
@@ -172,16 +174,30 @@ pub fn vmi(cloud_init: Value, host: &Path) -> Manifest {
     }))
 }
 
+/// Waits until the guest boots, as is seen at the console, now or once more.
+///
+/// # Errors
+/// The guest does not come so far.
+pub fn await_boot(console: &mut Session) -> Result<()> {
+    pass(console, BOOT)
+}
+
+fn pass(console: &mut Session, milestones: [&str; 3]) -> Result<()> {
+    for seen in milestones {
+        let came = console.expect(seen, PATIENCE);
+        came.with_context(|| format!("the guest never came to {seen:?}"))?;
+    }
+    Ok(())
+}
+
 /// Waits until cloud-init has done its part, as is seen at the console, and sshd listens. The console is where this was seen.
 ///
 /// # Errors
 /// The guest does not come so far.
 pub fn await_set_up(handler: &Handler) -> Result<Session> {
     let mut console = handler.rvm_on_terminal(&["console", NAME])?;
-    for seen in MILESTONES {
-        let came = console.expect(seen, PATIENCE);
-        came.with_context(|| format!("the guest never came to {seen:?}"))?;
-    }
+    await_boot(&mut console)?;
+    pass(&mut console, SET_UP)?;
     eventually("SSH server", || {
         let greeted = handler.rvm(&["port-forward", "--stdio=true", &format!("vmi/{NAME}"), "22"])?;
         let said = greeted.text();

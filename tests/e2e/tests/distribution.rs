@@ -4,14 +4,15 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use rvm_e2e::distribution::{self, NAME, Visitor, await_set_up, user_data, vmi};
+use rvm_e2e::distribution::{self, NAME, Visitor, await_boot, await_set_up, user_data, vmi};
 use rvm_harness::patience::{Look, PATIENCE, eventually};
 use rvm_harness::{Handler, HandlerSetup, Kubectl, Manifest, Tools};
 use rvm_outer::Session;
@@ -87,6 +88,14 @@ impl Stage {
         said.lines().map(|line| line.trim().to_owned()).collect()
     }
 
+    /// How often the guest's kernel says that this firmware booted it.
+    fn booted_by(&self, firmware: &str) -> Vec<String> {
+        self.says(
+            "alice",
+            &format!("sudo dmesg | grep -c 'EFI v.* by .*{firmware}'"),
+        )
+    }
+
     /// Has the machine end, and waits until it has.
     fn stop(&self) {
         let stopped = self.handler.rvm(&["stop", NAME]).unwrap();
@@ -106,6 +115,32 @@ const PROVEN: [&str; 4] = ["by-cloud-init", "alice", "riscv64", "written by clou
 
 /// A variable of the firmware's, which nobody else has.
 const VARIABLE: &str = "/sys/firmware/efi/efivars/Kept-6f0bd0cf-7c3a-4a2e-9a57-0c8f6a3d3b11";
+
+/// Has a guest answer datagrams at port 7 with what they hold.
+const ECHO: &str = r#"sudo systemd-run -q python3 -c 'from socket import *; s = socket(AF_INET, SOCK_DGRAM); s.bind(("", 7)); [s.sendto(*s.recvfrom(99)) for _ in iter(int, 1)]'"#;
+
+/// What comes back of a datagram to a port of this host.
+fn echoed(handler: &Handler) -> Vec<u8> {
+    let mut forwarded = handler
+        .rvm_on_terminal(&["port-forward", &format!("vmi/{NAME}"), "udp/0:7"])
+        .unwrap();
+    forwarded.expect("Forwarding udp ", PATIENCE).unwrap();
+    let address = forwarded.expect(" to 7", PATIENCE).unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(address.trim_end_matches(" to 7")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let echoed = eventually("echo", || {
+        let mut answer = [0; 99];
+        // It may be lost, or come before anybody listens.
+        socket.send(b"who is there")?;
+        let length = socket.recv(&mut answer).ok();
+        Ok(Look::of(
+            length.map(|length| answer[..length].to_vec()),
+            String::new,
+        ))
+    });
+    echoed.unwrap()
+}
 
 /// What a guest's SSH server says to whoever connects to a port of this host.
 fn greeting(handler: &Handler) -> String {
@@ -134,6 +169,9 @@ fn full_a_distribution_is_set_up_by_cloud_init_and_left_by_its_agent() {
     });
     assert_eq!(stage.says("alice", PROOF), PROVEN);
     assert!(greeting(&stage.handler).starts_with("SSH-2.0-OpenSSH"));
+    assert_eq!(stage.booted_by("Das U-Boot"), ["1"]);
+    stage.says("alice", ECHO);
+    assert_eq!(echoed(&stage.handler), b"who is there");
     // The key of the access credentials is the image's own user's.
     assert_eq!(stage.says("debian", "id -un"), ["debian"]);
     // Its address is the one of a guest behind masquerade.
@@ -195,7 +233,7 @@ fn full_a_config_drive_sets_a_distribution_up_that_edk2_boots_twice() {
         .visitor
         .ssh(&stage.handler, "alice", "sudo systemctl reboot")
         .unwrap();
-    console.expect("Welcome to", PATIENCE).unwrap();
+    await_boot(&mut console).unwrap();
     let read = format!("sudo tail -c 4 {VARIABLE}");
     assert_eq!(stage.says_in_the_end("alice", &read), "kept");
 }
@@ -212,6 +250,7 @@ fn full_an_agent_sets_keys_and_passwords_and_a_deaf_guest_is_cut_off_at_the_dead
     stage.secret("words", "debian", "open sesame");
     let cloud_init = json!({"cloudInitNoCloud": {"userData": deaf}});
     let mut console = stage.run(cloud_init, |vmi| {
+        vmi["metadata"]["annotations"] = json!({"rvm/firmware": "edk2"});
         vmi["spec"]["terminationGracePeriodSeconds"] = json!(5);
         vmi["spec"]["accessCredentials"] = json!([
             {"sshPublicKey": {
@@ -224,6 +263,7 @@ fn full_an_agent_sets_keys_and_passwords_and_a_deaf_guest_is_cut_off_at_the_dead
         ]);
     });
     assert_eq!(stage.says("alice", PROOF), PROVEN);
+    assert_eq!(stage.booted_by("EDK II"), ["1"]);
     // Nobody but the agent has given this user anything.
     let set = "jsonpath={.status.conditions[?(@.type=='AccessCredentialsSynchronized')].status}";
     let told = eventually("credentials", || {
