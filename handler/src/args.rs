@@ -185,6 +185,11 @@ pub enum Cluster {
 // === impl Cluster ===
 
 impl Cluster {
+    /// Whether nobody else keeps machines to its NetworkPolicies.
+    pub fn has_no_network_plugin(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
     /// A namespace that is there for as long as the cluster is.
     pub fn oldest_namespace(&self) -> &'static str {
         match self {

@@ -21,6 +21,7 @@ use rvm_handler::events::Recorder;
 use rvm_handler::images::Images;
 use rvm_handler::images::pull::Puller;
 use rvm_handler::networks::client::Networks;
+use rvm_handler::networks::enforce::Policies;
 use rvm_handler::node::{self, Register};
 use rvm_handler::place::Place;
 use rvm_handler::plan::Me;
@@ -121,6 +122,7 @@ async fn serve(settings: Settings) -> Result<()> {
         images: Arc::clone(&images),
     };
     lead(doors, client.clone(), (grpc, local), &stop, &mut tasks);
+    let policies = policies(&settings.cluster, (&client, &networks, &events), &mut tasks);
     let effects = Arc::new(Effects {
         client: client.clone(),
         me,
@@ -128,6 +130,7 @@ async fn serve(settings: Settings) -> Result<()> {
         images,
         networks,
         agents: Agents::default(),
+        policies,
         host_disks: Arc::new(settings.host_disks),
         claims: claims.clone(),
         watch,
@@ -146,6 +149,23 @@ async fn serve(settings: Settings) -> Result<()> {
     tracing::info!(machines = machines.count(), "{left}");
     tasks.shutdown().await;
     served
+}
+
+/// Keeps machines to the cluster's policies while this handler is here, where nobody else does.
+fn policies(
+    cluster: &Cluster,
+    (client, networks, events): (&Client, &Arc<Networks>, &Recorder),
+    tasks: &mut JoinSet<Result<()>>,
+) -> Option<Arc<Policies>> {
+    let policies = cluster
+        .has_no_network_plugin()
+        .then(|| Arc::new(Policies::new(client.clone(), Arc::clone(networks))))?;
+    let (following, events) = (Arc::clone(&policies), events.clone());
+    tasks.spawn(async move {
+        following.follow(&events).await;
+        Ok(())
+    });
+    Some(policies)
 }
 
 /// Has the networks go whose machines went while no handler was here, and the others stay for as long as this one is.

@@ -17,6 +17,7 @@ use crate::claim::Claim;
 use crate::events::{Happening, Recorder};
 use crate::images::{ImageError, Images};
 use crate::networks::client::{NetworkError, Networks};
+use crate::networks::enforce::{EnforceError, Policies};
 use crate::node;
 use crate::plan::{self, Me, POLL, SETTLE, Seen, Step};
 use crate::process::adopt::ObserveError;
@@ -43,6 +44,8 @@ pub struct Effects {
     pub images: Arc<Images>,
     /// The networks here.
     pub networks: Arc<Networks>,
+    /// What machines' networks are kept to, where no network plugin does that.
+    pub policies: Option<Arc<Policies>>,
     /// Where host disks may lie.
     pub host_disks: Arc<Allowed>,
     /// What guests here said.
@@ -91,6 +94,9 @@ pub enum StepError {
     /// Its network is not there, or stays.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// What its network is to be kept to.
+    #[error(transparent)]
+    Policy(#[from] EnforceError),
     /// The machine does not end.
     #[error("the machine cannot be ended")]
     Stop(#[from] stop::StopError),
@@ -114,7 +120,7 @@ impl StepError {
         match self {
             Self::Observe(_) => Some(reasons::SYNC_FAILED),
             Self::Start(SpawnError::Already) | Self::Api(_) | Self::Sweep(_) | Self::Interrupted(_) => None,
-            Self::Start(_) | Self::Network(_) => Some(reasons::FAILED_CREATE),
+            Self::Start(_) | Self::Network(_) | Self::Policy(_) => Some(reasons::FAILED_CREATE),
             Self::Stop(_) | Self::Remove(_) => Some(reasons::FAILED_DELETE),
         }
     }
@@ -277,11 +283,12 @@ impl Effects {
     async fn start(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
         let (machines, networks) = (Arc::clone(&self.machines), Arc::clone(&self.networks));
         let vm = id.clone();
-        let start = move || {
-            let place = networks.attach(&vm)?;
-            Ok::<_, StepError>(machines.start(&vm, place)?)
-        };
-        let mut child = tokio::task::spawn_blocking(start).await??;
+        let place = tokio::task::spawn_blocking(move || networks.attach(&vm)).await??;
+        if let (Some(policies), Some(_)) = (&self.policies, &place) {
+            policies.hold(id).await?;
+        }
+        let vm = id.clone();
+        let mut child = tokio::task::spawn_blocking(move || machines.start(&vm, place)).await??;
         tracing::info!(vm = %id, uid = id.uid, pid = child.id(), "rvmm started");
         self.events.record(
             vmi,

@@ -165,3 +165,30 @@ fn a_node_without_networks_refuses_and_starts_nothing() {
     assert!(refused.contains("--pod-network none"), "{refused}");
     assert!(keepers(node.run.path()).is_empty());
 }
+
+#[test]
+fn a_user_who_may_have_no_user_namespaces_is_told_which_settings_to_change_and_nothing_is_left() {
+    let run = tempfile::tempdir().unwrap();
+    // One is left for becoming an ordinary user, and none for that user.
+    let script = r#"echo 1 >/proc/sys/user/max_user_namespaces && exec unshare --user --map-user=1000 --map-group=1000 -- \
+        "$0" keep-network "$1" 10.199.4.0/24"#;
+    let told = Command::new("unshare")
+        .args([
+            "--map-root-user",
+            "sh",
+            "-c",
+            script,
+            env!("CARGO_BIN_EXE_rvm-handler"),
+        ])
+        .arg(run.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(told.stdout).unwrap();
+    assert!(!told.status.success(), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("sysctl user.max_user_namespaces") && said.contains("run rvm-handler as root"),
+        "{said}"
+    );
+    assert!(keepers(run.path()).is_empty());
+}

@@ -33,6 +33,9 @@ pub struct Devices {
     /// Whether a machine without networks gets the pod's. rvm attaches none that was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_pod_interface: Option<bool>,
+    /// Whether a network interface has a pair of queues for each processor of the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_interface_multiqueue: Option<bool>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,

@@ -23,6 +23,8 @@ pub mod labels {
     pub const CREATED_BY: &str = "kubevirt.io/created-by";
     /// On a pod: the name of its VMI, cut to a label's length.
     pub const VMI_ID: &str = "vmi.kubevirt.io/id";
+    /// On a pod: the same, as older versions of KubeVirt have it.
+    pub const VM_NAME: &str = "vm.kubevirt.io/name";
     /// On a node: whether machines may be put there.
     pub const SCHEDULABLE: &str = "kubevirt.io/schedulable";
     /// On a node: its architecture.

@@ -5,7 +5,8 @@
 //!
 //! 1. the kernel starts us as process 1 and we give the guest what a container runtime would have given it: `/proc`,
 //!    `/sys`, `/dev`, `/run`, `/tmp` ([`mounts`]), its disks' and network's modules ([`modules`]), its host name and a
-//!    loopback ([`identity`], [`loopback`]), and its interfaces ask for their addresses ([`network`], [`lease`]);
+//!    loopback ([`identity`], [`loopback`]), and its interfaces ask for their addresses ([`network`], [`lease`], [`lease6`])
+//!    and for who knows names ([`resolver`]);
 //! 2. we start the image's shell on the console, as a login session with job control ([`session`]), and again when it
 //!    ends;
 //! 3. we bury every orphan, and end the machine when asked: `poweroff`, `reboot` and `halt` of any busybox ask by
@@ -17,11 +18,14 @@
 mod cmdline;
 mod identity;
 mod lease;
+mod lease6;
 mod life;
 mod loopback;
 mod modules;
 mod mounts;
+mod netlink;
 mod network;
+mod resolver;
 mod say;
 mod session;
 

@@ -1,18 +1,19 @@
 //! Asks for the addresses of the guest's interfaces, in processes of their own: a guest does not wait for its network.
 //!
-//! IPv4 by DHCP. Of IPv6 the kernel takes the router and the link's prefix from advertisements by itself.
+//! Both by DHCP, side by side: who gives the one need not give the other. Of IPv6 the kernel takes the router and the link's prefix
+//! from advertisements by itself.
 
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::process::{Command, ExitCode};
+use std::thread;
 use std::time::Duration;
 
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};
-
 use crate::lease::{self, Answer, Lease};
-use crate::{loopback, say};
+use crate::netlink::{address, route, tell};
+use crate::resolver::Resolver;
+use crate::{lease6, loopback, say};
 
 /// The first argument that turns us into the one who asks for an interface.
 pub const WORD: &str = "network";
@@ -21,7 +22,8 @@ pub const WORD: &str = "network";
 const OURSELVES: &str = "/proc/self/exe";
 
 const INTERFACES: &str = "/sys/class/net";
-const RESOLVER: &str = "/etc/resolv.conf";
+/// Settings of IPv6, one folder for each interface; none where the kernel does not speak it.
+const IPV6: &str = "/proc/sys/net/ipv6/conf";
 
 /// How long each question waits for its answer, one after the other; then nobody is there who gives addresses.
 const PATIENCE: [u64; 6] = [1, 2, 4, 8, 16, 32];
@@ -29,16 +31,12 @@ const PATIENCE: [u64; 6] = [1, 2, 4, 8, 16, 32];
 /// Longest answer: what an Ethernet frame holds.
 const MAX_ANSWER: usize = 1500;
 
-const NEW_ADDRESS: u16 = 20;
-const NEW_ROUTE: u16 = 24;
-/// `NLM_F_REQUEST`, `NLM_F_REPLACE`, `NLM_F_CREATE`.
-const MAKE: u16 = 0x501;
-const INET: u8 = 2;
-const MAIN_TABLE: u8 = 254;
-const BY_BOOT: u8 = 3;
-const LINK: u8 = 253;
-const EVERYWHERE: u8 = 0;
-const UNICAST: u8 = 1;
+/// Words of others that are heard while we wait for an answer.
+const MAX_OTHERS: usize = 64;
+
+/// Where DHCPv6's servers listen on a link, and where its clients do.
+const SERVERS: (Ipv6Addr, u16) = (Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2), 547);
+const CLIENT: u16 = 546;
 
 /// Has each interface of the guest, but the loopback, ask for its address.
 pub fn bring_up() {
@@ -71,17 +69,81 @@ fn keep(name: &str) -> io::Result<()> {
     let read = |what: &str| fs::read_to_string(format!("{INTERFACES}/{name}/{what}"));
     let index: u32 = read("ifindex")?.trim().parse().map_err(io::Error::other)?;
     let mac = octets(read("address")?.trim()).ok_or_else(|| io::Error::other("it is no Ethernet"))?;
-    loopback::switch_on(index)?;
-    loop {
-        let Some(lease) = ask(index, mac)? else {
-            return Ok(());
-        };
-        take(index, &lease)?;
-        if lease.seconds == u32::MAX {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_secs(u64::from(lease.seconds / 2).max(1)));
+    let speaks_v6 = fs::exists(IPV6)?;
+    if speaks_v6 {
+        // Nobody else has the address that follows from ours; so it can be used at once, for asking.
+        fs::write(format!("{IPV6}/{name}/accept_dad"), "0")?;
     }
+    loopback::switch_on(index)?;
+    let resolver = Resolver::default();
+    thread::scope(|threads| {
+        let ask_v6 = || keep_v6(index, mac, &resolver);
+        let v6 = speaks_v6.then(|| thread::Builder::new().spawn_scoped(threads, ask_v6));
+        let v6 = v6.transpose()?;
+        let v4 = keep_v4(index, mac, &resolver);
+        let v6 = v6.and_then(|thread| thread.join().ok());
+        v4.and(v6.unwrap_or(Ok(())))
+    })
+}
+
+fn keep_v4(index: u32, mac: [u8; 6], resolver: &Resolver) -> io::Result<()> {
+    while let Some(lease) = ask(index, mac)? {
+        take(index, &lease, resolver)?;
+        if !wait_for_half(lease.seconds) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn keep_v6(index: u32, mac: [u8; 6], resolver: &Resolver) -> io::Result<()> {
+    while let Some(lease) = ask_v6(index, mac)? {
+        // All others on the link are known from advertisements.
+        tell(&address(index, lease.address.into(), 128))?;
+        resolver.learn_v6(&lease.dns)?;
+        if !wait_for_half(lease.seconds) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until it is time to ask for a lease again; false where that never comes.
+fn wait_for_half(seconds: u32) -> bool {
+    if seconds == u32::MAX {
+        return false;
+    }
+    thread::sleep(Duration::from_secs(u64::from(seconds / 2).max(1)));
+    true
+}
+
+/// A lease of IPv6; none where nobody answers.
+fn ask_v6(index: u32, mac: [u8; 6]) -> io::Result<Option<lease6::Lease>> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, CLIENT))?;
+    let servers = SocketAddrV6::new(SERVERS.0, SERVERS.1, 0, index);
+    let transaction = [mac[3], mac[4], mac[5]];
+    let answer = |bytes: &[u8]| lease6::answer(bytes, mac, transaction);
+    let mut offer = None;
+    for seconds in PATIENCE {
+        socket.set_read_timeout(Some(Duration::from_secs(seconds)))?;
+        // Where it cannot be sent yet it is sent again.
+        let question = lease6::question(mac, transaction, offer.as_ref());
+        socket.send_to(&question, servers).ok();
+        match hear(&socket, answer) {
+            Some(lease6::Answer::Given(lease)) => return Ok(Some(lease)),
+            Some(lease6::Answer::Offer(lease)) => {
+                let question = lease6::question(mac, transaction, Some(&lease));
+                socket.send_to(&question, servers).ok();
+                if let Some(lease6::Answer::Given(lease)) = hear(&socket, answer) {
+                    return Ok(Some(lease));
+                }
+                // Who offers and does not give is not asked alone again.
+                offer = None;
+            }
+            None => {}
+        }
+    }
+    Ok(None)
 }
 
 /// A lease; none where nobody answers.
@@ -91,18 +153,19 @@ fn ask(index: u32, mac: [u8; 6]) -> io::Result<Option<Lease>> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 68))?;
     socket.set_broadcast(true)?;
     let transaction = u32::from_be_bytes([mac[2], mac[3], mac[4], mac[5]]);
+    let answer = |bytes: &[u8]| lease::answer(bytes, mac, transaction);
     let mut offer = None;
     for seconds in PATIENCE {
         socket.set_read_timeout(Some(Duration::from_secs(seconds)))?;
         // Where it cannot be sent yet it is sent again.
         let question = lease::question(mac, transaction, offer.as_ref());
         socket.send_to(&question, (Ipv4Addr::BROADCAST, 67)).ok();
-        match hear(&socket, mac, transaction) {
+        match hear(&socket, answer) {
             Some(Answer::Given(lease)) => return Ok(Some(lease)),
             Some(Answer::Offer(lease)) => {
                 let question = lease::question(mac, transaction, Some(&lease));
                 socket.send_to(&question, (Ipv4Addr::BROADCAST, 67)).ok();
-                if let Some(Answer::Given(lease)) = hear(&socket, mac, transaction) {
+                if let Some(Answer::Given(lease)) = hear(&socket, answer) {
                     return Ok(Some(lease));
                 }
                 offer = Some(lease);
@@ -114,73 +177,24 @@ fn ask(index: u32, mac: [u8; 6]) -> io::Result<Option<Lease>> {
     Ok(None)
 }
 
-/// The next answer to us, within the socket's patience.
-fn hear(socket: &UdpSocket, mac: [u8; 6], transaction: u32) -> Option<Answer> {
+/// The next answer to us, within the socket's patience: other words use it up, however many come.
+fn hear<A>(socket: &UdpSocket, read: impl Fn(&[u8]) -> Option<A>) -> Option<A> {
     let mut bytes = [0; MAX_ANSWER];
-    loop {
+    for _ in 0..MAX_OTHERS {
         let count = socket.recv(&mut bytes).ok()?;
-        if let Some(answer) = lease::answer(&bytes[..count], mac, transaction) {
+        if let Some(answer) = read(&bytes[..count]) {
             return Some(answer);
         }
     }
+    None
 }
 
-fn take(index: u32, lease: &Lease) -> io::Result<()> {
-    tell(&address(index, lease))?;
+fn take(index: u32, lease: &Lease, resolver: &Resolver) -> io::Result<()> {
+    tell(&address(index, lease.address.into(), lease.prefix))?;
     if let Some(router) = lease.router {
         tell(&route(index, None, Some(router)))?;
     }
-    if lease.dns.is_empty() {
-        return Ok(());
-    }
-    let search = lease.domain.iter().map(|domain| format!("search {domain}\n"));
-    let servers = lease.dns.iter().map(|server| format!("nameserver {server}\n"));
-    let text: String = search.chain(servers).collect();
-    fs::create_dir_all("/etc")?;
-    // A link to where some program would have put it leads nowhere here.
-    fs::remove_file(RESOLVER).ok();
-    fs::write(RESOLVER, text)
-}
-
-/// The message that gives the interface the lease's address.
-fn address(index: u32, lease: &Lease) -> Vec<u8> {
-    let mut body = vec![INET, lease.prefix, 0, EVERYWHERE];
-    body.extend(index.to_ne_bytes());
-    body.extend(attribute(2, &lease.address.octets()));
-    body.extend(attribute(1, &lease.address.octets()));
-    message(NEW_ADDRESS, &body)
-}
-
-/// The message that makes a route through the interface: to one address on the link, or to all through a router.
-fn route(index: u32, to: Option<Ipv4Addr>, by: Option<Ipv4Addr>) -> Vec<u8> {
-    let (bits, scope) = if to.is_some() { (32, LINK) } else { (0, EVERYWHERE) };
-    let mut body = vec![INET, bits, 0, 0, MAIN_TABLE, BY_BOOT, scope, UNICAST, 0, 0, 0, 0];
-    body.extend(to.iter().flat_map(|to| attribute(1, &to.octets())));
-    body.extend(by.iter().flat_map(|by| attribute(5, &by.octets())));
-    body.extend(attribute(4, &index.to_ne_bytes()));
-    message(NEW_ROUTE, &body)
-}
-
-fn attribute(kind: u16, value: &[u8; 4]) -> [u8; 8] {
-    let [a, b, c, d] = *value;
-    let ([l, m], [t, u]) = (8_u16.to_ne_bytes(), kind.to_ne_bytes());
-    [l, m, t, u, a, b, c, d]
-}
-
-fn message(kind: u16, body: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(16 + body.len()).unwrap_or(0);
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(MAKE.to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend(body);
-    bytes
-}
-
-fn tell(message: &[u8]) -> io::Result<()> {
-    let socket = socket(AddressFamily::NETLINK, SocketType::RAW, None)?;
-    sendto(socket, message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-    Ok(())
+    resolver.learn(&lease.dns, lease.domain.clone())
 }
 
 fn octets(text: &str) -> Option<[u8; 6]> {
@@ -194,14 +208,6 @@ fn octets(text: &str) -> Option<[u8; 6]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn messages_say_their_length_and_attributes_are_whole_words() {
-        let route = route(2, None, Some(Ipv4Addr::new(10, 0, 2, 1)));
-        assert_eq!(route.len(), 16 + 12 + 16);
-        assert_eq!(route[..4], 44_u32.to_ne_bytes());
-        assert!(route.ends_with(&attribute(4, &2_u32.to_ne_bytes())));
-    }
 
     #[test]
     fn only_ethernet_addresses_have_six_parts() {

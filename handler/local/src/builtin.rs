@@ -1,6 +1,5 @@
 //! The kinds that every cluster has and that local mode cannot do without: namespaces, nodes, events, leases, revisions, and
-//! (in `config.rs`) ConfigMaps and Secrets, (in `claims.rs`, `persistent_volumes.rs`) PersistentVolumeClaims
-//! and PersistentVolumes.
+//! (in files of their own) ConfigMaps, Secrets, NetworkPolicies, PersistentVolumeClaims and PersistentVolumes.
 //!
 //! Their schemas for `kubectl explain` come from the Kubernetes types themselves.
 
@@ -17,6 +16,7 @@ use serde_json::{Value, json};
 use crate::claims;
 use crate::config;
 use crate::limits;
+use crate::network_policies;
 use crate::object::{metadata_mut, metadata_text};
 use crate::openapi;
 use crate::patch::strategic::{List, Lists};
@@ -67,6 +67,7 @@ pub(crate) fn resources() -> Vec<Resource> {
         config::secrets(),
         claims::persistent_volume_claims(),
         persistent_volumes::persistent_volumes(),
+        network_policies::network_policies(),
     ]
 }
 

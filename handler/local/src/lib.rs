@@ -23,6 +23,7 @@ mod jsonpath;
 pub mod limits;
 mod metadata;
 mod names;
+mod network_policies;
 mod object;
 mod openapi;
 mod params;

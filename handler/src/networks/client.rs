@@ -1,5 +1,6 @@
 //! The handler's side: plans a machine's network, and has the keeper make it, starting one where none is.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,6 +17,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::model::{Binding, MASQUERADE, MTU, Plan, Protocol};
 use super::outside::{DNS, READY, WORD};
+use super::policy::{self, Isolation};
 use super::protocol::{self, Answer, Request, SOCKET};
 use super::range::{OverlapError, Range};
 use super::wish::NetworkWish;
@@ -27,6 +29,9 @@ pub const PLAN: &str = "net.json";
 
 /// Longest plan that is read.
 const MAX_PLAN: u64 = 64 << 10;
+
+/// Longest rules of policies: what fits into one request.
+const MAX_RULES: usize = 100 << 10;
 
 /// How long the keeper may take for one answer: it has nothing to wait for but the kernel and nft.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -70,6 +75,11 @@ pub enum NetworkError {
     /// It does not do it.
     #[error("there is no network: {0}")]
     Refused(String),
+    /// Policies of so many peers that they cannot be handed over.
+    #[error(
+        "its NetworkPolicies allow more than can be kept to here, so nothing is let through: name fewer peers and ports"
+    )]
+    TooManyRules,
     /// It does not answer.
     #[error("the keeper of networks does not answer")]
     Talk(#[source] io::Error),
@@ -146,7 +156,8 @@ impl Networks {
 
     /// The number of the machine's address: what it had, or one that nobody has, near to what its UID says.
     fn free_index(&self, id: &VmId, range: Range) -> Result<u32, NetworkError> {
-        let taken: Vec<_> = self.plans_of_others(id)?.map(|plan| plan.pod.v4).collect();
+        let others = self.all()?.into_iter().filter(|(uid, _)| *uid != id.uid);
+        let taken: Vec<_> = others.map(|(_, plan)| plan.pod.v4).collect();
         let pods = range.pods();
         let had = self.of(id)?.map(|plan| plan.pod.v4);
         let start = u32::from_str_radix(id.uid.get(..8).unwrap_or_default(), 16).unwrap_or(0) % pods;
@@ -155,18 +166,6 @@ impl Networks {
         again
             .or_else(|| (0..pods).map(|step| (start + step) % pods).find(is_free))
             .ok_or(NetworkError::Full(pods))
-    }
-
-    fn plans_of_others(&self, id: &VmId) -> Result<impl Iterator<Item = Plan>, NetworkError> {
-        let failed = |error| NetworkError::Plan(self.run.clone(), error);
-        let mut plans = Vec::new();
-        for entry in fs::read_dir(&self.run).map_err(failed)?.flatten() {
-            if entry.file_name() != id.uid.as_str() {
-                // What is no plan of ours takes no address either.
-                plans.extend(read(&entry.path().join(PLAN)).ok().flatten());
-            }
-        }
-        Ok(plans.into_iter())
     }
 
     /// A machine's network, as it was decided; nothing where it has none.
@@ -197,6 +196,42 @@ impl Networks {
             network,
             user: beside.next(),
         }))
+    }
+
+    /// The networks of all machines here, as they were decided, by their UIDs. Blocks.
+    ///
+    /// # Errors
+    /// [`NetworkError::Plan`].
+    pub fn all(&self) -> Result<BTreeMap<String, Plan>, NetworkError> {
+        let failed = |error| NetworkError::Plan(self.run.clone(), error);
+        let mut plans = BTreeMap::new();
+        for entry in fs::read_dir(&self.run).map_err(failed)?.flatten() {
+            // What is no plan of ours is nobody's network.
+            if let (Ok(uid), Ok(Some(plan))) =
+                (entry.file_name().into_string(), read(&entry.path().join(PLAN)))
+            {
+                plans.insert(uid, plan);
+            }
+        }
+        Ok(plans)
+    }
+
+    /// Keeps a machine to these rules of `policy.rs`, if it has a network. Blocks.
+    ///
+    /// # Errors
+    /// [`NetworkError`]; nothing passes then where there are more rules than can be had.
+    pub fn isolate(&self, uid: &str, plan: &Plan, rules: String) -> Result<(), NetworkError> {
+        let too_many = rules.len() > MAX_RULES;
+        let rules = match too_many {
+            true => policy::ruleset(plan, &Isolation::complete()),
+            false => rules,
+        };
+        let uid = uid.to_owned();
+        self.tell(&Request::Isolate { uid, rules })?;
+        match too_many {
+            true => Err(NetworkError::TooManyRules),
+            false => Ok(()),
+        }
     }
 
     /// Has a machine's network go, if it has one. Blocks.

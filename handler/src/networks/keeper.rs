@@ -14,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rvmm_control::{Liveness, RunDir};
 
+use super::namespace::Namespace;
 use super::node::{BuildError, Node};
 use super::pod::Pod;
 use super::protocol::{self, Answer, Request, SOCKET};
@@ -85,6 +86,11 @@ impl Keeper {
             handlers: Vec::new(),
             pods: BTreeMap::new(),
         })
+    }
+
+    /// The node's own.
+    pub fn namespace(&self) -> &Namespace {
+        self.node.namespace()
     }
 
     /// Serves to its end. What is read of `outer` is nothing; its end is ours.
@@ -192,6 +198,12 @@ impl Keeper {
                 self.namespaces_of(&uid)
             }
             Request::Detach { uid } => self.detach(&uid).map(|()| Vec::new()),
+            Request::Isolate { uid, rules } => {
+                // One that has no network here hears and says nothing at all.
+                let pod = self.pods.get_mut(&uid);
+                let isolated = pod.map_or(Ok(()), |pod| pod.isolate(&mut self.node, rules));
+                isolated.map(|()| Vec::new()).map_err(|error| chain(&error))
+            }
             Request::Keep { uids } => {
                 let others = self.pods.keys().filter(|uid| !uids.contains(uid));
                 let others: Vec<String> = others.cloned().collect();

@@ -2,6 +2,7 @@
 
 pub mod client;
 mod door;
+pub mod enforce;
 mod keeper;
 pub mod model;
 mod namespace;

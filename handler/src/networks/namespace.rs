@@ -26,6 +26,12 @@ pub enum NamespaceError {
     /// Anything else.
     #[error("no network namespace can be made")]
     Network(#[source] io::Error),
+    /// A kernel whose rules do not see what a bridge carries.
+    #[error(
+        "NetworkPolicies for an interface with the binding bridge need the kernel's module br_netfilter: load it, or bind the \
+         interface by masquerade"
+    )]
+    Bridges(#[source] io::Error),
     /// A setting of the kernel.
     #[error("'{0}' cannot be set")]
     Setting(String, #[source] io::Error),
@@ -91,6 +97,18 @@ pub fn become_own_root() -> Result<OwnedFd, NamespaceError> {
 pub fn set(setting: &str, value: &str) -> Result<(), NamespaceError> {
     let path = format!("/proc/sys/net/{setting}");
     fs::write(&path, value).map_err(|error| NamespaceError::Setting(path, error))
+}
+
+/// Has what bridges of the network namespace that this thread is in carry pass the rules for packets.
+///
+/// # Errors
+/// [`NamespaceError::Bridges`].
+pub fn filter_bridges() -> Result<(), NamespaceError> {
+    for setting in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
+        let path = format!("/proc/sys/net/bridge/{setting}");
+        fs::write(path, "1").map_err(NamespaceError::Bridges)?;
+    }
+    Ok(())
 }
 
 #[expect(

@@ -12,7 +12,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,8 @@ fn job() -> Result<Job, String> {
 
 fn inside(job: &Job) -> Result<(), String> {
     let keeper = Keeper::open(&job.run, job.range).map_err(|error| chain(&error))?;
-    ready()?;
+    // What this thread is in changes with each machine; the node's namespace is what this descriptor is of.
+    ready(&format!("{READY} {}", keeper.namespace().as_fd().as_raw_fd()))?;
     keeper.serve(io::stdin().as_fd()).map_err(|error| chain(&error))
 }
 
@@ -111,11 +112,13 @@ fn outside(job: &Job) -> Result<(), String> {
     if let Some(output) = inner.stdout.take() {
         BufReader::new(output).read_line(&mut said).ok();
     }
-    if said.trim() != READY {
+    let namespace = said.trim().strip_prefix(READY).map(str::trim);
+    let Some(namespace) = namespace.and_then(|number| number.parse().ok()) else {
         inner.wait().ok();
         return Err(said.trim().to_owned());
-    }
-    let done = Pasta::to(&inner, &job.run, root).and_then(|pasta| supervise(&mut inner, &pasta));
+    };
+    let pasta = Pasta::to(&inner, namespace, &job.run, root);
+    let done = pasta.and_then(|pasta| supervise(&mut inner, &pasta));
     inner.kill().ok();
     inner.wait().ok();
     done
@@ -124,7 +127,7 @@ fn outside(job: &Job) -> Result<(), String> {
 /// Has pasta run for as long as the inner process does.
 fn supervise(inner: &mut Child, pasta: &Pasta) -> Result<(), String> {
     let mut carrier = pasta.start()?;
-    ready()?;
+    ready(READY)?;
     loop {
         // Whichever of the two it was.
         let ended = rustix::process::wait(WaitOptions::empty());
@@ -150,9 +153,10 @@ struct Pasta(Vec<String>);
 // === impl Pasta ===
 
 impl Pasta {
-    /// For the network that the inner process is in.
-    fn to(inner: &Child, run: &Path, root: bool) -> Result<Self, String> {
-        let of_inner = |kind: &str| format!("/proc/{}/ns/{kind}", inner.id());
+    /// For the network that the inner process has by this descriptor.
+    fn to(inner: &Child, namespace: RawFd, run: &Path, root: bool) -> Result<Self, String> {
+        let of_inner = |what: &str| format!("/proc/{}/{what}", inner.id());
+        let namespace = of_inner(&format!("fd/{namespace}"));
         let mut words: Vec<String> = ["--foreground", "--quiet", "--config-net", "--no-map-gw"]
             .map(str::to_owned)
             .to_vec();
@@ -178,13 +182,13 @@ impl Pasta {
         if root {
             // It gives up the rights that opening another process's namespace takes before it opens it.
             let place = run.join(NAMESPACE);
-            let mounted = mount_privately(Path::new(&of_inner("net")), &place);
+            let mounted = mount_privately(Path::new(&namespace), &place);
             mounted.map_err(|error| format!("'{}' cannot be mounted: {error}", place.display()))?;
             words.extend(["--runas".to_owned(), "0".to_owned()]);
             words.extend(["--netns".to_owned(), place.display().to_string()]);
         } else {
-            words.extend(["--userns".to_owned(), of_inner("user")]);
-            words.extend(["--netns".to_owned(), of_inner("net")]);
+            words.extend(["--userns".to_owned(), of_inner("ns/user")]);
+            words.extend(["--netns".to_owned(), namespace]);
         }
         Ok(Self(words))
     }
@@ -233,6 +237,6 @@ fn lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn ready() -> Result<(), String> {
-    writeln!(io::stdout(), "{READY}").map_err(|error| format!("nobody waits for the network: {error}"))
+fn ready(word: &str) -> Result<(), String> {
+    writeln!(io::stdout(), "{word}").map_err(|error| format!("nobody waits for the network: {error}"))
 }

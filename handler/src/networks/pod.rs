@@ -7,10 +7,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::door::Door;
 use super::model::{Addressing, Binding, POD_BRIDGE, POD_LINK, Plan, Protocol, TAP, TAP_MAC};
-use super::namespace::{Namespace, NamespaceError};
+use super::namespace::{self, Namespace, NamespaceError};
 use super::netlink::{Index, Netlink};
 use super::nft;
 use super::node::{self, BuildError, Node};
+use super::policy::{self, Isolation};
 use super::rules;
 use super::tap;
 
@@ -23,6 +24,8 @@ pub struct Pod {
     link: String,
     /// What tells the guest its addresses.
     door: Door,
+    /// The rules of policies that it is kept to.
+    policy: String,
 }
 
 // === impl Pod ===
@@ -45,6 +48,7 @@ impl Pod {
                 namespace,
                 link: link.clone(),
                 door: Door::open(plan, tap).map_err(BuildError::Door)?,
+                policy: policy::ruleset(plan, &Isolation::default()),
             })
         })?;
         node.plug(&link)?;
@@ -64,6 +68,25 @@ impl Pod {
     /// Where the guest's questions come in.
     pub fn door(&self) -> &Door {
         &self.door
+    }
+
+    /// Keeps it to the rules of policies, which replace those that it was kept to.
+    ///
+    /// # Errors
+    /// [`BuildError`]; the former rules hold then.
+    pub fn isolate(&mut self, node: &mut Node, rules: String) -> Result<(), BuildError> {
+        if rules == self.policy {
+            return Ok(());
+        }
+        away(node, |_| {
+            self.namespace.enter()?;
+            if self.plan.binding == Binding::Bridge {
+                namespace::filter_bridges()?;
+            }
+            Ok(nft::apply(&rules)?)
+        })?;
+        self.policy = rules;
+        Ok(())
     }
 
     /// Begins to connect to a port of the guest: whether it listens is known when the socket can be written to.

@@ -132,6 +132,18 @@ pub fn isolation(
     isolation
 }
 
+// === impl Isolation ===
+
+impl Isolation {
+    /// Of a pod that may neither hear nor say anything.
+    pub fn complete() -> Self {
+        Self {
+            ingress: Some(Vec::new()),
+            egress: Some(Vec::new()),
+        }
+    }
+}
+
 fn matches(selector: &LabelSelector, labels: &Labels) -> Result<bool, PolicyError> {
     let selector = Selector::try_from(selector.clone());
     let selector = selector.map_err(|error| PolicyError::Selector(error.to_string()))?;
@@ -252,6 +264,11 @@ pub fn ruleset(plan: &Plan, isolation: &Isolation) -> String {
         "  chain forward {\n    type filter hook forward priority filter - 10; policy accept;\n    \
          ct state established,related accept\n    \
          icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n",
+    );
+    // No policy keeps a pod from itself.
+    let _ = writeln!(
+        body,
+        "    ip saddr {v4} ip daddr {v4} accept\n    ip6 saddr {v6} ip6 daddr {v6} accept"
     );
     if isolation.ingress.is_some() {
         let _ = writeln!(

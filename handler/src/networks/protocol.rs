@@ -39,6 +39,13 @@ pub enum Request {
         /// The machine.
         uid: String,
     },
+    /// A machine is kept to these rules of `policy.rs`, which replace the former ones.
+    Isolate {
+        /// The machine.
+        uid: String,
+        /// The whole of its table.
+        rules: String,
+    },
     /// The networks of all other machines are to go.
     Keep {
         /// The machines.

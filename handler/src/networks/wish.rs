@@ -4,9 +4,10 @@ use rvm_types::VirtualMachineInstance;
 use rvm_types::admission::{Cause, Path};
 use rvm_types::devices::Interface;
 use rvmm_spec::MacAddress;
+use rvmm_spec::limits::MAX_NET_QUEUES;
 
 use super::model::{Binding, Port, Protocol};
-use crate::translate::boot;
+use crate::translate::{boot, cpu};
 
 /// A machine's interface on the pod's network, before it has an address there.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,10 +53,21 @@ impl NetworkWish {
                 Binding::Bridge
             },
             mac,
-            queues: 1,
+            queues: queues(vmi),
             ports: ports(interface, &path)?,
             hostname: boot::hostname(vmi),
         }))
+    }
+}
+
+/// Of a machine whose processors are each to have one, as many as there can be.
+fn queues(vmi: &VirtualMachineInstance) -> u8 {
+    let domain = &vmi.spec.domain;
+    match domain.devices.network_interface_multiqueue {
+        Some(true) => {
+            u8::try_from(cpu::count(domain)).map_or(MAX_NET_QUEUES, |cpus| cpus.clamp(1, MAX_NET_QUEUES))
+        }
+        _ => 1,
     }
 }
 
@@ -75,4 +87,33 @@ fn ports(interface: &Interface, path: &Path) -> Result<Vec<Port>, Cause> {
         })
     };
     interface.ports.iter().enumerate().map(port).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(devices: serde_json::Value) -> NetworkWish {
+        let mut vmi = crate::sample::vmi_in("Pending");
+        vmi.spec.domain.cpu.get_or_insert_default().cores = Some(4);
+        vmi.spec.domain.devices = serde_json::from_value(devices).unwrap();
+        NetworkWish::of(&vmi).unwrap().unwrap()
+    }
+
+    #[test]
+    fn each_processor_has_its_queues_only_where_that_is_asked_for() {
+        let interfaces = serde_json::json!([{"name": "default", "masquerade": {}}]);
+        let several = serde_json::json!({"interfaces": interfaces, "networkInterfaceMultiqueue": true});
+        assert_eq!(wish(several).queues, 4);
+        let one = serde_json::json!({"interfaces": interfaces});
+        assert_eq!(wish(one).queues, 1);
+    }
+
+    #[test]
+    fn a_hardware_address_is_the_manifests_or_the_same_at_each_start() {
+        let given = serde_json::json!({"interfaces": [{"name": "default", "bridge": {}, "macAddress": "02:11:22:33:44:55"}]});
+        assert_eq!(wish(given).mac.to_string(), "02:11:22:33:44:55");
+        let own = serde_json::json!({"interfaces": [{"name": "default", "bridge": {}}]});
+        assert_eq!(wish(own.clone()).mac, wish(own).mac);
+    }
 }

@@ -148,6 +148,7 @@ impl Cluster {
             images,
             networks,
             agents: Agents::default(),
+            policies: None,
             host_disks: Arc::default(),
             claims: None,
             watch: doors.watch.clone(),

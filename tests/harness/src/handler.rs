@@ -26,6 +26,8 @@ const ALPINE: &str = "docker.io/library/alpine:3.23";
 /// A handler that is about to be started.
 #[derive(Debug, Clone)]
 pub struct HandlerSetup {
+    /// What runs the handler, if it is not us ourselves: a program that ends its own words with another's.
+    by: Vec<String>,
     arguments: Vec<String>,
     local: bool,
 }
@@ -46,6 +48,7 @@ impl HandlerSetup {
     #[must_use]
     pub fn local() -> Self {
         Self {
+            by: Vec::new(),
             arguments: vec!["--local".to_owned()],
             local: true,
         }
@@ -57,6 +60,7 @@ impl HandlerSetup {
         let kubeconfig = shown(&cluster.kubeconfig_of_handlers());
         let arguments = ["--node", node, "--kubeconfig", &kubeconfig].map(str::to_owned);
         Self {
+            by: Vec::new(),
             arguments: arguments.to_vec(),
             local: false,
         }
@@ -74,6 +78,23 @@ impl HandlerSetup {
     #[must_use]
     pub fn with_all(mut self, arguments: &[String]) -> Self {
         self.arguments.extend_from_slice(arguments);
+        self
+    }
+
+    /// As an ordinary user, whoever we are, who has this list of name servers: in a user namespace of its own, where it is not root.
+    #[must_use]
+    pub fn unprivileged(mut self, resolver: &Path) -> Self {
+        let script = r#"mount --bind "$0" /etc/resolv.conf && exec unshare --user --map-user=1000 --map-group=1000 -- "$@""#;
+        let words = [
+            "unshare",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            &shown(resolver),
+        ];
+        self.by = words.map(str::to_owned).to_vec();
         self
     }
 
@@ -128,19 +149,24 @@ impl Handler {
     pub fn spawn(&mut self) -> Result<&mut Process> {
         let (program, demo) = (self.tools.own("rvm-handler")?, self.tools.demo());
         let mirror = format!("{ALPINE}=oci:{}", shown(&demo.image()));
-        let process = Process::start(&program, &self.folder.path().join("handler.log"), |command| {
-            command
-                .args(&self.setup.arguments)
-                .arg("--run-dir")
-                .arg(self.run_dir())
-                .arg("--state-dir")
-                .arg(self.state_dir())
-                .arg("--guests")
-                .arg(&demo.folder)
-                .args(["--mirror", &mirror])
-                .args(["--grpc", &format!("unix://{}", shown(&self.socket()))])
-                .envs(self.tools.environment());
-        })?;
+        let process = Process::start_by(
+            &self.setup.by,
+            &program,
+            &self.folder.path().join("handler.log"),
+            |command| {
+                command
+                    .args(&self.setup.arguments)
+                    .arg("--run-dir")
+                    .arg(self.run_dir())
+                    .arg("--state-dir")
+                    .arg(self.state_dir())
+                    .arg("--guests")
+                    .arg(&demo.folder)
+                    .args(["--mirror", &mirror])
+                    .args(["--grpc", &format!("unix://{}", shown(&self.socket()))])
+                    .envs(self.tools.environment());
+            },
+        )?;
         Ok(self.process.insert(process))
     }
 

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// The manifest that users are shown.
 const DEMO: &str = "guests/vmi-alpine.yaml";
 
+/// The same with a network.
+const NETWORK: &str = "guests/vmi-network.yaml";
+
 /// The manifest of a VMI.
 #[derive(Debug, Clone)]
 pub struct Manifest(pub Value);
@@ -18,9 +21,21 @@ impl Manifest {
     /// # Errors
     /// It cannot be read.
     pub fn demo() -> Result<Self> {
-        let text = std::fs::read(workspace().join(DEMO))?;
+        Self::of(DEMO)
+    }
+
+    /// `guests/vmi-network.yaml` as it is.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn network() -> Result<Self> {
+        Self::of(NETWORK)
+    }
+
+    fn of(file: &str) -> Result<Self> {
+        let text = std::fs::read(workspace().join(file))?;
         let object = manifest::parse(&text)?.into_iter().next();
-        object.map(Self).with_context(|| format!("{DEMO} is empty"))
+        object.map(Self).with_context(|| format!("{file} is empty"))
     }
 
     /// Under another name.

@@ -34,6 +34,19 @@ impl Process {
     /// # Errors
     /// The program or its log cannot be had.
     pub fn start(program: &Path, log: &Path, set_up: impl FnOnce(&mut Command)) -> Result<Self> {
+        Self::start_by(&[], program, log, set_up)
+    }
+
+    /// The same, where other programs run it, each of which becomes the next.
+    ///
+    /// # Errors
+    /// As for [`Process::start`].
+    pub fn start_by(
+        by: &[String],
+        program: &Path,
+        log: &Path,
+        set_up: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         ensure!(program.is_file(), "there is no program {}", program.display());
         let name = program
             .file_name()
@@ -41,7 +54,7 @@ impl Process {
             .to_string_lossy()
             .into_owned();
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+        command.args(["--pdeathsig", "KILL", "--"]).args(by).arg(program);
         set_up(&mut command);
         let output = File::options().append(true).create(true).open(log)?;
         command

@@ -22,12 +22,7 @@ const DOMAIN: [&str; 2] = ["ioThreads", "ioThreadsPolicy"];
 /// These ask for nothing when they are empty, unlike `tpm: {}`, which asks for the device.
 const EMPTY: [&str; 2] = ["clock", "features"];
 const RESOURCES: [&str; 1] = ["overcommitGuestOverhead"];
-const DEVICES: [&str; 4] = [
-    "autoattachInputDevice",
-    "blockMultiQueue",
-    "disableHotplug",
-    "networkInterfaceMultiqueue",
-];
+const DEVICES: [&str; 3] = ["autoattachInputDevice", "blockMultiQueue", "disableHotplug"];
 
 pub(super) fn validate(spec: &VirtualMachineInstanceSpec, path: &Path, causes: &mut Vec<Cause>) {
     refuse(&spec.extra, path, &SPEC, causes);
