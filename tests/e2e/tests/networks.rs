@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Console, Handler, HandlerSetup, Kubectl, Manifest, Tools};
@@ -37,6 +37,37 @@ fn serve(mut guest: TcpStream) {
     guest.write_all(b"HTTP/1.0 200 OK\r\n\r\nfrom outside\n").ok();
 }
 
+/// Its interface lets one port in.
+fn only_port_7(vmi: &mut Value) {
+    vmi["spec"]["domain"]["devices"]["interfaces"][0]["ports"] = json!([{"port": 7}]);
+}
+
+/// A server of this host that knows one address for every name; nothing where this user may not have the port of such servers.
+fn name_server() -> Option<Ipv4Addr> {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = Ipv4Addr::new(127, 71, high, low | 1);
+    let socket = UdpSocket::bind((address, 53)).ok()?;
+    std::thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((count, from)) = socket.recv_from(&mut question) {
+            socket.send_to(&named(&question[..count]), from).ok();
+        }
+    });
+    Some(address)
+}
+
+/// The answer to one question about a name: 192.0.2.77 where IPv4's address is asked for, else nothing.
+fn named(question: &[u8]) -> Vec<u8> {
+    let name = question[12..].iter().position(|byte| *byte == 0).unwrap();
+    let end = 12 + name + 5;
+    let is_v4 = question[end - 4..end] == [0, 1, 0, 1];
+    let mut answer = question[..end].to_vec();
+    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0]);
+    let address: &[u8] = &[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 77];
+    answer.extend(address.iter().filter(|_| is_v4));
+    answer
+}
+
 /// What a server says to a guest.
 fn says(console: &mut Console, server: impl Display, page: &str) -> String {
     console
@@ -58,8 +89,15 @@ fn with_address(handler: &Handler, name: &str, address: &str) -> Console {
         Ok(Look::of((seen == address).then_some(()), || seen))
     })
     .unwrap();
-    let serve = format!("mkdir /www && echo from {name} >/www/name && httpd -p 7 -h /www");
-    console.ask(&serve).unwrap();
+    eventually("the guest's address of IPv6", || {
+        let seen = console.ask("ip -6 -o addr show eth0 | grep -c /128")?;
+        Ok(Look::of((seen == "1").then_some(()), || seen))
+    })
+    .unwrap();
+    // Each shorter than the terminal's line, where it would be broken.
+    let page = format!("mkdir /www && echo from {name} >/www/name");
+    console.ask(&page).unwrap();
+    console.ask("httpd -p 7 -h /www && httpd -p 8 -h /www").unwrap();
     console
 }
 
@@ -83,7 +121,10 @@ fn guests_get_addresses_reach_outside_and_each_other_also_while_no_handler_is_th
     let outside = server();
     let kubectl = handler.kubectl().unwrap();
     kubectl
-        .apply(&[networked("behind", "masquerade"), networked("beside", "bridge")])
+        .apply(&[
+            networked("behind", "masquerade").with(only_port_7),
+            networked("beside", "bridge"),
+        ])
         .unwrap();
     let (behind, beside) = (addresses(&kubectl, "behind"), addresses(&kubectl, "beside"));
 
@@ -97,6 +138,10 @@ fn guests_get_addresses_reach_outside_and_each_other_also_while_no_handler_is_th
     assert_eq!(says(&mut second, outside, ""), "from outside");
     assert_eq!(guest_says(&mut first, beside[0]), "from beside");
     assert_eq!(guest_says(&mut second, behind[0]), "from behind");
+    assert_eq!(guest_says(&mut first, beside[1]), "from beside");
+    assert_eq!(guest_says(&mut second, behind[1]), "from behind");
+    let refused = says(&mut second, SocketAddr::new(behind[0], 8), "name");
+    assert!(refused.contains("refused"), "port 8 is let in: {refused}");
 
     handler.kill().unwrap();
     handler.start().unwrap();
@@ -110,9 +155,136 @@ fn guests_get_addresses_reach_outside_and_each_other_also_while_no_handler_is_th
         .ok(&["delete", "vmi", "behind", "beside", "--timeout=60s"])
         .unwrap();
     handler.terminate().unwrap();
+    nothing_left(&handler);
+}
+
+/// Waits until nobody keeps networks any more.
+fn nothing_left(handler: &Handler) {
     let lock = std::fs::File::open(handler.run_dir().join("network.lock")).unwrap();
     eventually("the end of the networks", || {
         Ok(Look::of(lock.try_lock().ok(), || "they are kept".to_owned()))
     })
     .unwrap();
+}
+
+#[test]
+fn a_guest_of_an_ordinary_user_reaches_outside_knows_names_and_is_reached_by_any_port() {
+    let tools = Tools::open().unwrap();
+    let Some(names) = name_server() else {
+        eprintln!("skipped: this user may not serve names");
+        return;
+    };
+    let resolver = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(resolver.path(), format!("nameserver {names}\n")).unwrap();
+    let network = ["--pod-network", "10.199.18.0/24"];
+    let setup = HandlerSetup::local().with(&network).unprivileged(resolver.path());
+    let mut handler = setup.start(&tools).unwrap();
+    let (outside, kubectl) = (server(), handler.kubectl().unwrap());
+    let guest = Manifest::network().unwrap().named("free").with(|vmi| {
+        let domain = &mut vmi["spec"]["domain"];
+        domain["cpu"] = json!({"cores": 2});
+        domain["devices"]["networkInterfaceMultiqueue"] = json!(true);
+        domain["devices"]["interfaces"][0]["macAddress"] = json!("02:11:22:33:44:55");
+    });
+    kubectl.apply(&[guest]).unwrap();
+    let vmi = kubectl.await_phase("free", "Running").unwrap();
+    assert_eq!(vmi["status"]["interfaces"][0]["queueCount"], 2);
+    assert_eq!(vmi["status"]["interfaces"][0]["mac"], "02:11:22:33:44:55");
+
+    let mut console = with_address(&handler, "free", "10.0.2.2/24");
+    let of_link = console
+        .ask("cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu")
+        .unwrap();
+    let seen: Vec<&str> = of_link.split_whitespace().collect();
+    assert_eq!(seen, ["02:11:22:33:44:55", "1500"]);
+    assert_eq!(
+        console
+            .ask("ls -d /sys/class/net/eth0/queues/rx-* | wc -l")
+            .unwrap(),
+        "2"
+    );
+    assert_eq!(says(&mut console, outside, ""), "from outside");
+    let known = console.ask("nslookup -type=a any.example").unwrap();
+    assert!(known.contains("192.0.2.77"), "{known}");
+
+    let request = "GET /name HTTP/1.0\r\n\r\n";
+    // Not what the manifest lets in.
+    let forwarded = handler.feed_rvm(&["port-forward", "--stdio", "free", "7"], request);
+    let page = forwarded.unwrap().ok().unwrap();
+    assert!(page.ends_with("from free\n"), "{page}");
+
+    kubectl.ok(&["delete", "vmi", "free", "--timeout=60s"]).unwrap();
+    handler.terminate().unwrap();
+    nothing_left(&handler);
+}
+
+/// The spec of a policy, which lets only friends speak to the machine `keeper`.
+fn only_friends() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "only-friends"},
+        "spec": {
+            "podSelector": {"matchLabels": {"vm.kubevirt.io/name": "keeper"}},
+            "ingress": [{"from": [{"podSelector": {"matchLabels": {"role": "friend"}}}], "ports": [{"port": 7}]}],
+        },
+    })
+}
+
+/// Waits until a guest no longer hears anything from another.
+fn kept_away(console: &mut Console, guest: IpAddr) {
+    let server = SocketAddr::new(guest, 7);
+    let ask = format!("wget -q -T 5 -O - http://{server}/name || echo nothing");
+    eventually("the policy", || {
+        let seen = console.ask(&ask)?;
+        Ok(Look::of(seen.ends_with("nothing").then_some(()), || seen))
+    })
+    .unwrap();
+}
+
+#[test]
+fn policies_and_labels_keep_guests_apart_and_let_them_together_while_they_run() {
+    let tools = Tools::open().unwrap();
+    let network = ["--pod-network", "10.199.17.0/24"];
+    let mut handler = HandlerSetup::local().with(&network).start(&tools).unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    let unkept = only_friends().to_string().replace(":7}", ":\"web\"}");
+    let refused = kubectl.feed(&["apply", "-f", "-"], &unkept).unwrap();
+    let refused = refused.error_text();
+    assert!(refused.contains("rvm supports numbers only"), "{refused}");
+    kubectl
+        .apply(&[
+            networked("keeper", "masquerade"),
+            networked("caller", "masquerade"),
+        ])
+        .unwrap();
+    let keeper = addresses(&kubectl, "keeper");
+    let _serving = with_address(&handler, "keeper", "10.0.2.2/24");
+    let mut caller = with_address(&handler, "caller", "10.0.2.2/24");
+    assert_eq!(guest_says(&mut caller, keeper[0]), "from keeper");
+
+    let applied = kubectl.feed(&["apply", "-f", "-"], &only_friends().to_string());
+    applied.unwrap().ok().unwrap();
+    kept_away(&mut caller, keeper[0]);
+    assert!(
+        kubectl
+            .ok(&["get", "netpol"])
+            .unwrap()
+            .contains("vm.kubevirt.io/name=keeper")
+    );
+    kubectl.ok(&["label", "vmi", "caller", "role=friend"]).unwrap();
+    assert_eq!(guest_says(&mut caller, keeper[0]), "from keeper");
+    kubectl.ok(&["label", "vmi", "caller", "role-"]).unwrap();
+    kept_away(&mut caller, keeper[0]);
+
+    // What was changed while nobody was there to see it holds, too.
+    handler.kill().unwrap();
+    handler.start().unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    let mut caller = Console::at_prompt(
+        handler.rvm_on_terminal(&["console", "caller"]).unwrap(),
+        "caller:~# ",
+    )
+    .unwrap();
+    kept_away(&mut caller, keeper[0]);
+    kubectl.ok(&["delete", "netpol", "only-friends"]).unwrap();
+    assert_eq!(guest_says(&mut caller, keeper[0]), "from keeper");
 }
