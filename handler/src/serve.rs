@@ -52,6 +52,9 @@ const FINISH: Duration = Duration::from_secs(10);
 /// How often claims are looked for.
 const CLAIMS_PACE: Duration = Duration::from_secs(2);
 
+/// What is said last.
+const LEFT: &str = "rvm-handler ends; its machines go on running and are taken over at the next start";
+
 /// Whose lines people want to read.
 const OURS: [&str; 3] = ["rvm_handler", "rvm_local", "rvm_server"];
 
@@ -145,8 +148,7 @@ async fn serve(settings: Settings) -> Result<()> {
     tracing::info!(node = settings.node, run_dir = %settings.run_dir.display(), cluster, "rvm-handler serves");
     let control = controller::run(effects, wakes, stop.clone().cancelled_owned());
     let served = until_stopped(control, &mut tasks, &stop).await;
-    let left = "rvm-handler ends; its machines go on running and are taken over at the next start";
-    tracing::info!(machines = machines.count(), "{left}");
+    tracing::info!(machines = machines.count(), "{LEFT}");
     tasks.shutdown().await;
     served
 }
