@@ -71,5 +71,6 @@ pub fn info(state: State) -> Box<Info> {
         uptime_seconds: 0,
         agent: false,
         devices: Vec::new(),
+        disk_error: None,
     })
 }

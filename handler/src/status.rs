@@ -11,6 +11,7 @@
 //! has one, since people and programs look for them.
 
 mod edit;
+mod paused;
 
 use jiff::Timestamp;
 use rvm_types::admission::{self, Cause};
@@ -132,6 +133,7 @@ impl Report {
             }
             Self::Running(info, network, facts) => {
                 running(edit, info, now);
+                paused::apply(edit, info, now);
                 let network = network.iter().map(|plan| plan.status()).collect();
                 said(edit.status(), info.agent, network, facts.as_deref());
                 credentials(edit, info.agent, facts.as_deref(), now);
@@ -173,12 +175,11 @@ impl Report {
             )],
             Self::OutOfSync { reason, message } => vec![out_of_sync(reason, message)],
             Self::Orphaned => vec![Happening::warning(events::SYNC_FAILED, ORPHANED)],
-            Self::Running(_, _, facts) if started => {
+            Self::Running(info, _, facts) if started => {
                 let outcome = facts.as_ref().and_then(|facts| facts.credentials.as_ref());
-                outcome
-                    .and_then(|outcome| credentials_told(vmi, outcome))
-                    .into_iter()
-                    .collect()
+                let credentials = outcome.and_then(|outcome| credentials_told(vmi, outcome));
+                let paused = paused::event(info, vmi);
+                credentials.into_iter().chain(paused).collect()
             }
             Self::Running(..) => vec![Happening::normal(
                 events::STARTED,

@@ -63,6 +63,11 @@ pub struct Disk {
     /// none (past the node's page cache, where its file system can), writethrough, or writeback, the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<String>,
+    /// What is done when the node cannot do what the guest asks of the disk: stop, the default, pauses the machine until it is
+    /// resumed, and tries again then; report has the guest see the error; enospace is stop where a write finds no space, and
+    /// report otherwise; ignore tells the guest that all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_policy: Option<String>,
     /// A hint that is accepted and changes nothing: native or threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io: Option<String>,

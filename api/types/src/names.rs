@@ -119,6 +119,8 @@ pub mod reasons {
     pub const SYNC_FAILED: &str = "Synchronizing with the Domain failed.";
     /// Paused: somebody asked for it.
     pub const PAUSED_BY_USER: &str = "PausedByUser";
+    /// Paused: a disk could not do what the guest asked of it.
+    pub const PAUSED_IO_ERROR: &str = "PausedIOError";
     /// LiveMigratable is false.
     pub const NOT_MIGRATABLE: &str = "NotMigratable";
     /// PodScheduled is false: no node fits.
@@ -145,6 +147,8 @@ pub mod events {
     pub const CREATED: &str = "Created";
     /// The guest runs.
     pub const STARTED: &str = "Started";
+    /// A disk could not do what the guest asked of it, and the machine was paused for that.
+    pub const IO_ERROR: &str = "IOerror";
     /// The guest was asked to shut down.
     pub const SHUTTING_DOWN: &str = "ShuttingDown";
     /// The machine is being ended.

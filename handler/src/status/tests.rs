@@ -238,3 +238,31 @@ fn labels_and_finalizers_of_others_stay() {
     );
     assert_eq!(patch["metadata"]["finalizers"], json!(["other/f", "ours"]));
 }
+
+#[test]
+fn a_machine_that_is_paused_for_a_disk_says_which_until_it_goes_on() {
+    let volumes = json!([{"name": "root", "emptyDisk": {"capacity": "1Mi"}}, {"name": "data", "emptyDisk": {"capacity": "1Mi"}}]);
+    let mut vmi = vmi_in("Running");
+    vmi.spec.volumes = serde_json::from_value(volumes).unwrap();
+    let disks = json!([{"name": "root", "disk": {}}, {"name": "data", "disk": {}}]);
+    vmi.spec.domain.devices.disks = serde_json::from_value(disks).unwrap();
+    let failed = Info {
+        disk_error: Some(rvmm_control::DiskError {
+            disk: "disk1".to_owned(),
+            message: "No space left on device".to_owned(),
+        }),
+        ..*info(State::Paused)
+    };
+    let failed = Report::Running(Box::new(failed), None, None);
+    let text = "VM Paused due to IO error at the volume: data: No space left on device";
+    assert_eq!(failed.events(&vmi), [Happening::warning("IOerror", text)]);
+    let paused = applied(&failed, &vmi);
+    let said = condition(&paused, conditions::PAUSED).unwrap();
+    assert_eq!(said.reason.as_deref(), Some("PausedIOError"));
+    assert_eq!((failed.events(&paused), patch(&failed, &paused)), (vec![], None));
+    let by_user = Report::Running(info(State::Paused), None, None);
+    let said = applied(&by_user, &vmi);
+    let said = condition(&said, conditions::PAUSED).unwrap();
+    assert_eq!(said.reason.as_deref(), Some("PausedByUser"));
+    assert!(condition(&applied(&running(), &paused), conditions::PAUSED).is_none());
+}

@@ -8,7 +8,7 @@ use rvm_types::config::{CloudInit, DownwardApiFile};
 use rvm_types::devices::Disk;
 use rvm_types::quantity::Quantity;
 use rvm_types::volume::Volume;
-use rvmm_spec::CacheMode;
+use rvmm_spec::{CacheMode, OnDiskError};
 
 use crate::volumes::DiskFile;
 use crate::volumes::cloud_init::{CONFIG_DRIVE_LABEL, NO_CLOUD_LABEL};
@@ -41,6 +41,8 @@ pub struct DiskWish {
     pub serial: Option<String>,
     /// How it is cached.
     pub cache: CacheWish,
+    /// What is done when the node cannot do what the guest asks of it.
+    pub on_error: OnDiskError,
 }
 
 /// What a disk is made from.
@@ -136,6 +138,7 @@ impl DiskWish {
             base: file.base,
             direct: file.direct,
             cache,
+            on_error: self.on_error,
             ..rvmm_spec::Disk::new(file.path)
         }
     }
@@ -180,6 +183,12 @@ fn wish(vmi: &VirtualMachineInstance, disk: &Disk) -> Result<DiskWish, Cause> {
             Some("none") => CacheWish::None,
             Some("writethrough") => CacheWish::Writethrough,
             _ => CacheWish::Writeback,
+        },
+        on_error: match disk.error_policy.as_deref() {
+            Some("report") => OnDiskError::Report,
+            Some("enospace") => OnDiskError::Enospc,
+            Some("ignore") => OnDiskError::Ignore,
+            _ => OnDiskError::Stop,
         },
     })
 }

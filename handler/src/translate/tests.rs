@@ -74,6 +74,7 @@ fn an_empty_disk_is_made_in_whole_sectors_with_its_serial() {
         volume: "scratch".into(),
         source: DiskSource::Empty { capacity: 1024 },
         cache: CacheWish::Writeback,
+        on_error: rvmm_spec::OnDiskError::Stop,
         read_only: false,
         serial: Some("S1".into()),
     };
@@ -120,6 +121,7 @@ fn a_file_system_that_cannot_do_without_its_cache_is_written_through() {
         read_only: false,
         serial: None,
         cache: CacheWish::None,
+        on_error: rvmm_spec::OnDiskError::Stop,
     };
     let at = |direct| wish.at(DiskFile { direct, ..nowhere() });
     assert_eq!(

@@ -125,6 +125,7 @@ impl Machine {
             uptime_seconds: 0,
             agent: self.spec.name().starts_with("polite"),
             devices: Vec::new(),
+            disk_error: None,
         }
     }
 

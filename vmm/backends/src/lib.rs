@@ -25,5 +25,5 @@ mod wires;
 pub use agent::Agent;
 pub use console::{GuestInput, Hub};
 pub use lasting::Lasting;
-pub use news::{News, OnNews};
+pub use news::{DiskError, News, OnNews};
 pub use wires::Wires;

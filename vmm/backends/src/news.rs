@@ -13,8 +13,19 @@ pub enum News {
     Paused,
     /// It has not fed its watchdog in time; it goes on until something is done to it.
     Watchdog,
+    /// A disk's request failed on the host, and waits; the guest is to be paused for that, or is already.
+    DiskFailed(DiskError),
     /// It is over. Nothing comes after this.
     Ended(Outcome),
+}
+
+/// Which disk failed, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskError {
+    /// The disk's name.
+    pub disk: String,
+    /// The host's reason.
+    pub why: String,
 }
 
 /// Told of news, from any thread. Must not wait, and must not end the guest from there.

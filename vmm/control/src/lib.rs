@@ -22,7 +22,7 @@ pub mod transition;
 
 pub use client::{Client, ClientError};
 pub use message::{
-    Accelerator, AskedBy, Device, EndReason, Ending, Event, How, Info, Refusal, RefusalCode, Reply, Request,
-    State, Stats, Stopped, WatchdogAction,
+    Accelerator, AskedBy, Device, DiskError, EndReason, Ending, Event, How, Info, Refusal, RefusalCode,
+    Reply, Request, State, Stats, Stopped, WatchdogAction,
 };
 pub use rundir::{ClaimError, Liveness, RunDir, RunLock};

@@ -226,6 +226,18 @@ pub struct Info {
     /// Disks and network interfaces, in the guest's order.
     #[serde(default)]
     pub devices: Vec<Device>,
+    /// The disk that it was paused for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_error: Option<DiskError>,
+}
+
+/// A disk's request that the host could not do; it waits, and is tried again when the machine goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskError {
+    /// The disk's name, as in [`Info::devices`].
+    pub disk: String,
+    /// For people: what the host said.
+    pub message: String,
 }
 
 /// A device that can be named.
@@ -282,6 +294,9 @@ pub enum Event {
     Agent(bool),
     /// The guest has not fed its watchdog in time, and this is done to it.
     Watchdog(WatchdogAction),
+    /// A disk's request waits, and the machine is paused for it.
+    #[serde(rename = "disk-error")]
+    DiskError(DiskError),
     /// A device was plugged in.
     Plugged(Device),
     /// A device was pulled out.

@@ -213,8 +213,8 @@ fn plug_virtio(
 ) -> Result<Plugged, MachineError> {
     let Lasting { hub, agent, servers } = lasting;
     let mut devices: Vec<Fed> = Vec::new();
-    for disk in spec.disks() {
-        let (block, alarm) = disks::open(disk)?;
+    for (number, disk) in spec.disks().iter().enumerate() {
+        let (block, alarm) = disks::open(disk, format!("disk{number}"), gate)?;
         devices.push((Box::new(block), alarm));
     }
     for net in spec.nets() {

@@ -8,12 +8,15 @@
 //! There is no controller that would tell a guest of it: it finds a new function when it looks at its bus again, and
 //! should have let go of one before it is pulled out.
 
+use std::sync::Arc;
+
 use rvmm_backends::plugged::{Plugged, PluggedKind};
 use rvmm_devices::virtio::VirtioDevice;
 use rvmm_devices::virtio::net::Link;
 use rvmm_sandbox::Sandbox;
 use rvmm_spec::DeviceId;
 
+use crate::gate::Gate;
 use crate::interrupts::Wiring;
 use crate::slots::{Backend, Slot};
 use crate::transport::PciBus;
@@ -50,11 +53,16 @@ impl Bays {
     ///
     /// # Errors
     /// What was opened for it is not what it should be, or the host has no more threads or descriptors.
-    pub fn plug(&mut self, plugged: Plugged, sandbox: &Sandbox) -> Result<Option<Subscriber>, MachineError> {
+    pub fn plug(
+        &mut self,
+        plugged: Plugged,
+        sandbox: &Sandbox,
+        gate: &Arc<Gate>,
+    ) -> Result<Option<Subscriber>, MachineError> {
         let id = plugged.id;
         match plugged.kind {
             PluggedKind::Disk(disk, file) => {
-                let (block, alarm) = disks::open_from(&disk, file)?;
+                let (block, alarm) = disks::open_from(&disk, file, id.to_string(), gate)?;
                 let (number, slot) = self.insert(Box::new(block), alarm)?;
                 let worker = Worker::start(id.to_string(), slot, sandbox).map_err(|error| {
                     self.bus.unplug(number);

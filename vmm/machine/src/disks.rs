@@ -1,32 +1,69 @@
 //! A disk of the spec as a device.
 
 use std::fs::File;
+use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
+use rvmm_backends::DiskError;
 use rvmm_backends::disk::{self, Timer};
-use rvmm_devices::virtio::blk::{Block, BlockBackend, BlockOptions, Cache, Limits};
-use rvmm_spec::{CacheMode, Disk, MemorySize};
+use rvmm_devices::virtio::blk::{Block, BlockBackend, BlockOptions, Cache, Limits, OnError, Trouble};
+use rvmm_spec::{CacheMode, Disk, MemorySize, OnDiskError};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::MachineError;
+use crate::gate::Gate;
 use crate::slots::Backend;
 
-/// Opens a disk. One with limits has an alarm, at which all its queues go on.
+/// A disk whose request waits: the machine is told, and tries again when it goes on.
+struct Waiting {
+    disk: String,
+    gate: Arc<Gate>,
+    /// Rung by the gate; it has to be open for as long as the disk is.
+    _again: Arc<EventFd>,
+}
+
+impl Trouble for Waiting {
+    fn tell(&self, error: &io::Error) {
+        self.gate.report_disk(DiskError {
+            disk: self.disk.clone(),
+            why: error.to_string(),
+        });
+    }
+}
+
+/// Opens a disk. Its queues go on at its alarm, if it has limits, and when the machine does, if it stops that.
 ///
 /// # Errors
 /// What is wrong with the image, or that the host has no more descriptors.
-pub fn open(disk: &Disk) -> Result<(Block, Option<Backend>), MachineError> {
-    on(disk::open(disk).map_err(MachineError::Disk)?, disk)
+pub fn open(disk: &Disk, name: String, gate: &Arc<Gate>) -> Result<(Block, Option<Backend>), MachineError> {
+    on(disk::open(disk).map_err(MachineError::Disk)?, disk, name, gate)
 }
 
 /// A disk on an image that somebody else opened.
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_from(disk: &Disk, file: File) -> Result<(Block, Option<Backend>), MachineError> {
-    on(disk::open_from(disk, file).map_err(MachineError::Disk)?, disk)
+pub fn open_from(
+    disk: &Disk,
+    file: File,
+    name: String,
+    gate: &Arc<Gate>,
+) -> Result<(Block, Option<Backend>), MachineError> {
+    on(
+        disk::open_from(disk, file).map_err(MachineError::Disk)?,
+        disk,
+        name,
+        gate,
+    )
 }
 
-fn on(backend: Box<dyn BlockBackend>, disk: &Disk) -> Result<(Block, Option<Backend>), MachineError> {
+fn on(
+    backend: Box<dyn BlockBackend>,
+    disk: &Disk,
+    name: String,
+    gate: &Arc<Gate>,
+) -> Result<(Block, Option<Backend>), MachineError> {
     let options = BlockOptions {
         read_only: disk.read_only,
         serial: disk.serial.clone().unwrap_or_default(),
@@ -37,15 +74,36 @@ fn on(backend: Box<dyn BlockBackend>, disk: &Disk) -> Result<(Block, Option<Back
         },
         queues: disk.queues,
     };
-    let block = Block::new(backend, &options);
-    if disk.iops.is_none() && disk.bandwidth.is_none() {
-        return Ok((block, None));
-    }
-    let limits = Limits {
-        requests: disk.iops,
-        bytes: disk.bandwidth.map(MemorySize::bytes),
+    let mut block = Block::new(backend, &options);
+    let queues = 0..disk.queues.into();
+    let mut feeds = Vec::new();
+    let on_error = match disk.on_error {
+        OnDiskError::Report => None,
+        OnDiskError::Stop => Some(OnError::Stop),
+        OnDiskError::Enospc => Some(OnError::Enospc),
+        OnDiskError::Ignore => Some(OnError::Ignore),
     };
-    let timer = Timer::new().map_err(MachineError::Timer)?;
-    let alarm = Backend::new(timer.as_raw_fd(), 0..disk.queues.into());
-    Ok((block.limited(limits, Box::new(timer)), Some(alarm)))
+    if let Some(on_error) = on_error {
+        let again = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(MachineError::Timer)?;
+        let again = Arc::new(again);
+        feeds.push((again.as_raw_fd(), queues.clone()));
+        gate.ring_on_resume(&again);
+        let waiting = Waiting {
+            disk: name,
+            gate: Arc::clone(gate),
+            _again: again,
+        };
+        block = block.failing(on_error, Box::new(waiting));
+    }
+    if disk.iops.is_some() || disk.bandwidth.is_some() {
+        let limits = Limits {
+            requests: disk.iops,
+            bytes: disk.bandwidth.map(MemorySize::bytes),
+        };
+        let timer = Timer::new().map_err(MachineError::Timer)?;
+        feeds.push((timer.as_raw_fd(), queues));
+        block = block.limited(limits, Box::new(timer));
+    }
+    let backend = (!feeds.is_empty()).then(|| feeds.into_iter().collect());
+    Ok((block, backend))
 }

@@ -12,10 +12,11 @@
 //! stands as well.)
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
-use rvmm_backends::{News, OnNews};
+use rvmm_backends::{DiskError, News, OnNews};
 use rvmm_spec::Outcome;
+use vmm_sys_util::eventfd::EventFd;
 
 const RUN: u8 = 0;
 const PARK: u8 = 1;
@@ -29,6 +30,8 @@ pub struct Gate {
     changed: Condvar,
     vcpus: u32,
     on_news: OnNews,
+    /// Disks whose requests may wait for the machine to go on.
+    waiting: Mutex<Vec<Weak<EventFd>>>,
 }
 
 // === impl Gate ===
@@ -43,7 +46,15 @@ impl Gate {
             changed: Condvar::new(),
             vcpus: vcpus.into(),
             on_news,
+            waiting: Mutex::default(),
         }
+    }
+
+    /// Rings this whenever the machine goes on, for as long as somebody else holds it.
+    pub fn ring_on_resume(&self, bell: &Arc<EventFd>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|bell| bell.strong_count() > 0);
+        waiting.push(Arc::downgrade(bell));
     }
 
     /// Waits here while the machine is paused; false when the thread is to end.
@@ -90,6 +101,11 @@ impl Gate {
         self.changed.notify_all();
         if opened.is_ok() {
             (self.on_news)(News::Running);
+            let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            // A counter that is full has rung already.
+            for bell in waiting.iter().filter_map(Weak::upgrade) {
+                bell.write(1).ok();
+            }
         }
     }
 
@@ -104,6 +120,13 @@ impl Gate {
     pub fn report_watchdog(&self) {
         if !self.reported.load(Ordering::Acquire) {
             (self.on_news)(News::Watchdog);
+        }
+    }
+
+    /// Reports that a disk's request waits, unless it is over.
+    pub fn report_disk(&self, error: DiskError) {
+        if !self.reported.load(Ordering::Acquire) {
+            (self.on_news)(News::DiskFailed(error));
         }
     }
 

@@ -280,7 +280,7 @@ impl Machine {
         self.bays
             .as_mut()
             .ok_or(MachineError::Bay)?
-            .plug(device, &self.sandbox)
+            .plug(device, &self.sandbox, &self.gate)
     }
 
     fn plug_all(&mut self, devices: Vec<Plugged>) -> Result<Vec<Feed>, MachineError> {

@@ -13,6 +13,8 @@ use rvmm_backends::plugged::{Plugged, PluggedKind};
 use rvmm_spec::{CacheMode, DeviceId, Disk, DiskFormat, MemorySize, Net, Network};
 use serde_json::{Map, Value, json};
 
+use crate::command::disk::{rerror, werror};
+
 /// The bridge, as an option of QEMU: in the root bus's last slot.
 pub(crate) const BRIDGE: &str = "pci-bridge,id=bays,chassis_nr=1,shpc=on,bus=pcie.0,addr=0x1f";
 
@@ -145,7 +147,7 @@ fn disk_steps(slot: u8, disk: &Disk, file: File, is_block_device: bool) -> Vec<S
     }
     let mut options = json!({
         "driver": "virtio-blk-pci-non-transitional", "id": device(slot), "bus": BUS, "addr": format!("{slot:#x}"),
-        "drive": drive, "werror": "report", "rerror": "report", "num-queues": disk.queues,
+        "drive": drive, "werror": werror(disk), "rerror": rerror(disk), "num-queues": disk.queues,
     });
     if disk.cache == CacheMode::Writethrough {
         options["write-cache"] = "off".into();

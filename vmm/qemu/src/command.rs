@@ -20,7 +20,7 @@ use rvmm_backends::disk::Devices;
 use rvmm_spec::limits::MAX_VIRTIO_DEVICES;
 use rvmm_spec::{MemorySize, Payload, Spec, Transport};
 
-mod disk;
+pub(crate) mod disk;
 mod net;
 mod share;
 #[cfg(test)]

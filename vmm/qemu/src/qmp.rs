@@ -6,10 +6,12 @@
 //!   ← {"return": {}}                 the guest runs
 //!   ← {"event": "STOP"}              → {"execute": "stop"}
 //!   ← {"event": "VSERPORT_CHANGE", "data": {"open": true, "id": "agent"}}         an agent listens
+//!   ← {"event": "BLOCK_IO_ERROR", "data": {"node-name": "disk0", "action": "stop", "reason": "No space left on device"}}
 //!   ← {"event": "WATCHDOG", "data": {"action": "none"}}                             it was not fed
 //!   ← {"event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-reset"}}     and QEMU ends
 //! ```
 
+use rvmm_backends::DiskError;
 use rvmm_control::frame::{LineTooLong, Lines};
 use serde::Deserialize;
 
@@ -59,6 +61,8 @@ pub enum Said {
     Agent(bool),
     /// The guest has not fed its watchdog in time.
     Watchdog,
+    /// A disk's request failed, and the vCPUs stand still for that.
+    DiskFailed(DiskError),
     /// Anything that does not matter here.
     Other,
 }
@@ -142,6 +146,16 @@ struct Deletion {
     device: Option<String>,
 }
 
+/// What a disk's request failed of.
+#[derive(Deserialize)]
+struct IoError {
+    #[serde(rename = "node-name", default)]
+    node: String,
+    action: String,
+    #[serde(default)]
+    reason: String,
+}
+
 #[derive(Deserialize)]
 struct Shutdown {
     reason: Reason,
@@ -184,6 +198,10 @@ fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
         Some("STOP") => Said::Stopped,
         Some("RESUME") => Said::Resumed,
         Some("WATCHDOG") => Said::Watchdog,
+        Some("BLOCK_IO_ERROR") => {
+            let error: IoError = serde_json::from_value(message.data.unwrap_or_default())?;
+            error.into_said()
+        }
         Some("VSERPORT_CHANGE") => {
             let change: PortChange = serde_json::from_value(message.data.unwrap_or_default())?;
             if change.id == AGENT {
@@ -199,6 +217,23 @@ fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
         None if message.done.is_some() => Said::Done,
         _ => Said::Other,
     })
+}
+
+// === impl IoError ===
+
+impl IoError {
+    /// One that the guest is told of, or that is ignored, is no news.
+    fn into_said(self) -> Said {
+        if self.action != "stop" {
+            return Said::Other;
+        }
+        // A throttle in front of a disk's image fails in its name.
+        let disk = self.node.replace("limited", "disk");
+        Said::DiskFailed(DiskError {
+            disk,
+            why: self.reason,
+        })
+    }
 }
 
 // === impl Refusal ===
@@ -266,6 +301,23 @@ mod tests {
                 Said::Shutdown(Reason::GuestReset)
             ]
         );
+    }
+
+    #[test]
+    fn a_disk_that_stops_the_guest_is_known_by_its_name() {
+        // As QEMU 10.0.13 sent it.
+        let event = |action: &str| {
+            let line = format!(
+                r#"{{"timestamp": {{"seconds": 1, "microseconds": 2}}, "event": "BLOCK_IO_ERROR", "data": {{"device": "", "nospace": true, "node-name": "limited3", "reason": "No space left on device", "operation": "write", "action": "{action}"}}}}"#
+            );
+            Listener::default().hear(format!("{line}\n").as_bytes()).unwrap()
+        };
+        let failed = DiskError {
+            disk: "disk3".to_owned(),
+            why: "No space left on device".to_owned(),
+        };
+        assert_eq!(event("stop"), [Said::DiskFailed(failed)]);
+        assert_eq!(event("report"), [Said::Other]);
     }
 
     #[test]

@@ -289,7 +289,15 @@ impl Session {
                 (Progress::Started, Said::Refused(_)) => {}
                 (_, Said::Refused(why)) => return Err(QemuError::Start(why)),
                 (_, Said::Shutdown(reason)) => self.reason = Some(reason),
-                (Progress::Started, Said::Stopped) if self.paused => on_news(News::Paused),
+                (Progress::Started, Said::DiskFailed(error)) => on_news(News::DiskFailed(error)),
+                (Progress::Started, Said::Stopped) => {
+                    // By itself, where a disk failed.
+                    if !self.paused {
+                        self.paused = true;
+                        self.ends.wishes.pause(true);
+                    }
+                    on_news(News::Paused);
+                }
                 (Progress::Started, Said::Resumed) if !self.paused => on_news(News::Running),
                 (Progress::Started, Said::Watchdog) => on_news(News::Watchdog),
                 (_, Said::Agent(open)) => self.ends.agent.set_open(open),

@@ -230,6 +230,8 @@ fn info_text(info: &Info) -> String {
         format!("process      {}", info.pid),
         format!("version      {}", info.version),
     ];
+    let error = info.disk_error.iter();
+    lines.extend(error.map(|error| format!("waits for    {}: {}", error.disk, error.message)));
     let devices = info.devices.iter();
     let note = |device: &Device| if device.plugged { " (plugged in)" } else { "" };
     lines.extend(devices.map(|device| format!("{:<12} {}{}", device.id, device.backend, note(device))));
@@ -262,6 +264,10 @@ fn event_text(event: &Event) -> String {
         Event::Agent(true) => "agent listens".to_owned(),
         Event::Agent(false) => "agent gone".to_owned(),
         Event::Watchdog(action) => format!("the guest did not feed its watchdog: {}", action_name(*action)),
+        Event::DiskError(error) => format!(
+            "{} failed, so the machine is paused: {}",
+            error.disk, error.message
+        ),
         Event::Plugged(device) => format!("plugged in: {} {}", device.id, device.backend),
         Event::Unplugged(device) => format!("pulled out: {} {}", device.id, device.backend),
         Event::Ended(Ending { reason, message }) => format!("ended ({}): {message}", reason_name(*reason)),

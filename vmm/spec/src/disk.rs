@@ -22,6 +22,8 @@ pub struct Disk {
     pub direct: bool,
     /// When what was written is safe.
     pub cache: CacheMode,
+    /// What is done when the host cannot do what the guest asked of the disk.
+    pub on_error: OnDiskError,
     /// Request queues, 1 to the number of vCPUs and to [`MAX_DISK_QUEUES`].
     pub queues: u16,
     /// Most requests a second, on average; no limit if `None`.
@@ -62,6 +64,20 @@ pub enum CacheMode {
     Unsafe,
 }
 
+/// What is done when the host cannot read, write or flush a disk. A request that breaks the device's rules always fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDiskError {
+    /// The guest's request fails, and the guest sees it.
+    #[default]
+    Report,
+    /// The machine is paused, and the request is tried again when it goes on.
+    Stop,
+    /// [`OnDiskError::Stop`] where a write finds no space left, [`OnDiskError::Report`] otherwise.
+    Enospc,
+    /// The guest is told that it was done. What it reads then is anything.
+    Ignore,
+}
+
 // === impl Disk ===
 
 impl Disk {
@@ -75,6 +91,7 @@ impl Disk {
             serial: None,
             direct: false,
             cache: CacheMode::default(),
+            on_error: OnDiskError::default(),
             queues: 1,
             iops: None,
             bandwidth: None,

@@ -30,7 +30,7 @@ pub mod wire;
 pub use boot::{Boot, Firmware, Payload, Vars};
 pub use builder::{SpecBuilder, SpecError};
 pub use cpu::{CpuModel, ParseCpuError, Switch};
-pub use disk::{Base, CacheMode, Disk, DiskFormat};
+pub use disk::{Base, CacheMode, Disk, DiskFormat, OnDiskError};
 pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, NetWish, Network, ParseNetError, TapName};
 pub use plug::{DeviceId, ParseDeviceIdError};

@@ -10,6 +10,8 @@ use crate::volume::Volume;
 const MAX_SERIAL: usize = 20;
 const BUSES: [&str; 1] = ["virtio"];
 const CACHES: [&str; 3] = ["none", "writethrough", "writeback"];
+/// What is done when a disk fails.
+const ERROR_POLICIES: [&str; 4] = ["stop", "report", "enospace", "ignore"];
 const IO: [&str; 3] = ["native", "threads", "default"];
 
 pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut Vec<Cause>) {
@@ -48,6 +50,8 @@ fn validate_disk(disk: &Disk, volumes: &[Volume], path: &Path, causes: &mut Vec<
         }
     }
     one_of(&disk.cache, &path.field("cache"), &CACHES, causes);
+    let policy = path.field("errorPolicy");
+    one_of(&disk.error_policy, &policy, &ERROR_POLICIES, causes);
     one_of(&disk.io, &path.field("io"), &IO, causes);
     if disk
         .serial

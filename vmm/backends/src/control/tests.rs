@@ -35,6 +35,7 @@ fn info() -> Info {
         uptime_seconds: 0,
         agent: false,
         devices: Vec::new(),
+        disk_error: None,
     }
 }
 

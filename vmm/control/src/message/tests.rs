@@ -62,6 +62,7 @@ fn info() -> Info {
             backend: "/d.img".to_owned(),
             plugged: false,
         }],
+        disk_error: None,
     }
 }
 
@@ -100,6 +101,10 @@ fn events() -> Vec<Event> {
         Event::Reset,
         Event::Agent(true),
         Event::Watchdog(WatchdogAction::Reset),
+        Event::DiskError(DiskError {
+            disk: "disk0".to_owned(),
+            message: "No space left on device".to_owned(),
+        }),
         Event::Plugged(data()),
         Event::Unplugged(data()),
         Event::Ended(Ending {

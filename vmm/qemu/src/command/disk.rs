@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use rvmm_backends::disk::Devices;
-use rvmm_spec::{Base, CacheMode, Disk, DiskFormat, MemorySize, Transport};
+use rvmm_spec::{Base, CacheMode, Disk, DiskFormat, MemorySize, OnDiskError, Transport};
 
 use super::{Arguments, escaped};
 
@@ -31,7 +31,9 @@ impl Arguments {
             self.option("-blockdev", node);
         }
         let mut device = OsString::from(format!(
-            ",drive={drive},werror=report,rerror=report,opt_io_size={OPTIMAL}"
+            ",drive={drive},werror={},rerror={},opt_io_size={OPTIMAL}",
+            werror(disk),
+            rerror(disk)
         ));
         if disk.cache == CacheMode::Writethrough {
             device.push(",write-cache=off");
@@ -88,6 +90,24 @@ fn push_file(node: &mut OsString, disk: &Disk, is_device: bool, path: &Path) {
     node.push(escaped(path.as_os_str()));
 }
 
+/// What QEMU does where a write or a flush fails.
+pub(crate) fn werror(disk: &Disk) -> &'static str {
+    match disk.on_error {
+        OnDiskError::Report => "report",
+        OnDiskError::Stop => "stop",
+        OnDiskError::Enospc => "enospc",
+        OnDiskError::Ignore => "ignore",
+    }
+}
+
+/// What QEMU does where a read fails, which is never for want of space.
+pub(crate) fn rerror(disk: &Disk) -> &'static str {
+    match disk.on_error {
+        OnDiskError::Enospc => "report",
+        _ => werror(disk),
+    }
+}
+
 fn word(format: DiskFormat) -> &'static str {
     match format {
         DiskFormat::Raw => "raw",
@@ -126,6 +146,7 @@ mod tests {
             serial: Some("s".to_owned()),
             direct: true,
             cache: CacheMode::Unsafe,
+            on_error: OnDiskError::Stop,
             queues: 4,
             iops: Some(100),
             bandwidth: Some(MemorySize::from_mib(1)),
@@ -136,7 +157,7 @@ mod tests {
              -blockdev driver=qcow2,node-name=disk0,read-only=on,discard=unmap,cache.direct=on,cache.no-flush=on,\
              file.driver=file,file.cache.direct=on,file.cache.no-flush=on,file.filename=/d\n\
              -blockdev driver=throttle,node-name=limited0,read-only=on,discard=unmap,throttle-group=limits0,file=disk0\n\
-             -device virtio-blk-device,drive=limited0,werror=report,rerror=report,opt_io_size=524288,num-queues=4,serial=s,\
+             -device virtio-blk-device,drive=limited0,werror=stop,rerror=stop,opt_io_size=524288,num-queues=4,serial=s,\
              bus=virtio-mmio-bus.7"
         );
     }
@@ -160,6 +181,15 @@ mod tests {
             "{}",
             text(&disk)
         );
+    }
+
+    #[test]
+    fn a_disk_that_stops_for_want_of_space_reports_what_it_cannot_read() {
+        let disk = Disk {
+            on_error: OnDiskError::Enospc,
+            ..Disk::new("/d")
+        };
+        assert!(text(&disk).contains(",werror=enospc,rerror=report,"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use rvmm_spec::{Base, CacheMode, Disk, DiskFormat, MemorySize};
+use rvmm_spec::{Base, CacheMode, Disk, DiskFormat, MemorySize, OnDiskError};
 
 /// What `--help` says of the value.
 pub const VALUE: &str = "FILE[,OPTION...]";
@@ -12,10 +12,13 @@ pub const VALUE: &str = "FILE[,OPTION...]";
 pub const HELP: &str = "\
 A disk: an image file or a block device; may be repeated. Options: format=raw|qcow2 (raw if not given, never guessed), \
 base=FILE and base-format=raw|qcow2 (what a qcow2 disk holds where nothing was written into it; only read, and so shared by \
-many machines), readonly, serial=S, direct (past the host's page cache), cache=writeback|writethrough|unsafe, queues=N (up to the \
+many machines), readonly, serial=S, direct (past the host's page cache), cache=writeback|writethrough|unsafe, \
+error-policy=report|stop|enospc|ignore (what is done when the host cannot do what the guest asked: it sees the error; the machine \
+is paused and tries again when it is resumed; paused where there is no space left; it is told that all is well), queues=N (up to the \
 number of vCPUs), iops=N and bps=SIZE (most requests and bytes a second)";
 
-const OPTIONS: &str = "'format', 'base', 'base-format', 'readonly', 'serial', 'direct', 'cache', 'queues', 'iops' and 'bps' are";
+const OPTIONS: &str = "'format', 'base', 'base-format', 'readonly', 'serial', 'direct', 'cache', 'error-policy', 'queues', 'iops' and \
+'bps' are";
 
 /// Reads the option's value.
 ///
@@ -56,6 +59,7 @@ fn set(disk: &mut Disk, part: &str) -> anyhow::Result<()> {
         ("cache", _) => bail!(
             "'{part}' is not known; 'writeback', 'writethrough' and 'unsafe' are, and 'direct' for no page cache"
         ),
+        ("error-policy", value) => disk.on_error = on_error(part, value)?,
         ("queues", value) => disk.queues = u16::try_from(number(value)?).unwrap_or(u16::MAX),
         ("iops", value) => disk.iops = Some(number(value)?),
         ("bps", value) => disk.bandwidth = Some(value.parse::<MemorySize>()?),
@@ -65,6 +69,16 @@ fn set(disk: &mut Disk, part: &str) -> anyhow::Result<()> {
         _ => bail!("'{part}' is not known; {OPTIONS}"),
     }
     Ok(())
+}
+
+fn on_error(part: &str, value: &str) -> anyhow::Result<OnDiskError> {
+    match value {
+        "report" => Ok(OnDiskError::Report),
+        "stop" => Ok(OnDiskError::Stop),
+        "enospc" => Ok(OnDiskError::Enospc),
+        "ignore" => Ok(OnDiskError::Ignore),
+        _ => bail!("'{part}' is not known; 'report', 'stop', 'enospc' and 'ignore' are"),
+    }
 }
 
 fn format(part: &str, value: &str) -> anyhow::Result<DiskFormat> {
@@ -94,7 +108,7 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let text = "a.img,format=qcow2,base=b.img,base-format=qcow2,readonly,serial=s1,direct,cache=unsafe,queues=4,iops=100,bps=2M";
+        let text = "a.img,format=qcow2,base=b.img,base-format=qcow2,readonly,serial=s1,direct,cache=unsafe,error-policy=stop,queues=4,iops=100,bps=2M";
         let disk = Disk {
             path: "a.img".into(),
             format: DiskFormat::Qcow2,
@@ -106,6 +120,7 @@ mod tests {
             serial: Some("s1".to_owned()),
             direct: true,
             cache: CacheMode::Unsafe,
+            on_error: OnDiskError::Stop,
             queues: 4,
             iops: Some(100),
             bandwidth: Some(MemorySize::from_mib(2)),
@@ -124,6 +139,10 @@ mod tests {
             ),
             ("a,base-format=raw", "'base-format' needs 'base=FILE'"),
             ("a,base=b,base-format=vmdk", "'base-format=vmdk' is not known"),
+            (
+                "a,error-policy=pause",
+                "'error-policy=pause' is not known; 'report', 'stop', 'enospc' and",
+            ),
             ("a,cache=none", "'cache=none' is not known; 'writeback'"),
             ("a,queues=x", "'queues=x' has no number"),
             ("a,bps=fast", "'fast' is not a size"),

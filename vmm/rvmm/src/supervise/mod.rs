@@ -17,6 +17,7 @@
 //! signals nor clients. Console and control socket live longer than a boot: a viewer sees a reset as it sees a reboot of
 //! a real machine.
 
+mod disk;
 mod finish;
 mod inbox;
 mod place;
@@ -40,7 +41,7 @@ use rvmm_backends::plugged::Plugged;
 use rvmm_backends::signals::{Signals, Told};
 use rvmm_backends::vhost_user::Servers;
 use rvmm_backends::{Agent, Lasting, News, OnNews};
-use rvmm_control::{EndReason, Event, How, Request, State};
+use rvmm_control::{DiskError, EndReason, Event, How, Request, State};
 use rvmm_spec::{OnReset, Outcome, Spec};
 
 use crate::accelerator::Decision;
@@ -88,6 +89,8 @@ pub struct Supervisor<'a> {
     stop: Option<Stop>,
     /// The state that the vCPUs were asked for, and who asked.
     changing: Option<(State, Answer)>,
+    /// What the machine is paused for, until it goes on.
+    disk_error: Option<DiskError>,
     /// What is being plugged in or pulled out.
     on_its_way: Option<OnItsWay>,
     /// Requests that wait for either.
@@ -158,6 +161,7 @@ impl<'a> Supervisor<'a> {
             settled: None,
             stop: None,
             changing: None,
+            disk_error: None,
             on_its_way: None,
             line: VecDeque::new(),
             plugged: PluggedIn::default(),
@@ -216,6 +220,7 @@ impl<'a> Supervisor<'a> {
             // Of a boot that is over.
             Happening::News(boot, _) if boot != self.boots => Ok(None),
             Happening::News(_, News::Running) => {
+                self.disk_error = None;
                 self.notify(Event::Running);
                 self.changed(State::Running)
             }
@@ -224,6 +229,10 @@ impl<'a> Supervisor<'a> {
                 self.changed(State::Paused)
             }
             Happening::News(_, News::Watchdog) => self.bitten(),
+            Happening::News(_, News::DiskFailed(error)) => {
+                self.disk_failed(error);
+                Ok(None)
+            }
             Happening::News(_, News::Ended(outcome)) => self.ended(outcome),
         }
     }

@@ -34,6 +34,7 @@ impl Supervisor<'_> {
         self.notify(Event::Reset);
         // What they wanted was of the boot that is over: each is held against the state that is now.
         self.changing = None;
+        self.disk_error = None;
         self.on_its_way = None;
         for (request, opened, answer) in std::mem::take(&mut self.line) {
             self.call(request, opened, answer)?;

@@ -218,6 +218,7 @@ impl Supervisor<'_> {
             uptime_seconds: self.since.elapsed().as_secs(),
             agent: self.lasting.agent.is_open(),
             devices: self.devices(),
+            disk_error: self.disk_error.clone(),
         }
     }
 

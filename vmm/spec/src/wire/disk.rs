@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::wire_enum;
-use crate::{Base, CacheMode, Disk, DiskFormat, MemorySize};
+use crate::{Base, CacheMode, Disk, DiskFormat, MemorySize, OnDiskError};
 
 /// A [`Disk`] as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,8 @@ pub struct DiskDocument {
     direct: bool,
     #[serde(default)]
     cache: CacheDocument,
+    #[serde(default, skip_serializing_if = "OnErrorDocument::is_default")]
+    on_error: OnErrorDocument,
     #[serde(default = "one_queue")]
     queues: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,6 +43,14 @@ struct BaseDocument {
 }
 wire_enum!(FormatDocument, DiskFormat, Raw, Qcow2);
 wire_enum!(CacheDocument, CacheMode, Writeback, Writethrough, Unsafe);
+wire_enum!(OnErrorDocument, OnDiskError, Report, Stop, Enospc, Ignore);
+
+impl OnErrorDocument {
+    /// Not written, so that earlier readers take the document too.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 fn one_queue() -> u16 {
     1
@@ -59,6 +69,7 @@ impl From<DiskDocument> for Disk {
             serial: disk.serial,
             direct: disk.direct,
             cache: disk.cache.into(),
+            on_error: disk.on_error.into(),
             queues: disk.queues,
             iops: disk.iops,
             bandwidth: disk.bytes_per_second.map(MemorySize::from_bytes),
@@ -79,6 +90,7 @@ impl From<&Disk> for DiskDocument {
             serial: disk.serial.clone(),
             direct: disk.direct,
             cache: disk.cache.into(),
+            on_error: disk.on_error.into(),
             queues: disk.queues,
             iops: disk.iops,
             bytes_per_second: disk.bandwidth.map(MemorySize::bytes),
@@ -115,6 +127,7 @@ mod tests {
             serial: Some("s".to_owned()),
             direct: true,
             cache: CacheMode::Unsafe,
+            on_error: OnDiskError::Enospc,
             queues: 3,
             iops: Some(7),
             bandwidth: Some(MemorySize::from_mib(5)),

@@ -9,8 +9,10 @@
 //! A request is checked as a whole before the backend sees it: one that reaches beyond the disk's end, or one of whose
 //! segments does, changes nothing. What is written is flushed at once unless the driver can flush (FLUSH) and the cache
 //! is in write-back mode, which it may switch (CONFIG_WCE). A disk with limits stops taking requests while it is ahead
-//! of them, and goes on when its alarm rings. All queues of a disk are served by whoever runs the device, one at a time.
+//! of them, and goes on when its alarm rings. Where the back end fails, the disk's policy says whether the driver sees that;
+//! a request that waits for better times stays in its queue, with all that came after it. All queues of a disk are served by whoever runs the device, one at a time.
 
+mod failing;
 mod request;
 mod spec;
 #[cfg(test)]
@@ -23,6 +25,8 @@ use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
+use self::failing::{Doing, Verdict};
+pub use self::failing::{OnError, Trouble};
 use self::request::{Request, Segments, offset_on_disk};
 use self::spec::{Config, Failure};
 use super::buffers::{Buffers, Part};
@@ -121,6 +125,10 @@ pub struct Block {
     /// The driver took FLUSH. One that did not will never ask for one.
     flushes: bool,
     pace: Option<Pace>,
+    on_error: OnError,
+    trouble: Option<Box<dyn Trouble>>,
+    /// What the request under way waits for.
+    failed: Option<io::Error>,
 }
 
 // === impl BlockOptions ===
@@ -159,7 +167,18 @@ impl Block {
             cache: options.cache,
             flushes: false,
             pace: None,
+            on_error: OnError::Report,
+            trouble: None,
+            failed: None,
         }
+    }
+
+    /// Has this done where the back end fails. After [`Trouble::tell`], all queues are to be run when it may be better.
+    #[must_use]
+    pub fn failing(mut self, on_error: OnError, trouble: Box<dyn Trouble>) -> Self {
+        self.on_error = on_error;
+        self.trouble = Some(trouble);
+        self
     }
 
     /// Keeps the disk to these limits. After [`Alarm::ring_at`], all queues are to be run.
@@ -169,8 +188,8 @@ impl Block {
         self
     }
 
-    /// Serves a request; returns how many bytes were written, the status among them.
-    fn serve(&mut self, buffers: &mut Buffers<'_>) -> Result<u32, QueueError> {
+    /// Serves a request; returns how many bytes were written, the status among them, or the error that it waits for.
+    fn serve(&mut self, buffers: &mut Buffers<'_>) -> Result<Result<u32, io::Error>, QueueError> {
         let (mut readable, writable) = buffers.parts();
         let (data, status) = writable.split_last_byte().ok_or(QueueError::NoStatus)?;
         let mut header = [0; spec::HEADER_LEN];
@@ -179,13 +198,29 @@ impl Block {
         } else {
             Err(Failure::Io)
         };
+        if let Some(error) = self.failed.take() {
+            return Ok(Err(error));
+        }
         let (code, written) = match done {
             Ok(written) => (spec::OK, written),
             Err(failure) => (failure as u8, 0),
         };
         status.copy_from(&[code]);
         // The transport's bound on chains keeps this below 4 GiB.
-        Ok(u32::try_from(written).unwrap_or(u32::MAX).saturating_add(1))
+        Ok(Ok(u32::try_from(written).unwrap_or(u32::MAX).saturating_add(1)))
+    }
+
+    /// What becomes of what the back end did.
+    fn settle(&mut self, doing: Doing, done: io::Result<()>) -> Result<(), Failure> {
+        let Err(error) = done else { return Ok(()) };
+        match self.on_error.verdict(doing, &error) {
+            Verdict::Pass => Ok(()),
+            Verdict::Fail => Err(Failure::Io),
+            Verdict::Wait => {
+                self.failed = Some(error);
+                Err(Failure::Io)
+            }
+        }
     }
 
     fn execute(&mut self, request: Request, from: Part<'_, '_>, to: Part<'_, '_>) -> Result<u64, Failure> {
@@ -199,7 +234,7 @@ impl Block {
                 let segments = Segments::to_discard(from, self.config.sectors)?;
                 for range in segments.ranges() {
                     let done = self.backend.discard(range.offset, range.len);
-                    done.map_err(|_| Failure::Io)?;
+                    self.settle(Doing::Write, done)?;
                 }
                 Ok(0)
             }
@@ -207,7 +242,7 @@ impl Block {
                 let segments = Segments::to_zero(from, self.config.sectors)?;
                 for range in segments.ranges() {
                     let done = self.backend.write_zeroes(range.offset, range.len, range.unmap);
-                    done.map_err(|_| Failure::Io)?;
+                    self.settle(Doing::Write, done)?;
                 }
                 self.write_through().map(|()| 0)
             }
@@ -222,7 +257,7 @@ impl Block {
         }
         let offset = offset_on_disk(sector, len, self.config.sectors)?;
         let done = self.backend.read_at(offset, to.slices());
-        done.map(|()| len).map_err(|_| Failure::Io)
+        self.settle(Doing::Read, done).map(|()| len)
     }
 
     fn write(&mut self, sector: u64, from: &Part<'_, '_>) -> Result<(), Failure> {
@@ -232,7 +267,7 @@ impl Block {
         }
         let offset = offset_on_disk(sector, len, self.config.sectors)?;
         let done = self.backend.write_at(offset, from.slices());
-        done.map_err(|_| Failure::Io)?;
+        self.settle(Doing::Write, done)?;
         self.write_through()
     }
 
@@ -248,7 +283,10 @@ impl Block {
     fn flush(&mut self) -> Result<(), Failure> {
         match self.cache {
             Cache::Unsafe => Ok(()),
-            Cache::Writeback | Cache::Writethrough => self.backend.flush().map_err(|_| Failure::Io),
+            Cache::Writeback | Cache::Writethrough => {
+                let done = self.backend.flush();
+                self.settle(Doing::Write, done)
+            }
         }
     }
 }
@@ -312,7 +350,15 @@ impl VirtioDevice for Block {
             if let Some(pace) = &mut self.pace {
                 pace.take(buffers.len().saturating_sub(spec::HEADER_LEN as u64 + 1));
             }
-            let written = self.serve(&mut buffers)?;
+            let written = match self.serve(&mut buffers)? {
+                Ok(written) => written,
+                Err(error) => {
+                    // It is the next one again.
+                    queue.set_next_avail(queue.next_avail().wrapping_sub(1));
+                    self.trouble.iter().for_each(|trouble| trouble.tell(&error));
+                    return Ok(Stop::BackendIdle);
+                }
+            };
             queue.add_used(memory, head, written)?;
             if bytes >= MAX_BYTES_PER_TURN {
                 break;

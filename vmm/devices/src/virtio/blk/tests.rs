@@ -13,6 +13,7 @@ const STATUS: u64 = DATA + 0x100;
 const BUFFER: u64 = DATA + 0x1000;
 const SECTORS: u8 = 8;
 
+mod failing;
 mod features;
 mod model;
 
@@ -26,6 +27,8 @@ struct Platter {
     flushes: Arc<Mutex<u32>>,
     calls: Arc<Mutex<Vec<Call>>>,
     broken: bool,
+    /// What it fails with until that is taken away.
+    fails: Arc<Mutex<Option<io::ErrorKind>>>,
 }
 
 impl Platter {
@@ -48,10 +51,10 @@ impl Platter {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.broken {
-            Err(io::Error::other("broken"))
-        } else {
-            Ok(())
+        match *self.fails.lock().unwrap() {
+            _ if self.broken => Err(io::Error::other("broken")),
+            Some(kind) => Err(kind.into()),
+            None => Ok(()),
         }
     }
 }
