@@ -58,6 +58,7 @@ fn many(host: &Path) -> Manifest {
         root,
         {"name": "scratch", "emptyDisk": {"capacity": "8Mi"}},
         {"name": "host", "hostDisk": {"path": host, "type": "DiskOrCreate", "capacity": "4Mi"}},
+        {"name": "sealed", "emptyDisk": {"capacity": "1Mi"}},
         {"name": "settings", "configMap": {"name": "settings", "volumeLabel": "settings"}},
         {"name": "hidden", "secret": {"secretName": "hidden"}},
         {"name": "none", "configMap": {"name": "nowhere", "optional": true, "volumeLabel": "none"}},
@@ -69,7 +70,8 @@ fn many(host: &Path) -> Manifest {
     ]);
     let disks = json!([
         {"name": "scratch", "serial": "SCRATCH", "disk": {"bus": "virtio"}, "cache": "none"},
-        {"name": "host", "serial": "HOST", "disk": {"bus": "virtio"}, "cache": "writethrough"},
+        {"name": "host", "serial": "HOST", "disk": {"bus": "virtio"}, "cache": "writethrough", "bootOrder": 1},
+        {"name": "sealed", "serial": "SEALED", "disk": {"readonly": true}, "cache": "writeback"},
         {"name": "cloud", "serial": "CLOUD", "cdrom": {}},
     ]);
     Manifest::demo().unwrap().with(|vmi| {
@@ -165,6 +167,11 @@ fn a_guest_reads_every_kind_of_volume_and_keeps_what_it_writes() {
     let size = |serial: &str| format!("blockdev --getsize64 $(by {serial}); blockdev --getro $(by {serial})");
     assert_eq!(lines(&mut console, &size("SCRATCH")), ["8388608", "0"]);
     assert_eq!(lines(&mut console, &size("CLOUD")).last().unwrap(), "1");
+    assert_eq!(lines(&mut console, &size("SEALED")), ["1048576", "1"]);
+    assert_eq!(lines(&mut console, "by HOST"), ["/dev/vda"], "bootOrder");
+    let caches =
+        "cat /sys/block/vda/queue/write_cache $(by SEALED | sed 's,/dev,/sys/block,')/queue/write_cache";
+    assert_eq!(lines(&mut console, caches), ["write through", "write back"]);
     assert_eq!(console.leave().unwrap().status(), Some(0));
 
     let uid = vmi["metadata"]["uid"].as_str().unwrap();
@@ -296,6 +303,90 @@ fn a_claims_disk_outlives_its_vmis_stays_as_it_is_under_an_ephemeral_one_and_goe
         .ok(&["wait", "--for=delete", "pvc/data", "--timeout=60s"])
         .unwrap();
     assert_eq!(fs::read_dir(&claims).unwrap().count(), 0);
+}
+
+/// A file system of 3 MiB, for as long as this is held.
+struct SmallFolder(tempfile::TempDir);
+
+impl SmallFolder {
+    /// Only root can mount one.
+    fn mount() -> Option<Self> {
+        let small = Self(disks());
+        small.have("size=3m,mode=0700").then_some(small)
+    }
+
+    fn have(&self, how: &str) -> bool {
+        let mount = ["-t", "tmpfs", "-o", how, "none"];
+        let done = Command::new("mount").args(mount).arg(self.0.path()).status();
+        done.is_ok_and(|done| done.success())
+    }
+}
+
+impl Drop for SmallFolder {
+    fn drop(&mut self) {
+        Command::new("umount").arg(self.0.path()).status().ok();
+    }
+}
+
+#[test]
+fn a_vmi_stands_still_for_a_disk_without_space_and_goes_on_with_its_write() {
+    let tools = Tools::open().unwrap();
+    let Some(small) = SmallFolder::mount() else {
+        eprintln!("skipped: this user can mount nothing");
+        return;
+    };
+    let folder = small.0.path();
+    let allowed = ["--host-disk-dir", folder.to_str().unwrap()];
+    let handler = HandlerSetup::local().with(&allowed).start(&tools).unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    let host =
+        json!({"hostDisk": {"path": folder.join("disk.img"), "type": "DiskOrCreate", "capacity": "8Mi"}});
+    kubectl.apply(&[with_claim(guest::NAME, host)]).unwrap();
+    let vmi = kubectl.await_phase(guest::NAME, "Running").unwrap();
+    let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
+    console.ask(TOOLS[0]).unwrap();
+    console
+        .ask("yes a guest wrote this | head -c 6291456 >/tmp/data")
+        .unwrap();
+    console
+        .send("dd if=/tmp/data of=/dev/vda bs=64k conv=fsync 2>/dev/null; echo rc=$?\r")
+        .unwrap();
+    let reason = "jsonpath={.status.conditions[?(@.type=='Paused')].reason}";
+    let paused = |wanted: &str| {
+        let said = eventually("what is said of a pause", || {
+            let said = kubectl.ok(&["get", "vmi", guest::NAME, "-o", reason])?;
+            Ok(Look::of((said == wanted).then_some(()), || said))
+        });
+        said.unwrap();
+    };
+    paused("PausedIOError");
+    let told = eventually("an event that names the volume", || {
+        let events = kubectl.events(guest::NAME)?;
+        let told = events
+            .iter()
+            .any(|(reason, text)| reason == "IOerror" && text.contains("at the volume: data: "));
+        Ok(Look::of(told.then_some(()), || format!("{events:?}")))
+    });
+    told.unwrap();
+    assert!(small.have("remount,size=32m"));
+    let run_dir = handler.run_dir().join(vmi["metadata"]["uid"].as_str().unwrap());
+    let rvmm = tools.own("rvmm").unwrap();
+    let resumed = Command::new(rvmm)
+        .arg("ctl")
+        .arg("--run-dir")
+        .arg(run_dir)
+        .arg("resume")
+        .status();
+    assert!(resumed.unwrap().success());
+    console.expect("rc=0").unwrap();
+    paused("");
+    assert_eq!(
+        console
+            .ask("head -c 6291456 /dev/vda | cmp - /tmp/data && echo the$((0+1))same")
+            .unwrap(),
+        "the1same"
+    );
+    assert_eq!(console.leave().unwrap().status(), Some(0));
 }
 
 /// A block device of the node over a file, for as long as this is held.

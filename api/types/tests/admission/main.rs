@@ -211,15 +211,50 @@ fn host_model_is_refused_and_passthrough_is_not() {
     assert_eq!(refused(model("host-passthrough")), []);
 }
 
+/// The alpine VMI with this kind of disk.
+fn with_disk(disk: &Value) -> Value {
+    let mut named = json!({ "name": "root" });
+    named
+        .as_object_mut()
+        .unwrap()
+        .extend(disk.as_object().unwrap().clone());
+    alpine_with("/spec/domain/devices/disks", json!([named]))
+}
+
 #[test]
 fn a_bus_other_than_virtio_is_refused() {
+    let unknown = Reason::FieldValueNotSupported;
+    for bus in ["sata", "scsi", "usb"] {
+        let disk = |kind: &str| with_disk(&json!({ kind: { "bus": bus } }));
+        assert_cause(disk("disk"), unknown, "spec.domain.devices.disks[0].disk.bus");
+        assert_cause(disk("cdrom"), unknown, "spec.domain.devices.disks[0].cdrom.bus");
+    }
+}
+
+#[test]
+fn a_lun_and_a_watchdog_are_refused_by_their_names() {
+    let unknown = Reason::FieldValueNotSupported;
     assert_cause(
-        alpine_with(
-            "/spec/domain/devices/disks",
-            json!([{ "name": "root", "disk": { "bus": "sata" } }]),
-        ),
-        Reason::FieldValueNotSupported,
-        "spec.domain.devices.disks[0].disk.bus",
+        with_disk(&json!({ "lun": {} })),
+        unknown,
+        "spec.domain.devices.disks[0].lun",
+    );
+    let watchdog = json!({ "name": "dog", "i6300esb": { "action": "poweroff" } });
+    let watched = alpine_with("/spec/domain/devices/watchdog", watchdog);
+    assert_cause(watched, unknown, "spec.domain.devices.watchdog");
+}
+
+#[test]
+fn a_disks_error_policy_is_one_of_kubevirts() {
+    let policy = |policy: &str| with_disk(&json!({ "disk": {}, "errorPolicy": policy }));
+    for known in ["stop", "report", "enospace", "ignore"] {
+        assert_eq!(refused(policy(known)), []);
+    }
+    let unknown = Reason::FieldValueNotSupported;
+    assert_cause(
+        policy("enospc"),
+        unknown,
+        "spec.domain.devices.disks[0].errorPolicy",
     );
 }
 
