@@ -55,7 +55,7 @@ pub fn a_guest_goes_on_when_there_is_room_again(host: &dyn Host) {
     ask(&mut vm, &FIRST.replace("DISK", "vdc"), "rc=0");
     on_both(&mut vm, REST, "rc=1");
     on_both(&mut vm, READ_FIRST, "the1same");
-    vm.send(&format!("{}\n", REST.replace("DISK", "vdc")))
+    vm.send(format!("{}\n", REST.replace("DISK", "vdc")))
         .expect("the guest is told");
     let sh = |script| host.run(&["sh", "-c", script]).expect("a shell runs");
     sh(PAUSED).ok().expect("the machine is paused");

@@ -1,6 +1,8 @@
 //! Guests out of a real registry: a root file system and a kernel, by manifests that name another one.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+
 use rvm_e2e::guest::{self, NAME};
 use rvm_guests::{Cache, images};
 use rvm_harness::{Console, Handler, HandlerSetup, Manifest, Registry, Tools};
@@ -120,4 +122,53 @@ fn images_of_a_registry_that_stands_for_another_boot() {
     assert_eq!(console.ask("uname -m").unwrap(), "riscv64");
     assert_eq!(console.ask("cat /proc/cmdline").unwrap(), "console=ttyS0");
     assert_eq!(console.leave().unwrap().status(), Some(0));
+}
+
+/// So many real guests of one image, asked for at once: each has its prompt, and no byte of the image was asked for twice.
+fn boot_of_one_image(machines: usize) {
+    let tools = Tools::open().unwrap();
+    let registry = Registry::start().unwrap();
+    registry
+        .push(&tools.demo().image(), "library/alpine:3.23")
+        .unwrap();
+    let before = registry.requests("GET /v2/library/alpine/blobs/").len();
+    let mirror = format!("registry:5000=http://127.0.0.1:{}", registry.port());
+    let handler = HandlerSetup::local()
+        .with(&["--mirror", &mirror])
+        .start(&tools)
+        .unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    let names: Vec<String> = (0..machines).map(|number| format!("vmi-{number}")).collect();
+    let one = |name: &String| {
+        let demo = Manifest::demo().unwrap().named(name);
+        demo.with(|vmi| vmi["spec"]["volumes"][0]["containerDisk"]["image"] = ALPINE.into())
+    };
+    kubectl.apply(&names.iter().map(one).collect::<Vec<_>>()).unwrap();
+    for name in &names {
+        kubectl.await_phase(name, "Running").unwrap();
+        let viewer = handler.rvm_on_terminal(&["console", name]).unwrap();
+        let mut console = Console::at_prompt(viewer, &format!("{name}:~# ")).unwrap();
+        assert_eq!(console.ask("uname -m").unwrap(), "riscv64");
+        assert_eq!(console.leave().unwrap().status(), Some(0));
+    }
+    let asked = registry
+        .requests("GET /v2/library/alpine/blobs/")
+        .split_off(before);
+    let paths = asked
+        .iter()
+        .filter_map(|line| line.split_whitespace().find(|word| word.contains("/blobs/")));
+    let paths: Vec<&str> = paths.collect();
+    assert!(!paths.is_empty());
+    let different: BTreeSet<&str> = paths.iter().copied().collect();
+    assert_eq!(paths.len(), different.len(), "{asked:#?}");
+}
+
+#[test]
+fn three_machines_of_one_image_pull_it_once() {
+    boot_of_one_image(3);
+}
+
+#[test]
+fn full_ten_machines_of_one_image_pull_it_once() {
+    boot_of_one_image(10);
 }

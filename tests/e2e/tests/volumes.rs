@@ -361,11 +361,10 @@ fn a_vmi_stands_still_for_a_disk_without_space_and_goes_on_with_its_write() {
     };
     paused("PausedIOError");
     let told = eventually("an event that names the volume", || {
-        let events = kubectl.events(guest::NAME)?;
-        let told = events
-            .iter()
-            .any(|(reason, text)| reason == "IOerror" && text.contains("at the volume: data: "));
-        Ok(Look::of(told.then_some(()), || format!("{events:?}")))
+        let text = "jsonpath={.items[?(@.reason=='IOerror')].message}";
+        let said = kubectl.ok(&["get", "events", "-o", text])?;
+        let told = said.contains("VM Paused due to IO error at the volume: data: ");
+        Ok(Look::of(told.then_some(()), || said))
     });
     told.unwrap();
     assert!(small.have("remount,size=32m"));
