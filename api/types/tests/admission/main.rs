@@ -216,8 +216,8 @@ fn with_disk(disk: &Value) -> Value {
     let mut named = json!({ "name": "root" });
     named
         .as_object_mut()
-        .unwrap()
-        .extend(disk.as_object().unwrap().clone());
+        .expect("an object")
+        .extend(disk.as_object().expect("an object").clone());
     alpine_with("/spec/domain/devices/disks", json!([named]))
 }
 
