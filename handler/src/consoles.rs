@@ -2,15 +2,16 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rvm_server::{
-    AttachError, Connection, ConsoleStream, Consoles, DialError, MachinesService, Ports, Power, Protocol,
-    Subresources, Unreachable,
+    Act, AttachError, Connection, ConsoleStream, Consoles, DialError, MachinesService, Ports, Power,
+    Protocol, Subresources, Unreachable,
 };
 use rvm_types::VirtualMachineInstance;
-use rvmm_control::{Accelerator, Info};
+use rvmm_control::{Accelerator, Client, ClientError, Info, Request};
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -127,6 +128,25 @@ impl Power for Doors {
     async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), Unreachable> {
         self.end(vmi, grace.unwrap_or_else(|| vmi.grace_period())).await
     }
+
+    async fn act(&self, vmi: &VirtualMachineInstance, act: Act) -> Result<(), Unreachable> {
+        let id = self.here(vmi)?;
+        let socket = self.machines.run_dir(&id).control_socket();
+        let pressed = tokio::task::spawn_blocking(move || press(&socket, act)).await;
+        self.watch.wake(&id);
+        pressed
+            .map_err(|error| Unreachable::Unavailable(error.into()))?
+            .map_err(|error| Unreachable::Unavailable(io::Error::other(error)))
+    }
+}
+
+/// What a machine refuses is passed on: it is the machine that knows its state.
+fn press(socket: &Path, act: Act) -> Result<(), ClientError> {
+    Client::connect(socket)?.perform(match act {
+        Act::Pause => Request::Pause,
+        Act::Resume => Request::Resume,
+        Act::Reset => Request::Reset,
+    })
 }
 
 #[tonic::async_trait]

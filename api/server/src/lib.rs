@@ -36,7 +36,7 @@ pub use console::{AttachError, ConsoleStream, Consoles};
 pub use images::{ImageStore, ImageStoreError};
 pub use listen::{ListenError, UnixDoor, serve_tls};
 pub use ports::{Connection, DialError, Ports, Protocol};
-pub use power::Power;
+pub use power::{Act, Power};
 pub use reach::Unreachable;
 pub use rvm_proto::v1::Image;
 pub use service::MachinesService;

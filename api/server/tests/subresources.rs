@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use rvm_server::Subresources;
 use rvm_server::fake::{FakeApi, FakeConsole, FakeMachines};
+use rvm_server::{Act, Subresources};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -28,14 +28,15 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 struct Lab {
     api: FakeApi,
     address: std::net::SocketAddr,
+    machines: FakeMachines,
     consoles: mpsc::UnboundedReceiver<FakeConsole>,
 }
 
 impl Lab {
     async fn new(phase: &str) -> Self {
         let (api, (machines, consoles)) = (FakeApi::default(), FakeMachines::new());
-        let machines = Arc::new(machines);
-        let below = Subresources::new(api.client(), machines.clone(), machines.clone(), machines);
+        let handler = Arc::new(machines.clone());
+        let below = Subresources::new(api.client(), handler.clone(), handler.clone(), handler);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, below.router()).await });
@@ -47,8 +48,37 @@ impl Lab {
         Self {
             api,
             address,
+            machines,
             consoles,
         }
+    }
+
+    /// The code and the message, if there is one, of a PUT.
+    async fn act(&self, action: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!(
+            "PUT {BASE}/{action} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let body: Value = serde_json::from_str(body).unwrap_or_default();
+        (code, body["message"].clone())
+    }
+
+    fn is_paused(&self) {
+        let conditions = json!([{"type": "Paused", "status": "True"}]);
+        self.api.merge(
+            "default",
+            "alpine",
+            &json!({"status": {"conditions": conditions}}),
+        );
     }
 
     async fn try_open(&self, path: &str) -> Result<Socket, Error> {
@@ -303,4 +333,31 @@ async fn a_port_that_is_none_or_that_nobody_listens_on_is_refused() {
         message.starts_with("Internal error occurred: dialing VM: "),
         "{message}"
     );
+}
+
+#[tokio::test]
+async fn a_machine_is_paused_once_and_goes_on_once() {
+    let lab = Lab::new("Running").await;
+    let why = |why: &str| {
+        json!(format!(
+            "Operation cannot be fulfilled on virtualmachineinstance.kubevirt.io \"alpine\": {why}"
+        ))
+    };
+    assert_eq!(lab.act("unpause", "{}").await, (409, why("VMI is not paused")));
+    assert_eq!(
+        lab.act("pause", r#"{"dryRun":["All"]}"#).await,
+        (200, Value::Null)
+    );
+    assert_eq!(lab.machines.acts(), []);
+    assert_eq!(lab.act("pause", "{}").await, (200, Value::Null));
+    lab.is_paused();
+    assert_eq!(lab.act("pause", "").await, (409, why("VMI is already paused")));
+    assert_eq!(lab.act("unpause", "").await, (200, Value::Null));
+    assert_eq!(lab.act("reset", "").await, (200, Value::Null));
+    let done = [Act::Pause, Act::Resume, Act::Reset].map(|act| ("alpine".to_owned(), act));
+    assert_eq!(lab.machines.acts(), done);
+    lab.api
+        .merge("default", "alpine", &json!({"status": {"phase": "Scheduled"}}));
+    assert_eq!(lab.act("reset", "").await, (409, why("VMI is not running")));
+    assert_eq!(lab.act("softreboot", "").await.0, 404);
 }

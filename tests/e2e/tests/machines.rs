@@ -67,10 +67,11 @@ fn a_machine_follows_its_run_strategy_from_its_first_start_to_its_deletion() {
     assert_eq!(vm["status"]["created"], false);
     assert_eq!(kubectl.get(&["vmi"]).unwrap()["items"], json!([]));
 
-    let act = |action: &str| {
-        let path = format!("{SUBRESOURCES}/virtualmachines/{NAME}/{action}");
+    let put = |what: &str, action: &str| {
+        let path = format!("{SUBRESOURCES}/{what}/{NAME}/{action}");
         kubectl.feed(&["replace", "--raw", &path, "-f", "-"], "{}")
     };
+    let act = |action: &str| put("virtualmachines", action);
     let refused = act("stop").unwrap();
     assert!(
         refused.error_text().contains("VM is not running"),
@@ -98,7 +99,13 @@ fn a_machine_follows_its_run_strategy_from_its_first_start_to_its_deletion() {
     kubectl.ok(&["delete", "vmi", NAME, "--timeout=120s"]).unwrap();
     let third = await_another(&kubectl, &second);
 
-    // So does one that is to be restarted; its console ends.
+    // One that is paused stands still, and says so.
+    put("virtualmachineinstances", "pause").unwrap().ok().unwrap();
+    await_word(&kubectl, "Paused");
+    put("virtualmachineinstances", "unpause").unwrap().ok().unwrap();
+    await_word(&kubectl, "Running");
+
+    // One that is to be restarted comes back as another; its console ends.
     let viewer = shown_by_websocket(&kubectl);
     act("restart").unwrap().ok().unwrap();
     viewer.end().unwrap();

@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
 use crate::{
-    AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power, Protocol, Unreachable,
+    Act, AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power, Protocol, Unreachable,
 };
 
 const LOOPBACK: std::net::Ipv4Addr = std::net::Ipv4Addr::LOCALHOST;
@@ -29,6 +29,7 @@ pub struct FakeMachines {
     viewers: mpsc::UnboundedSender<FakeConsole>,
     refusal: Arc<Mutex<Option<AttachError>>>,
     stopped: Arc<Mutex<Vec<Stopped>>>,
+    acts: Arc<Mutex<Vec<(String, Act)>>>,
 }
 
 impl FakeMachines {
@@ -40,6 +41,7 @@ impl FakeMachines {
                 viewers,
                 refusal: Arc::default(),
                 stopped: Arc::default(),
+                acts: Arc::default(),
             },
             consoles,
         )
@@ -53,6 +55,11 @@ impl FakeMachines {
     /// Which machines were stopped, and with which grace.
     pub fn stopped(&self) -> Vec<Stopped> {
         lock(&self.stopped).clone()
+    }
+
+    /// What was done with which machines.
+    pub fn acts(&self) -> Vec<(String, Act)> {
+        lock(&self.acts).clone()
     }
 }
 
@@ -72,6 +79,11 @@ impl Consoles for FakeMachines {
 impl Power for FakeMachines {
     async fn stop(&self, vmi: &VirtualMachineInstance, grace: Option<Duration>) -> Result<(), Unreachable> {
         lock(&self.stopped).push((vmi.metadata.name.clone().unwrap_or_default(), grace));
+        Ok(())
+    }
+
+    async fn act(&self, vmi: &VirtualMachineInstance, act: Act) -> Result<(), Unreachable> {
+        lock(&self.acts).push((vmi.metadata.name.clone().unwrap_or_default(), act));
         Ok(())
     }
 }

@@ -116,6 +116,11 @@ fn read(body: &[u8]) -> Result<Options, Refused> {
     }
 }
 
+/// Whether these options are for a rehearsal.
+pub(super) fn is_dry_run(body: &[u8]) -> Result<bool, Refused> {
+    Ok(!read(body)?.dry_run.is_empty())
+}
+
 fn grace(seconds: Option<i64>) -> Result<Option<u64>, Refused> {
     let seconds = seconds.map(u64::try_from).transpose();
     seconds.map_err(|_| Refused::bad_request("gracePeriod has to be greater or equal to 0"))

@@ -14,9 +14,12 @@ pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
 const KUBEVIRT: &str = "v1.9.0";
 
 /// What there is below a machine: (resource, subresource, verb).
-const RESOURCES: [(&str, &str, &str); 7] = [
+const RESOURCES: [(&str, &str, &str); 10] = [
     ("virtualmachineinstances", "console", "get"),
+    ("virtualmachineinstances", "pause", "update"),
     ("virtualmachineinstances", "portforward", "get"),
+    ("virtualmachineinstances", "reset", "update"),
+    ("virtualmachineinstances", "unpause", "update"),
     ("virtualmachineinstances", "vnc", "get"),
     ("virtualmachines", "portforward", "get"),
     ("virtualmachines", "restart", "update"),

@@ -4,6 +4,7 @@
 //!   virtctl ──► local mode's server, or kube-apiserver's aggregation ──► router
 //!                                                                          ├─ documents  group, resources, version, health
 //!                                                                          ├─ actions    PUT …/start: judge, then change the VM's object
+//!                                                                          ├─ instance   PUT …/pause: judge, then have it done
 //!                                                                          ├─ console    websocket ◄──bytes──► Consoles
 //!                                                                          └─ ports      websocket ◄──bytes──► Ports
 //! ```
@@ -17,6 +18,7 @@ mod actions;
 mod answer;
 mod console;
 mod documents;
+mod instance;
 mod ports;
 mod viewers;
 
@@ -87,7 +89,10 @@ impl Subresources {
                 .route(&format!("{machine}/stop"), put(actions::stop))
                 .route(&format!("{machine}/restart"), put(actions::restart))
                 .route(&format!("{instance}/console"), get(console::serve))
-                .route(&format!("{instance}/vnc"), get(console::no_display));
+                .route(&format!("{instance}/vnc"), get(console::no_display))
+                .route(&format!("{instance}/pause"), put(instance::pause))
+                .route(&format!("{instance}/unpause"), put(instance::unpause))
+                .route(&format!("{instance}/reset"), put(instance::reset));
             for object in [&machine, &instance] {
                 router = router
                     .route(&format!("{object}/portforward/{{port}}"), get(ports::serve_tcp))
