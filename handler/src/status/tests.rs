@@ -241,6 +241,7 @@ fn labels_and_finalizers_of_others_stay() {
 
 #[test]
 fn a_machine_that_is_paused_for_a_disk_says_which_until_it_goes_on() {
+    // The first is the root file system, and no disk.
     let volumes = json!([{"name": "root", "emptyDisk": {"capacity": "1Mi"}}, {"name": "data", "emptyDisk": {"capacity": "1Mi"}}]);
     let mut vmi = vmi_in("Running");
     vmi.spec.volumes = serde_json::from_value(volumes).unwrap();
@@ -248,7 +249,7 @@ fn a_machine_that_is_paused_for_a_disk_says_which_until_it_goes_on() {
     vmi.spec.domain.devices.disks = serde_json::from_value(disks).unwrap();
     let failed = Info {
         disk_error: Some(rvmm_control::DiskError {
-            disk: "disk1".to_owned(),
+            disk: "disk0".to_owned(),
             message: "No space left on device".to_owned(),
         }),
         ..*info(State::Paused)
