@@ -60,11 +60,8 @@ impl Doors {
             images: Arc::clone(&self.images),
         });
         let doors = Arc::new(self);
-        let [first, second, third] = [(); 3].map(|()| Arc::clone(&doors));
-        let below = Subresources::new(client.clone(), first, second, third);
-        let [first, second] = [(); 2].map(|()| Arc::clone(&doors));
-        let service = MachinesService::new(client, first, second, doors).with_images(shelf);
-        (service, below)
+        let below = Subresources::new(client.clone(), Arc::clone(&doors) as _);
+        (MachinesService::new(client, doors).with_images(shelf), below)
     }
 
     /// The VM, if it is one of this handler's.

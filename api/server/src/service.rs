@@ -19,12 +19,12 @@ use rvm_proto::v1::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::console::{self, AttachError, Consoles};
+use crate::console::{self, AttachError};
 use crate::error::invalid_argument;
 use crate::images::{ImageStore, ImagesService};
+use crate::node::Node;
 use crate::objects::{Objects, to_json};
-use crate::ports::{self, DialError, Ports};
-use crate::power::Power;
+use crate::ports::{self, DialError};
 use crate::reach::Unreachable;
 use crate::watch::watch;
 
@@ -32,25 +32,16 @@ use crate::watch::watch;
 #[derive(Clone)]
 pub struct MachinesService {
     objects: Objects,
-    consoles: Arc<dyn Consoles>,
-    power: Arc<dyn Power>,
-    ports: Arc<dyn Ports>,
+    node: Arc<dyn Node>,
     images: Option<ImagesService>,
 }
 
 impl MachinesService {
-    /// A service over this cluster, whose consoles, ends and ports are the handler's business.
-    pub fn new(
-        client: Client,
-        consoles: Arc<dyn Consoles>,
-        power: Arc<dyn Power>,
-        ports: Arc<dyn Ports>,
-    ) -> Self {
+    /// A service over this cluster, and over the machines of this node.
+    pub fn new(client: Client, node: Arc<dyn Node>) -> Self {
         Self {
             objects: Objects::new(client),
-            consoles,
-            power,
-            ports,
+            node,
             images: None,
         }
     }
@@ -92,7 +83,7 @@ impl MachinesService {
         let vmi = self.objects.get_typed(&open.namespace, &open.name).await?;
         let refusal = |error: AttachError| console::refusal(&open.name, &error);
         console::judge(&vmi).map_err(refusal)?;
-        let stream = self.consoles.attach(&vmi).await.map_err(refusal)?;
+        let stream = self.node.attach(&vmi).await.map_err(refusal)?;
         Ok(ReceiverStream::new(console::view(
             stream,
             requests,
@@ -113,7 +104,7 @@ impl MachinesService {
         let vmi = self.objects.get_typed(&open.namespace, &open.name).await?;
         let refusal = |error: DialError| ports::refusal(&open.name, port, &error);
         Unreachable::judge(&vmi).map_err(|why| refusal(why.into()))?;
-        let connection = self.ports.dial(&vmi, protocol, port).await.map_err(refusal)?;
+        let connection = self.node.dial(&vmi, protocol, port).await.map_err(refusal)?;
         Ok(ReceiverStream::new(ports::forward(connection, requests)))
     }
 }
@@ -174,7 +165,7 @@ impl Machines for MachinesService {
         let refusal = |error: Unreachable| error.status(&format!("{name:?} cannot be stopped"));
         Unreachable::judge_end(&vmi).map_err(refusal)?;
         let grace = grace_period_seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        self.power.stop(&vmi, grace).await.map_err(refusal)?;
+        self.node.stop(&vmi, grace).await.map_err(refusal)?;
         Ok(Response::new(StopResponse {}))
     }
 

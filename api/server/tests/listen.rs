@@ -18,12 +18,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 fn service() -> MachinesService {
     let handler = Arc::new(FakeMachines::new().0);
-    MachinesService::new(
-        FakeApi::default().client(),
-        handler.clone(),
-        handler.clone(),
-        handler,
-    )
+    MachinesService::new(FakeApi::default().client(), handler)
 }
 
 /// A folder that the server takes for its socket: nobody else can open it.

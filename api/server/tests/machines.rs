@@ -32,7 +32,7 @@ spec:
 /// A server of this cluster, and a client of the server.
 async fn serve(api: &FakeApi, machines: &FakeMachines) -> MachinesClient<Channel> {
     let machines = std::sync::Arc::new(machines.clone());
-    let service = MachinesService::new(api.client(), machines.clone(), machines.clone(), machines);
+    let service = MachinesService::new(api.client(), machines);
     let (client, server) = tokio::io::duplex(64 << 10);
     let incoming = tokio_stream::once(Ok::<_, std::io::Error>(server));
     tokio::spawn(

@@ -41,7 +41,7 @@ impl Lab {
         let socket = folder.path().join("private").join("rvm.sock");
         let (api, (machines, _)) = (FakeApi::default(), FakeMachines::new());
         let handler = Arc::new(machines);
-        let service = MachinesService::new(api.client(), handler.clone(), handler.clone(), handler);
+        let service = MachinesService::new(api.client(), handler);
         let door = UnixDoor::bind(&socket).expect("a socket");
         tokio::spawn(door.serve(service, std::future::pending()));
         let endpoint = Endpoint::try_from(format!("unix://{}", socket.display())).expect("an address");

@@ -36,7 +36,7 @@ impl Lab {
     async fn new(phase: &str) -> Self {
         let (api, (machines, consoles)) = (FakeApi::default(), FakeMachines::new());
         let handler = Arc::new(machines.clone());
-        let below = Subresources::new(api.client(), handler.clone(), handler.clone(), handler);
+        let below = Subresources::new(api.client(), handler);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, below.router()).await });

@@ -46,7 +46,7 @@ impl Lab {
         let socket = folder.path().join("run/rvm.sock");
         let (api, (machines, consoles)) = (FakeApi::default(), FakeMachines::new());
         let handler = Arc::new(machines.clone());
-        let service = MachinesService::new(api.client(), handler.clone(), handler.clone(), handler);
+        let service = MachinesService::new(api.client(), handler);
         let service = service.with_images(Arc::new(Shelf::default()));
         let door = UnixDoor::bind(&socket).expect("a socket");
         tokio::spawn(door.serve(service, std::future::pending()));

@@ -9,14 +9,13 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{FutureExt, SinkExt, StreamExt};
-use rvm_types::{Phase, VirtualMachineInstance};
+use rvm_types::VirtualMachineInstance;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::answer::{Kind, Refused};
+use super::answer::Refused;
 use super::viewers::Turn;
-use super::{Subresources, Upgrade, agreed};
+use super::{Subresources, Upgrade, agreed, running};
 use crate::console::{AttachError, ConsoleStream};
-use crate::reach::Unreachable;
 
 /// Bytes of one message to a viewer.
 const CHUNK: usize = 16 << 10;
@@ -32,11 +31,7 @@ pub(super) async fn serve(
     let vmi = server.vmi(&namespace, &name).await?;
     judge(&vmi, &name)?;
     let upgrade = agreed(upgrade)?;
-    let console = server
-        .consoles
-        .attach(&vmi)
-        .await
-        .map_err(|error| refused(&error))?;
+    let console = server.node.attach(&vmi).await.map_err(|error| refused(&error))?;
     let turn = server
         .viewers
         .take(vmi.metadata.uid.as_deref().unwrap_or_default());
@@ -56,10 +51,7 @@ fn judge(vmi: &VirtualMachineInstance, name: &str) -> Result<(), Refused> {
     if !vmi.has_serial_console() {
         return Err(refused(&AttachError::NoConsole));
     }
-    if vmi.phase() == Some(&Phase::Failed) {
-        return Err(Refused::conflict(Kind::Instance, name, "VMI is in failed status"));
-    }
-    Unreachable::judge(vmi).map_err(|why| Refused::unreachable(&why))
+    running(vmi, name)
 }
 
 fn refused(error: &AttachError) -> Refused {

@@ -2,42 +2,41 @@
 //!
 //! The condition follows by itself: it says what the machine does, not what was asked.
 
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use rvm_types::names::conditions;
 use rvm_types::{Phase, VirtualMachineInstance, condition};
 
-use super::Subresources;
-use super::actions;
 use super::answer::{Kind, Refused};
+use super::options::Options;
+use super::{Machine, Subresources};
 use crate::power::Act;
 
 /// `PUT …/pause`
 pub(super) async fn pause(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<(String, String)>,
-    body: Bytes,
+    Path(machine): Path<Machine>,
+    options: Options,
 ) -> Result<StatusCode, Refused> {
-    server.instance(&namespace, &name, Act::Pause, &body).await
+    server.instance(machine, Act::Pause, &options).await
 }
 
 /// `PUT …/unpause`
 pub(super) async fn unpause(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<(String, String)>,
-    body: Bytes,
+    Path(machine): Path<Machine>,
+    options: Options,
 ) -> Result<StatusCode, Refused> {
-    server.instance(&namespace, &name, Act::Resume, &body).await
+    server.instance(machine, Act::Resume, &options).await
 }
 
 /// `PUT …/reset`
 pub(super) async fn reset(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<(String, String)>,
-    body: Bytes,
+    Path(machine): Path<Machine>,
+    options: Options,
 ) -> Result<StatusCode, Refused> {
-    server.instance(&namespace, &name, Act::Reset, &body).await
+    server.instance(machine, Act::Reset, &options).await
 }
 
 // === impl Subresources ===
@@ -45,16 +44,14 @@ pub(super) async fn reset(
 impl Subresources {
     async fn instance(
         &self,
-        namespace: &str,
-        name: &str,
+        (namespace, name): Machine,
         act: Act,
-        body: &[u8],
+        options: &Options,
     ) -> Result<StatusCode, Refused> {
-        let dry = actions::is_dry_run(body)?;
-        let vmi = self.vmi(namespace, name).await?;
-        judge(&vmi, act).map_err(|why| Refused::conflict(Kind::Instance, name, why))?;
-        if !dry {
-            let acted = self.power.act(&vmi, act).await;
+        let vmi = self.vmi(&namespace, &name).await?;
+        judge(&vmi, act).map_err(|why| Refused::conflict(Kind::Instance, &name, why))?;
+        if !options.is_dry_run() {
+            let acted = self.node.act(&vmi, act).await;
             acted.map_err(|why| Refused::unreachable(&why))?;
         }
         Ok(StatusCode::OK)

@@ -3,7 +3,7 @@
 //! ```text
 //!   virtctl ──► local mode's server, or kube-apiserver's aggregation ──► router
 //!                                                                          ├─ documents  group, resources, version, health
-//!                                                                          ├─ actions    PUT …/start: judge, then change the VM's object
+//!                                                                          ├─ machine    PUT …/start: judge, then change the VM's object
 //!                                                                          ├─ instance   PUT …/pause: judge, then have it done
 //!                                                                          ├─ console    websocket ◄──bytes──► Consoles
 //!                                                                          └─ ports      websocket ◄──bytes──► Ports
@@ -14,11 +14,12 @@
 //!
 //! Whoever mounts the router says who may come in; nothing here does.
 
-mod actions;
 mod answer;
 mod console;
 mod documents;
 mod instance;
+mod machine;
+mod options;
 mod ports;
 mod viewers;
 
@@ -29,12 +30,11 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::routing::{any, get, put};
 use kube::{Api, Client};
-use rvm_types::VirtualMachineInstance;
 use rvm_types::admission;
+use rvm_types::{Phase, VirtualMachineInstance};
 
-use crate::console::Consoles;
-use crate::ports::Ports;
-use crate::power::Power;
+use crate::node::Node;
+use crate::reach::Unreachable;
 use answer::{Kind, Refused};
 use viewers::Viewers;
 
@@ -49,27 +49,18 @@ const MAX_INPUT: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Subresources {
     client: Client,
-    consoles: Arc<dyn Consoles>,
-    power: Arc<dyn Power>,
-    ports: Arc<dyn Ports>,
+    node: Arc<dyn Node>,
     viewers: Arc<Viewers>,
 }
 
 // === impl Subresources ===
 
 impl Subresources {
-    /// Over these objects, consoles, switches and ports.
-    pub fn new(
-        client: Client,
-        consoles: Arc<dyn Consoles>,
-        power: Arc<dyn Power>,
-        ports: Arc<dyn Ports>,
-    ) -> Self {
+    /// Over these objects, and the machines of this node.
+    pub fn new(client: Client, node: Arc<dyn Node>) -> Self {
         Self {
             client,
-            consoles,
-            power,
-            ports,
+            node,
             viewers: Arc::default(),
         }
     }
@@ -85,9 +76,9 @@ impl Subresources {
                 .route(&base, get(move || documents::resources(version)))
                 .route(&format!("{base}/version"), get(documents::version))
                 .route(&format!("{base}/healthz"), get(documents::healthy))
-                .route(&format!("{machine}/start"), put(actions::start))
-                .route(&format!("{machine}/stop"), put(actions::stop))
-                .route(&format!("{machine}/restart"), put(actions::restart))
+                .route(&format!("{machine}/start"), put(machine::start))
+                .route(&format!("{machine}/stop"), put(machine::stop))
+                .route(&format!("{machine}/restart"), put(machine::restart))
                 .route(&format!("{instance}/console"), get(console::serve))
                 .route(&format!("{instance}/vnc"), get(console::no_display))
                 .route(&format!("{instance}/pause"), put(instance::pause))
@@ -121,6 +112,17 @@ impl Subresources {
         }
         Ok(Api::namespaced(self.client.clone(), namespace))
     }
+}
+
+/// The namespace and the name in a path.
+type Machine = (String, String);
+
+/// An instance that runs, so that there is something behind the websocket that is asked for.
+fn running(vmi: &VirtualMachineInstance, name: &str) -> Result<(), Refused> {
+    if vmi.phase() == Some(&Phase::Failed) {
+        return Err(Refused::conflict(Kind::Instance, name, "VMI is in failed status"));
+    }
+    Unreachable::judge(vmi).map_err(|why| Refused::unreachable(&why))
 }
 
 /// A websocket, or why the request asks for none.

@@ -12,17 +12,15 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use rvm_types::Phase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{interval, timeout};
 
-use super::answer::{Kind, Refused};
+use super::answer::Refused;
 use super::console::close;
-use super::{Subresources, Upgrade, agreed};
+use super::{Subresources, Upgrade, agreed, running};
 use crate::ports::{Connection, DialError, Protocol};
-use crate::reach::Unreachable;
 
 /// Bytes that are read from a guest at once; no datagram is longer.
 const CHUNK: usize = 64 << 10;
@@ -55,16 +53,9 @@ pub(super) async fn serve(
     let number = port.parse().ok().filter(|port| *port != 0);
     let number = number.ok_or_else(|| Refused::bad_request(format!("{port:?} is not a port")))?;
     let vmi = server.vmi(&namespace, &name).await?;
-    if vmi.phase() == Some(&Phase::Failed) {
-        return Err(Refused::conflict(
-            Kind::Instance,
-            &name,
-            "VMI is in failed status",
-        ));
-    }
-    Unreachable::judge(&vmi).map_err(|why| Refused::unreachable(&why))?;
+    running(&vmi, &name)?;
     let upgrade = agreed(upgrade)?;
-    let connection = server.ports.dial(&vmi, protocol, number).await;
+    let connection = server.node.dial(&vmi, protocol, number).await;
     let connection = connection.map_err(|error| refused(&error))?;
     Ok(upgrade.on_upgrade(|socket| forward(socket, connection)))
 }

@@ -9,18 +9,18 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use rvm_types::vm::{RunStrategy, StateChangeRequest};
 use rvm_types::{Phase, VirtualMachine, VirtualMachineInstance};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Subresources;
 use super::answer::{Kind, Refused};
+use super::options::Options;
+use super::{Machine, Subresources};
+use crate::reach::Unreachable;
 use crate::vm::with_strategy;
 
 /// How often a VM that others change at the same time is judged again.
@@ -28,24 +28,12 @@ const ATTEMPTS: usize = 5;
 
 const NOT_RUNNING: &str = "VM is not running";
 
-/// The options of all three; virtctl sends `{}` where it has none.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Options {
-    paused: bool,
-    dry_run: Vec<String>,
-    /// Of a stop.
-    grace_period: Option<i64>,
-    /// Of a restart.
-    grace_period_seconds: Option<i64>,
-}
-
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Start { paused: bool },
     Stop { grace: Option<u64> },
-    Restart,
+    Restart { grace: Option<u64> },
 }
 
 /// What is to be written.
@@ -62,68 +50,43 @@ enum Change {
 /// `PUT …/start`
 pub(super) async fn start(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<(String, String)>,
-    body: Bytes,
+    Path(machine): Path<Machine>,
+    options: Options,
 ) -> Result<StatusCode, Refused> {
-    let options = read(&body)?;
-    let action = Action::Start {
-        paused: options.paused,
-    };
-    server.act(&namespace, &name, action, None, &options).await
+    let paused = options.paused;
+    server.act(machine, Action::Start { paused }, &options).await
 }
 
 /// `PUT …/stop`
 pub(super) async fn stop(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<(String, String)>,
-    body: Bytes,
+    Path(machine): Path<Machine>,
+    options: Options,
 ) -> Result<StatusCode, Refused> {
-    let options = read(&body)?;
-    let grace = grace(options.grace_period)?;
-    server
-        .act(&namespace, &name, Action::Stop { grace }, grace, &options)
-        .await
+    let grace = options.stop_grace()?;
+    server.act(machine, Action::Stop { grace }, &options).await
 }
 
 /// `PUT …/restart`
 pub(super) async fn restart(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<(String, String)>,
-    body: Bytes,
+    Path(machine): Path<Machine>,
+    options: Options,
 ) -> Result<StatusCode, Refused> {
-    let options = read(&body)?;
-    let grace = grace(options.grace_period_seconds)?;
-    if grace.is_some_and(|grace| grace > 0) {
-        let message = "For force restart, only gracePeriod=0 is supported for now";
-        return Err(Refused::bad_request(message));
-    }
-    server
-        .act(&namespace, &name, Action::Restart, grace, &options)
-        .await
+    let grace = options.restart_grace()?;
+    server.act(machine, Action::Restart { grace }, &options).await
 }
 
-fn read(body: &[u8]) -> Result<Options, Refused> {
-    if body.is_empty() {
-        return Ok(Options::default());
-    }
-    let options: Options = serde_json::from_slice(body).map_err(|error| {
-        Refused::bad_request(format!("Can not unmarshal Request body to struct: {error}"))
-    })?;
-    match options.dry_run.as_slice() {
-        [] => Ok(options),
-        [all] if all == "All" => Ok(options),
-        _ => Err(Refused::bad_request("dryRun is All, or not there")),
-    }
-}
+// === impl Action ===
 
-/// Whether these options are for a rehearsal.
-pub(super) fn is_dry_run(body: &[u8]) -> Result<bool, Refused> {
-    Ok(!read(body)?.dry_run.is_empty())
-}
-
-fn grace(seconds: Option<i64>) -> Result<Option<u64>, Refused> {
-    let seconds = seconds.map(u64::try_from).transpose();
-    seconds.map_err(|_| Refused::bad_request("gracePeriod has to be greater or equal to 0"))
+impl Action {
+    /// The seconds that the instance is given to end, where that is said.
+    fn grace(self) -> Option<u64> {
+        match self {
+            Self::Start { .. } => None,
+            Self::Stop { grace } | Self::Restart { grace } => grace,
+        }
+    }
 }
 
 // === impl Subresources ===
@@ -132,17 +95,15 @@ impl Subresources {
     /// Judges and writes, and ends the instance within the grace that was given, if one was.
     async fn act(
         &self,
-        namespace: &str,
-        name: &str,
+        (namespace, name): Machine,
         action: Action,
-        grace: Option<u64>,
         options: &Options,
     ) -> Result<StatusCode, Refused> {
-        let dry = !options.dry_run.is_empty();
-        let vms: Api<VirtualMachine> = self.objects(namespace, name, Kind::Machine)?;
-        let vmis: Api<VirtualMachineInstance> = self.objects(namespace, name, Kind::Instance)?;
+        let name = name.as_str();
+        let vms: Api<VirtualMachine> = self.objects(&namespace, name, Kind::Machine)?;
+        let vmis: Api<VirtualMachineInstance> = self.objects(&namespace, name, Kind::Instance)?;
         let params = PatchParams {
-            dry_run: dry,
+            dry_run: options.is_dry_run(),
             ..PatchParams::default()
         };
         let mut last = None;
@@ -163,7 +124,8 @@ impl Subresources {
             };
             match written {
                 Ok(_) => {
-                    if let (Some(grace), Some(vmi), false) = (grace, live(vmi.as_ref()), dry) {
+                    let vmi = live(vmi.as_ref()).filter(|_| !options.is_dry_run());
+                    if let (Some(grace), Some(vmi)) = (action.grace(), vmi) {
                         self.hurry(vmi, grace).await?;
                     }
                     return Ok(StatusCode::ACCEPTED);
@@ -178,8 +140,11 @@ impl Subresources {
     }
 
     async fn hurry(&self, vmi: &VirtualMachineInstance, grace: u64) -> Result<(), Refused> {
-        let stopped = self.power.stop(vmi, Some(Duration::from_secs(grace))).await;
-        stopped.map_err(|why| Refused::unreachable(&why))
+        match self.node.stop(vmi, Some(Duration::from_secs(grace))).await {
+            // What was written ends it, whatever becomes of it until then.
+            Ok(()) | Err(Unreachable::NotRunning) => Ok(()),
+            Err(why) => Err(Refused::unreachable(&why)),
+        }
     }
 }
 
@@ -206,7 +171,7 @@ fn judge(
     match action {
         Action::Start { paused } => judge_start(vm, vmi, paused),
         Action::Stop { grace } => judge_stop(vm, vmi, grace),
-        Action::Restart => judge_restart(vm, vmi),
+        Action::Restart { .. } => judge_restart(vm, vmi),
     }
 }
 
