@@ -15,6 +15,7 @@
 //! write of a VMI takes hold on the state that it was decided on, or not at all; no machine dies with the handler.
 
 pub mod agent;
+mod changes;
 pub mod claim;
 pub mod consoles;
 pub mod controller;

@@ -49,9 +49,6 @@ use crate::local_door::LocalDoor;
 /// How long the loop may take to finish what it is at; an image that is being unpacked is begun anew next time.
 const FINISH: Duration = Duration::from_secs(10);
 
-/// How often claims are looked for.
-const CLAIMS_PACE: Duration = Duration::from_secs(2);
-
 /// What is said last.
 const LEFT: &str = "rvm-handler ends; its machines go on running and are taken over at the next start";
 
@@ -222,12 +219,8 @@ async fn tend_claims(client: Client, claims: Option<Arc<Claims>>) -> Result<()> 
     let Some(claims) = claims else {
         return std::future::pending().await;
     };
-    loop {
-        if let Err(error) = binder::turn(&client, &claims).await {
-            tracing::warn!(%error, "looking for PersistentVolumeClaims failed");
-        }
-        tokio::time::sleep(CLAIMS_PACE).await;
-    }
+    binder::follow(&client, &claims).await;
+    Ok(())
 }
 
 /// Runs the loop until the end, or until a server breaks.

@@ -10,15 +10,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::{BoxStream, select_all};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, ListParams};
 use kube::core::Resource;
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use rvm_types::VirtualMachineInstance;
 use rvm_types::names::{events, labels};
@@ -28,18 +24,10 @@ use tokio::sync::Mutex;
 use super::client::{NetworkError, Networks};
 use super::model::Plan;
 use super::policy::{self, Labels, Pod};
+use crate::changes::{self, Changes};
 use crate::events::{Happening, Recorder};
 use crate::steps::chain;
 use crate::vm::VmId;
-
-/// Pause before what failed is tried again.
-const RETRY: Duration = Duration::from_secs(5);
-
-/// How often all is told again though nothing has changed.
-const RECHECK: Duration = Duration::from_secs(60);
-
-/// Changes that are taken as one.
-const AT_ONCE: usize = 256;
 
 /// What a launcher's pod is labelled with in KubeVirt, and so the label by which policies know machines.
 const LAUNCHER: &str = "virt-launcher";
@@ -112,21 +100,18 @@ impl Policies {
 
     /// Keeps all machines to them, however they change.
     pub async fn follow(&self, recorder: &Recorder) {
-        let mut changes = select_all([
-            changes(Api::<NetworkPolicy>::all(self.client.clone())),
-            changes(Api::<Namespace>::all(self.client.clone())),
-            changes(Api::<VirtualMachineInstance>::all(self.client.clone())),
-        ])
-        .ready_chunks(AT_ONCE);
-        let (mut told, mut pause) = (BTreeMap::new(), RECHECK);
-        while !matches!(tokio::time::timeout(pause, changes.next()).await, Ok(None)) {
-            pause = match self.hold_all(recorder, &mut told).await {
-                Ok(()) => RECHECK,
-                Err(error) => {
-                    tracing::warn!(error = chain(&error), "NetworkPolicies are not kept to yet");
-                    RETRY
-                }
-            };
+        let mut changes = Changes::any([
+            changes::of(Api::<NetworkPolicy>::all(self.client.clone())),
+            changes::of(Api::<Namespace>::all(self.client.clone())),
+            changes::of(Api::<VirtualMachineInstance>::all(self.client.clone())),
+        ]);
+        let (mut told, mut settled) = (BTreeMap::new(), true);
+        while changes.next(settled).await {
+            let held = self.hold_all(recorder, &mut told).await;
+            settled = held.is_ok();
+            if let Err(error) = held {
+                tracing::warn!(error = chain(&error), "NetworkPolicies are not kept to yet");
+            }
         }
     }
 
@@ -220,13 +205,4 @@ impl Machine {
         };
         Self { vmi, plan, pod }
     }
-}
-
-/// Something for each change of an object of a kind.
-fn changes<K>(api: Api<K>) -> BoxStream<'static, ()>
-where
-    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
-{
-    let changes = watcher(api, watcher::Config::default()).default_backoff();
-    changes.map(drop).boxed()
 }

@@ -20,6 +20,7 @@ use rvm_types::quantity::Quantity;
 use serde_json::{Value, json};
 
 use super::claims::{Claims, is_over, uses};
+use crate::changes::{self, Changes};
 use crate::translate::disks::SECTOR;
 
 /// Bytes of storage, in whole sectors.
@@ -69,11 +70,25 @@ pub(super) fn fits(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> 
     Err(format!("its PersistentVolume '{name}' {why}"))
 }
 
+/// Does so whenever claims, volumes or VMIs change.
+pub async fn follow(client: &Client, claims: &Claims) {
+    let mut changes = Changes::any([
+        changes::of(Api::<PersistentVolumeClaim>::all(client.clone())),
+        changes::of(Api::<PersistentVolume>::all(client.clone())),
+        changes::of(Api::<VirtualMachineInstance>::all(client.clone())),
+    ]);
+    let mut settled = true;
+    while changes.next(settled).await {
+        let turned = turn(client, claims).await;
+        settled = turned.is_ok();
+        if let Err(error) = turned {
+            tracing::warn!(%error, "looking for PersistentVolumeClaims failed");
+        }
+    }
+}
+
 /// Binds the claims that can be, and lets those go that are deleted and not used any more.
-///
-/// # Errors
-/// The API's.
-pub async fn turn(client: &Client, claims: &Claims) -> kube::Result<()> {
+async fn turn(client: &Client, claims: &Claims) -> kube::Result<()> {
     let all: Api<PersistentVolumeClaim> = Api::all(client.clone());
     for claim in all.list(&ListParams::default()).await? {
         if claim.metadata.deletion_timestamp.is_some() {
