@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rvm_types::names::reasons;
+use rvm_types::names::{events, reasons};
 use rvm_types::{VirtualMachineInstance, admission};
-use rvmm_spec::{AcceleratorChoice, Vars};
+use rvmm_spec::{AcceleratorChoice, SpecError, Vars};
 
-use crate::images::BootFiles;
+use crate::events::Happening;
 use crate::images::store::InUse;
+use crate::images::{BootFiles, Images};
 use crate::networks::client::{self, NetworkError, Networks};
+use crate::networks::wish::NetworkWish;
 use crate::plan::Step;
-use crate::process::LayOutError;
+use crate::process::{LayOutError, Machines};
 use crate::status::Report;
 use crate::steps::{Effects, Outcome, StepError, chain};
 use crate::translate::{self, Artefacts, BootSource, Efi, Wants};
 use crate::vm::VmId;
-use crate::volumes::{self, Maker, Material};
+use crate::volumes::{self, Maker, Material, Seed};
 
 /// How often a VMI is looked at whose images are being pulled; it is woken when they are here.
 const PULLING: Duration = Duration::from_secs(60);
@@ -61,9 +63,13 @@ impl Effects {
             Err((reason, message)) => Err(NotPrepared { reason, message }),
             Ok(held) => self.make(id, vmi, held).await?,
         };
-        let Err(NotPrepared { reason, message }) = prepared else {
-            self.retries.forget(id);
-            return Ok(Outcome::Done);
+        let (reason, message) = match prepared {
+            Ok(without) => {
+                self.retries.forget(id);
+                self.tell_of_no_network(id, vmi, without.as_ref());
+                return Ok(Outcome::Done);
+            }
+            Err(NotPrepared { reason, message }) => (reason, message),
         };
         let pause = self.retries.note(id, Timestamp::now());
         tracing::warn!(vm = %id, uid = id.uid, reason, retry_in = ?pause, "cannot be prepared: {message}");
@@ -72,14 +78,28 @@ impl Effects {
         Ok(Outcome::Wait(pause))
     }
 
+    /// Where a machine starts without the network that nobody asked for, its owner hears why.
+    fn tell_of_no_network(&self, id: &VmId, vmi: &VirtualMachineInstance, why: Option<&NetworkError>) {
+        let Some(why) = why.map(|error| chain(error)) else {
+            return;
+        };
+        tracing::warn!(vm = %id, uid = id.uid, "starts without a network: {why}");
+        let message = format!(
+            "It starts without the pod's network, which it has not asked for: {why}. With \
+             spec.domain.devices.autoattachPodInterface: false it gets none."
+        );
+        self.events
+            .record(vmi, &Happening::warning(events::NETWORK_UNAVAILABLE, message));
+    }
+
     /// Asks for what stands elsewhere in the cluster, then makes all files, in a thread that may block. The images are held until
-    /// then.
+    /// then. Says why there is no network, where that keeps nobody from starting.
     async fn make(
         &self,
         id: &VmId,
         vmi: &VirtualMachineInstance,
         held: Vec<InUse>,
-    ) -> Result<Result<(), NotPrepared>, StepError> {
+    ) -> Result<Result<Option<NetworkError>, NotPrepared>, StepError> {
         let wants = match translate::wants(id, vmi) {
             Ok(wants) => wants,
             Err(causes) => {
@@ -114,7 +134,7 @@ impl Effects {
     }
 }
 
-/// Gets all that a machine needs and writes its run directory. Blocks.
+/// Gets all that a machine needs and writes its run directory. Says why there is no network, where there need not be one. Blocks.
 fn lay_out(
     maker: &Maker<'_>,
     networks: &Networks,
@@ -122,9 +142,43 @@ fn lay_out(
     wants: &Wants,
     material: Material,
     accelerator: AcceleratorChoice,
-) -> Result<(), NotPrepared> {
-    let images = maker.images;
-    let boot = match &wants.boot {
+) -> Result<Option<NetworkError>, NotPrepared> {
+    let boot = boot_files(maker.images, &wants.boot)?;
+    let vars = variables(maker, id, &wants.boot)?;
+    let made = maker.make(id, &wants.disks, material);
+    let (disks, seeds) = made.map_err(|error| NotPrepared::because(error.reason(), &error))?;
+    let files = Artefacts {
+        payload: boot.kernel,
+        initrd: boot.initrd,
+        vars,
+        disks,
+    };
+    tracing::info!(vm = %id, uid = id.uid, "its files are made");
+    let laying = Laying {
+        machines: maker.machines,
+        networks,
+        id,
+        files,
+        seeds,
+        accelerator,
+    };
+    let Some(wish) = &wants.network else {
+        laying.alone(wants)?;
+        return Ok(None);
+    };
+    match laying.attached(wants, wish) {
+        Ok(()) => Ok(None),
+        Err(LayingError::Network(error)) if wish.optional => {
+            laying.alone(&wants.clone().without_network())?;
+            Ok(Some(error))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What it boots.
+fn boot_files(images: &Images, boot: &BootSource) -> Result<BootFiles, NotPrepared> {
+    let files = match boot {
         BootSource::RootFilesystem { image, .. } => images.root_boot(image),
         BootSource::Kernel {
             image,
@@ -140,38 +194,58 @@ fn lay_out(
             initrd: None,
         }),
     };
-    let boot = boot.map_err(|error| NotPrepared::because(reasons::ERR_IMAGE_PULL, &error))?;
-    let vars = variables(maker, id, &wants.boot)?;
-    let made = maker.make(id, &wants.disks, material);
-    let (disks, mut seeds) = made.map_err(|error| NotPrepared::because(error.reason(), &error))?;
-    let files = Artefacts {
-        payload: boot.kernel,
-        initrd: boot.initrd,
-        vars,
-        disks,
-    };
-    let spec = translate::spec(id, wants, files, accelerator)
-        .map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))?;
-    let Some(wish) = &wants.network else {
-        return Ok(maker.machines.lay_out(id, &spec, &seeds)?);
-    };
-    networks.plan(id, wish, |plan| {
-        seeds.push(client::seed(plan)?);
-        Ok::<_, NotPrepared>(maker.machines.lay_out(id, &spec, &seeds)?)
-    })?;
-    // Whatever keeps it from its network is told now, and not when it starts.
-    networks.attach(id)?;
-    Ok(())
+    files.map_err(|error| NotPrepared::because(reasons::ERR_IMAGE_PULL, &error))
 }
 
-impl From<NetworkError> for NotPrepared {
-    fn from(error: NetworkError) -> Self {
-        Self::because(reasons::FAILED_CREATE, &error)
+/// A machine whose files are all there, but for its run directory.
+struct Laying<'a> {
+    machines: &'a Machines,
+    networks: &'a Networks,
+    id: &'a VmId,
+    files: Artefacts,
+    seeds: Vec<Seed>,
+    accelerator: AcceleratorChoice,
+}
+
+/// A run directory, or the network that belongs to it, is not there.
+#[derive(Debug, thiserror::Error)]
+enum LayingError {
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    #[error(transparent)]
+    LayOut(#[from] LayOutError),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+}
+
+// === impl Laying ===
+
+impl Laying<'_> {
+    /// Writes the run directory of a machine without a network.
+    fn alone(&self, wants: &Wants) -> Result<(), LayingError> {
+        self.write(wants, &self.seeds)
+    }
+
+    /// Decides the network, writes the run directory, and has the network be there: whatever keeps the machine from it is told now, and
+    /// not when it starts.
+    fn attached(&self, wants: &Wants, wish: &NetworkWish) -> Result<(), LayingError> {
+        self.networks.plan(self.id, wish, |plan| {
+            let seeds = self.seeds.iter().cloned().chain([client::seed(plan)?]);
+            self.write(wants, &seeds.collect::<Vec<_>>())
+        })?;
+        self.networks.attach(self.id)?;
+        tracing::info!(vm = %self.id, uid = self.id.uid, "its network is there");
+        Ok(())
+    }
+
+    fn write(&self, wants: &Wants, seeds: &[Seed]) -> Result<(), LayingError> {
+        let spec = translate::spec(self.id, wants, self.files.clone(), self.accelerator)?;
+        Ok(self.machines.lay_out(self.id, &spec, seeds)?)
     }
 }
 
-impl From<LayOutError> for NotPrepared {
-    fn from(error: LayOutError) -> Self {
+impl From<LayingError> for NotPrepared {
+    fn from(error: LayingError) -> Self {
         Self::because(reasons::FAILED_CREATE, &error)
     }
 }

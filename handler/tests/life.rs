@@ -12,6 +12,7 @@ mod pulls;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kube::api::PostParams;
 use node::Cluster;
 use rvm_server::{Consoles, Power};
 use rvm_types::VirtualMachineInstance as Vmi;
@@ -209,6 +210,34 @@ fn a_missing_image_is_told_and_the_vmi_waits() {
     assert_eq!(vmi.phase().unwrap().as_str(), "Scheduling");
     cluster.delete("vm");
     cluster.until("vm", |vmi| vmi.is_none());
+}
+
+#[test]
+fn where_a_node_has_no_networks_who_asked_for_none_starts_and_is_told_and_who_asked_is_refused() {
+    let cluster = Cluster::new();
+    let _node = cluster.node("a");
+    let create = |name: &str, devices: serde_json::Value, networks: serde_json::Value| {
+        let mut vmi = node::manifest(name, IMAGE);
+        vmi["spec"]["domain"]["devices"] = devices;
+        vmi["spec"]["networks"] = networks;
+        let vmi: Vmi = serde_json::from_value(vmi).unwrap();
+        cluster
+            .block_on(cluster.vmis().create(&PostParams::default(), &vmi))
+            .unwrap();
+    };
+    create("vm", json!({}), json!([]));
+    let vmi = cluster.until_phase("vm", "Running");
+    assert_eq!(vmi.status.unwrap().interfaces, []);
+    let told = cluster.events("vm", 3);
+    let warning = told.iter().find(|event| event.0 == "Warning").unwrap();
+    assert_eq!(warning.1, "NetworkUnavailable");
+    assert!(warning.2.contains("--pod-network none"), "{}", warning.2);
+
+    let interfaces = json!({"interfaces": [{"name": "default", "masquerade": {}}]});
+    create("asked", interfaces, json!([{"name": "default", "pod": {}}]));
+    let (reason, message) = until_out_of_sync(&cluster, "asked");
+    assert_eq!(reason, "FailedCreate");
+    assert!(message.contains("--pod-network none"), "{message}");
 }
 
 /// Waits until a VMI says that something is wrong.

@@ -39,6 +39,7 @@ impl Node {
             queues: 1,
             ports: Vec::new(),
             hostname: "vm".to_owned(),
+            optional: false,
         };
         let folder = self.run.path().join(uid);
         fs::create_dir_all(&folder).unwrap();

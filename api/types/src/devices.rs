@@ -30,7 +30,7 @@ pub struct Devices {
     /// Whether a memory balloon is there. rvm has none yet; the field is accepted and changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_mem_balloon: Option<bool>,
-    /// Whether a machine without networks gets the pod's. rvm attaches none that was not asked for.
+    /// Whether a machine that names no network gets the pod's, where its node has one; it does by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_pod_interface: Option<bool>,
     /// Whether a network interface has a pair of queues for each processor of the guest.

@@ -167,6 +167,8 @@ pub mod events {
     pub const BACK_OFF: &str = "BackOff";
     /// The VMI was handed to a node.
     pub const SUCCESSFUL_HAND_OVER: &str = "SuccessfulHandOver";
+    /// The machine starts without the pod's network, which its VMI had not asked for.
+    pub const NETWORK_UNAVAILABLE: &str = "NetworkUnavailable";
     /// The processors were stopped.
     pub const PAUSED: &str = "Paused";
     /// The processors run again.

@@ -1,8 +1,8 @@
-//! What a VMI wishes of its network.
+//! What a VMI wishes of its network. One that names none gets the pod's, unless it says that it wants none.
 
 use rvm_types::VirtualMachineInstance;
 use rvm_types::admission::{Cause, Path};
-use rvm_types::devices::Interface;
+use rvm_types::devices::{Interface, InterfaceMasquerade};
 use rvmm_spec::MacAddress;
 use rvmm_spec::limits::MAX_NET_QUEUES;
 
@@ -24,19 +24,27 @@ pub struct NetworkWish {
     pub ports: Vec<Port>,
     /// The guest's name.
     pub hostname: String,
+    /// Nobody asked for it: where it cannot be had, the machine starts without.
+    pub optional: bool,
 }
+
+/// The name of the network that nobody named, as KubeVirt calls it.
+const DEFAULT: &str = "default";
 
 // === impl NetworkWish ===
 
 impl NetworkWish {
-    /// Of a VMI that was found valid; nothing where it has no interface.
+    /// Of a VMI that was found valid; nothing where it wants none.
     ///
     /// # Errors
     /// What cannot be done here, by its field.
     pub fn of(vmi: &VirtualMachineInstance) -> Result<Option<Self>, Cause> {
         let path = Path::new("spec.domain.devices.interfaces").index(0);
-        let Some(interface) = vmi.spec.domain.devices.interfaces.first() else {
-            return Ok(None);
+        let devices = &vmi.spec.domain.devices;
+        let (interface, optional) = match devices.interfaces.first() {
+            Some(interface) => (interface, false),
+            None if devices.autoattach_pod_interface == Some(false) => return Ok(None),
+            None => (&unasked(), true),
         };
         let uid = vmi.metadata.uid.as_deref().unwrap_or_default();
         let mac = match &interface.mac_address {
@@ -56,7 +64,17 @@ impl NetworkWish {
             queues: queues(vmi),
             ports: ports(interface, &path)?,
             hostname: boot::hostname(vmi),
+            optional,
         }))
+    }
+}
+
+/// By masquerade, and not by bridge as with KubeVirt: NetworkPolicies are kept to by it on any host.
+fn unasked() -> Interface {
+    Interface {
+        name: DEFAULT.to_owned(),
+        masquerade: Some(InterfaceMasquerade::default()),
+        ..Interface::default()
     }
 }
 
@@ -107,6 +125,19 @@ mod tests {
         assert_eq!(wish(several).queues, 4);
         let one = serde_json::json!({"interfaces": interfaces});
         assert_eq!(wish(one).queues, 1);
+    }
+
+    #[test]
+    fn who_asks_for_no_network_has_the_pods_where_there_is_one_and_who_wants_none_has_none() {
+        let unasked = wish(serde_json::json!({}));
+        assert_eq!(unasked.network, "default");
+        assert_eq!(unasked.binding, Binding::Masquerade);
+        assert!(unasked.optional);
+        let asked = serde_json::json!({"interfaces": [{"name": "default", "masquerade": {}}]});
+        assert!(!wish(asked).optional);
+        let mut vmi = crate::sample::vmi_in("Pending");
+        vmi.spec.domain.devices.autoattach_pod_interface = Some(false);
+        assert_eq!(NetworkWish::of(&vmi), Ok(None));
     }
 
     #[test]

@@ -56,6 +56,19 @@ pub struct Artefacts {
     pub disks: Vec<DiskFile>,
 }
 
+// === impl Wants ===
+
+impl Wants {
+    /// The same machine without a network.
+    #[must_use]
+    pub fn without_network(self) -> Self {
+        Self {
+            network: None,
+            ..self
+        }
+    }
+}
+
 /// What a VMI asks for.
 ///
 /// # Errors

@@ -279,7 +279,7 @@ pub fn manifest(name: &str, image: &str) -> Value {
         "metadata": {"name": name, "annotations": {"rvm/root-filesystem": "root"}},
         "spec": {
             "terminationGracePeriodSeconds": 0,
-            "domain": {"devices": {}, "memory": {"guest": "64Mi"}},
+            "domain": {"devices": {"autoattachPodInterface": false}, "memory": {"guest": "64Mi"}},
             "volumes": [{"name": "root", "containerDisk": {"image": image}}],
         },
     })

@@ -32,6 +32,8 @@ fn kubectl_brings_a_vmi_from_its_manifest_to_a_console_and_it_outlives_its_handl
     kubectl.ok(&["apply", "-f", &manifest(&tools)]).unwrap();
     let vmi = kubectl.await_phase(NAME, "Running").unwrap();
     watch.expect("Running", rvm_outer::shell::PATIENCE).unwrap();
+    let interface = &vmi["status"]["interfaces"][0];
+    assert_eq!(interface["name"], "default", "it names no network: {vmi}");
     assert_eq!(
         guest::phases(&kubectl).unwrap(),
         ["Pending", "Scheduling", "Scheduled", "Running"]
@@ -66,7 +68,10 @@ fn kubectl_brings_a_vmi_from_its_manifest_to_a_console_and_it_outlives_its_handl
 
 #[test]
 fn rvm_alone_does_all_that_a_vmi_needs() {
-    let (tools, handler) = local();
+    let tools = Tools::open().unwrap();
+    // Its guest starts without the network that its manifest does not ask for.
+    let setup = HandlerSetup::local().with(&["--pod-network", "none"]);
+    let handler = setup.start(&tools).unwrap();
     let applied = handler
         .rvm(&["apply", "-f", &manifest(&tools), "--wait"])
         .unwrap()
@@ -94,10 +99,13 @@ fn rvm_alone_does_all_that_a_vmi_needs() {
     second
         .expect("for 43 to see", rvm_outer::shell::PATIENCE)
         .unwrap();
+    assert_eq!(first.ask("ls /sys/class/net").unwrap(), "lo");
     assert_eq!(first.leave().unwrap().status(), Some(0));
 
     handler.rvm(&["stop", NAME]).unwrap().ok().unwrap();
     let kubectl = handler.kubectl().unwrap();
+    let warning = ("Warning".to_owned(), "NetworkUnavailable".to_owned());
+    assert!(kubectl.events(NAME).unwrap().contains(&warning));
     let stopped = kubectl.await_phase(NAME, "Succeeded").unwrap();
     let conditions = stopped["status"]["conditions"].as_array().unwrap();
     let asked = |condition: &serde_json::Value| condition["message"] == "the guest switched itself off";

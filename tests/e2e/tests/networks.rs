@@ -253,7 +253,8 @@ fn policies_and_labels_keep_guests_apart_and_let_them_together_while_they_run() 
     kubectl
         .apply(&[
             networked("keeper", "masquerade"),
-            networked("caller", "masquerade"),
+            // It names no network, and so gets this one.
+            Manifest::demo().unwrap().named("caller"),
         ])
         .unwrap();
     let keeper = addresses(&kubectl, "keeper");

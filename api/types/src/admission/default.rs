@@ -1,6 +1,7 @@
 //! What is filled in where the author of a VMI left it out: KubeVirt's defaults, with riscv64's for the machine.
 //!
-//! Networks are not among them: a VMI that declares none gets none, where KubeVirt would attach the pod's.
+//! The pod's network is not among them: a VMI that names none gets it from its handler, which then still knows that nobody
+//! asked for it. KubeVirt writes it into the spec.
 
 use crate::VirtualMachineInstance;
 use crate::devices::{CdromTarget, Disk, DiskTarget};

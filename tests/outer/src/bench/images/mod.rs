@@ -48,12 +48,14 @@ struct Round {
     rest: Spent,
 }
 
-/// Measures all.
+/// Measures images.
 pub fn measure(cache: &Cache) -> Result<Vec<Figure>> {
-    let programs = programs(cache)?;
-    let mut figures = pulls(cache, &programs)?;
-    figures.extend(start::measure(&programs)?);
-    Ok(figures)
+    pulls(cache, &programs(cache)?)
+}
+
+/// Measures starts.
+pub fn measure_starts(cache: &Cache) -> Result<Vec<Figure>> {
+    start::measure(&programs(cache)?)
 }
 
 /// Builds what is measured, for this machine, as it is installed.

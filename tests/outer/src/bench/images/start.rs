@@ -33,10 +33,11 @@ const LOOK: Duration = Duration::from_millis(1);
 const PATIENCE: u32 = 60_000;
 
 /// Rows: what was begun, and what was done then.
-const ROWS: [&str; 7] = [
+const ROWS: [&str; 8] = [
     "start-api",
     "start-pull",
     "start-disks",
+    "start-network",
     "start-hand-over",
     "start-rvmm",
     "start-firmware",
@@ -44,7 +45,7 @@ const ROWS: [&str; 7] = [
 ];
 
 /// Our share of it: all but the last two.
-const OURS: usize = 5;
+const OURS: usize = 6;
 
 /// Starts machines one after the other.
 pub fn measure(programs: &Programs) -> Result<Vec<Figure>> {
@@ -90,7 +91,8 @@ fn start(handler: &mut Handler, name: &str) -> Result<Started> {
         begun,
         handler.when(name, "claimed")?,
         handler.when(name, "preparing")?,
-        handler.when(name, "handed over")?,
+        handler.when(name, "its files are made")?,
+        handler.when(name, "its network is there")?,
         handler.when(name, "rvmm started")?,
         first,
         firmware,
