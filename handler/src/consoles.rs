@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +73,11 @@ impl Doors {
             }),
             None => Err(Unreachable::NotRunning),
         }
+    }
+
+    /// By what a machine of this handler is told things.
+    pub(crate) fn control_socket(&self, vmi: &VirtualMachineInstance) -> Result<PathBuf, Unreachable> {
+        Ok(self.machines.run_dir(&self.here(vmi)?).control_socket())
     }
 
     async fn machine(&self, id: &VmId) -> Result<Machine, Unreachable> {

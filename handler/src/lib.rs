@@ -7,7 +7,7 @@
 //!       └──► plan (pure) ──► claim      which node
 //!                    │  └──► status     what is said
 //!                    └─────► translate  VMI → Spec
-//!   agent: what guests say of themselves
+//!   agent: what guests say of themselves    asking: what others say to guests' agents
 //!   consoles: what the gRPC server asks for       node: heartbeat and labels       place: directories, own id
 //! ```
 //!
@@ -15,6 +15,7 @@
 //! write of a VMI takes hold on the state that it was decided on, or not at all; no machine dies with the handler.
 
 pub mod agent;
+mod asking;
 mod changes;
 pub mod claim;
 pub mod consoles;

@@ -15,6 +15,7 @@
 //! to rvmm itself. Whoever reaches its socket, or holds a certificate of its CA and one of the names that may come in, may do
 //! what its `kube::Client` may.
 
+pub mod agent;
 pub mod apply;
 pub mod console;
 mod error;
@@ -33,6 +34,7 @@ pub mod tls;
 pub mod vm;
 mod watch;
 
+pub use agent::{AgentError, Agents};
 pub use console::{AttachError, ConsoleStream, Consoles};
 pub use images::{ImageStore, ImageStoreError};
 pub use listen::{ListenError, UnixDoor, serve_tls};

@@ -1,10 +1,11 @@
 //! What a handler does for those who come through the API: everything that is done with a machine besides its object.
 
+use crate::agent::Agents;
 use crate::console::Consoles;
 use crate::ports::Ports;
 use crate::power::Power;
 
-/// A node's machines: their consoles, their switches, their guests' ports.
-pub trait Node: Consoles + Power + Ports {}
+/// A node's machines: their consoles, their switches, their guests' ports and agents.
+pub trait Node: Consoles + Power + Ports + Agents {}
 
-impl<T: Consoles + Power + Ports> Node for T {}
+impl<T: Consoles + Power + Ports + Agents> Node for T {}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
+use rvm_server::agent::Command;
 use rvm_server::fake::{FakeApi, FakeConsole, FakeMachines};
 use rvm_server::{Act, Subresources};
 use serde_json::{Value, json};
@@ -55,9 +56,15 @@ impl Lab {
 
     /// The code and the message, if there is one, of a PUT.
     async fn act(&self, action: &str, body: &str) -> (u16, Value) {
+        let (code, body) = self.call("PUT", &format!("{BASE}/{action}"), body).await;
+        (code, body["message"].clone())
+    }
+
+    /// The code and what is said.
+    async fn call(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
-            "PUT {BASE}/{action} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -68,17 +75,20 @@ impl Lab {
             .unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let body: Value = serde_json::from_str(body).unwrap_or_default();
-        (code, body["message"].clone())
+        (code, serde_json::from_str(body).unwrap_or_default())
     }
 
     fn is_paused(&self) {
-        let conditions = json!([{"type": "Paused", "status": "True"}]);
-        self.api.merge(
-            "default",
-            "alpine",
-            &json!({"status": {"conditions": conditions}}),
-        );
+        self.has(&["Paused"]);
+    }
+
+    /// From now on these are the instance's conditions.
+    fn has(&self, conditions: &[&str]) {
+        let all = conditions
+            .iter()
+            .map(|kind| json!({"type": kind, "status": "True"}));
+        let status = json!({"status": {"conditions": all.collect::<Value>()}});
+        self.api.merge("default", "alpine", &status);
     }
 
     async fn try_open(&self, path: &str) -> Result<Socket, Error> {
@@ -113,6 +123,13 @@ impl Lab {
         );
         (response.status().as_u16(), body)
     }
+}
+
+/// How a conflict is told.
+fn why(why: &str) -> Value {
+    json!(format!(
+        "Operation cannot be fulfilled on virtualmachineinstance.kubevirt.io \"alpine\": {why}"
+    ))
 }
 
 async fn next(socket: &mut Socket) -> Option<Result<Message, Error>> {
@@ -338,11 +355,6 @@ async fn a_port_that_is_none_or_that_nobody_listens_on_is_refused() {
 #[tokio::test]
 async fn a_machine_is_paused_once_and_goes_on_once() {
     let lab = Lab::new("Running").await;
-    let why = |why: &str| {
-        json!(format!(
-            "Operation cannot be fulfilled on virtualmachineinstance.kubevirt.io \"alpine\": {why}"
-        ))
-    };
     assert_eq!(lab.act("unpause", "{}").await, (409, why("VMI is not paused")));
     assert_eq!(
         lab.act("pause", r#"{"dryRun":["All"]}"#).await,
@@ -359,5 +371,133 @@ async fn a_machine_is_paused_once_and_goes_on_once() {
     lab.api
         .merge("default", "alpine", &json!({"status": {"phase": "Scheduled"}}));
     assert_eq!(lab.act("reset", "").await, (409, why("VMI is not running")));
-    assert_eq!(lab.act("softreboot", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_guest_is_asked_by_its_agent_alone() {
+    let lab = Lab::new("Running").await;
+    let get = |what: &str| {
+        let path = format!("{BASE}/{what}");
+        let lab = &lab;
+        async move { lab.call("GET", &path, "").await }
+    };
+    let (code, body) = get("guestosinfo").await;
+    let no_agent = why("VMI does not have guest agent connected");
+    assert_eq!((code, &body["message"]), (409, &no_agent));
+    assert_eq!(lab.machines.told(), []);
+
+    lab.has(&["AgentConnected"]);
+    lab.machines
+        .answer(Command::HostName, json!({"host-name": "alpine"}));
+    lab.machines
+        .answer(Command::Users, json!([{"user": "root", "login-time": 2.5}]));
+    let user = json!({"userName": "root", "loginTime": 2.5});
+    let info = json!({"hostname": "alpine", "os": {}, "userList": [user], "fsInfo": {"disks": []}});
+    assert_eq!(get("guestosinfo").await, (200, info));
+    let list = json!({"metadata": {}, "items": [user]});
+    assert_eq!(get("userlist").await, (200, list));
+    let none = json!({"metadata": {}, "items": []});
+    assert_eq!(
+        get("filesystemlist").await,
+        (200, none),
+        "what an agent does not know is nothing"
+    );
+
+    lab.api
+        .merge("default", "alpine", &json!({"status": {"phase": "Succeeded"}}));
+    assert_eq!(get("userlist").await.1["message"], why("VMI is not running"));
+}
+
+#[tokio::test]
+async fn a_soft_reboot_is_the_agents() {
+    let lab = Lab::new("Running").await;
+    let neither = why("VMI neither have the agent connected nor the ACPI feature enabled");
+    assert_eq!(lab.act("softreboot", "").await, (409, neither));
+    lab.has(&["AgentConnected", "Paused"]);
+    assert_eq!(lab.act("softreboot", "").await, (409, why("VMI is paused")));
+    lab.has(&["AgentConnected"]);
+    let (code, message) = lab.act("softreboot", "").await;
+    assert_eq!(code, 500);
+    assert!(
+        message
+            .as_str()
+            .unwrap()
+            .contains("guest-shutdown has not been found"),
+        "{message}"
+    );
+    lab.machines.answer(Command::Reboot, Value::Null);
+    assert_eq!(lab.act("softreboot", "").await, (200, Value::Null));
+    assert_eq!(lab.machines.told(), [Command::Reboot; 2]);
+    lab.api
+        .merge("default", "alpine", &json!({"status": {"phase": "Scheduled"}}));
+    assert_eq!(lab.act("softreboot", "").await, (409, why("VM is not running")));
+}
+
+#[tokio::test]
+async fn a_frozen_guest_is_thawed_when_it_is_said_or_when_the_time_is_over() {
+    let lab = Lab::new("Running").await;
+    lab.machines.answer(Command::Freeze, json!(1));
+    lab.machines.answer(Command::Thaw, json!(1));
+    assert_eq!(lab.act("freeze", r#"{"unfreezeTimeout":"soon"}"#).await.0, 400);
+    assert_eq!(
+        lab.act("freeze", r#"{"unfreezeTimeout":"1h0m0s"}"#).await,
+        (200, Value::Null)
+    );
+    assert_eq!(lab.act("unfreeze", "").await, (200, Value::Null));
+    assert_eq!(lab.machines.told(), [Command::Freeze, Command::Thaw]);
+    assert_eq!(
+        lab.act("freeze", r#"{"unfreezeTimeout":"1ms"}"#).await,
+        (200, Value::Null)
+    );
+    let thawed = async {
+        while lab.machines.told().len() < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, thawed).await.unwrap();
+    assert_eq!(lab.machines.told()[2..], [Command::Freeze, Command::Thaw]);
+}
+
+#[tokio::test]
+async fn what_a_machine_cannot_have_is_refused_by_name() {
+    let lab = Lab::new("Running").await;
+    let (code, message) = lab.act("addvolume", r#"{"name":"a"}"#).await;
+    let gate = "Unable to Add Volume because HotplugVolumes feature gate is not enabled. ";
+    assert_eq!(code, 400);
+    assert!(message.as_str().unwrap().starts_with(gate), "{message}");
+    assert_eq!(lab.act("removevolume", "{}").await.0, 400);
+    let (group, _) = BASE.split_once("/namespaces/").unwrap();
+    assert_eq!(lab.call("GET", &format!("{group}/guestfs"), "").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_spec_is_expanded_before_it_is_applied() {
+    let lab = Lab::new("Running").await;
+    let (namespace, _) = BASE.split_once("/virtualmachineinstances").unwrap();
+    let path = format!("{namespace}/expand-vm-spec");
+    let vm = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "a", "namespace": "default"},
+        "spec": {"runStrategy": "Always", "template": {"spec": {"domain": {"devices": {}}}}},
+    });
+    assert_eq!(lab.call("PUT", &path, &vm.to_string()).await, (200, vm));
+    let (code, body) = lab.call("PUT", &path, "").await;
+    assert_eq!((code, &body["message"]), (400, &json!("empty request body")));
+}
+
+#[tokio::test]
+async fn every_resource_that_is_listed_is_there() {
+    let lab = Lab::new("Running").await;
+    let (group, _) = BASE.split_once("/namespaces/").unwrap();
+    let (_, list) = lab.call("GET", group, "").await;
+    let resources = list["resources"].as_array().unwrap();
+    assert!(resources.len() > 20);
+    for resource in resources {
+        let name = resource["name"].as_str().unwrap().replace('/', "/nobody/");
+        // No verb of ours: what is there allows another one, what is not is not there.
+        let (code, _) = lab
+            .call("BREW", &format!("{group}/namespaces/default/{name}"), "")
+            .await;
+        let port = name.ends_with("portforward");
+        assert_eq!(code, if port { 404 } else { 405 }, "{name}");
+    }
 }

@@ -1,11 +1,11 @@
-//! A guest agent that knows enough to be found and to switch the guest off, in QEMU's protocol.
+//! A guest agent that knows enough to be found, to tell who the guest is and to switch it off, in QEMU's protocol.
 //!
 //! ```text
 //!   host: 0xff {"execute":"guest-sync-delimited","arguments":{"id":1}}      we: 0xff {"return":1}
 //!         {"execute":"guest-shutdown","arguments":{"mode":"powerdown"}}     we: nothing, and the guest ends
 //! ```
 //!
-//! It knows `guest-ping`, `guest-sync`, `guest-sync-delimited`, `guest-info` and `guest-shutdown`. Its port is that of a
+//! Besides these it knows `guest-ping`, `guest-sync`, `guest-info`, and what `facts` tells of the guest. Its port is that of a
 //! virtio console, which the kernel may find at any time; a guest without one has an agent that waits.
 
 use std::fs::{self, File, OpenOptions};
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::facts;
 
 /// The name of the port.
 const PORT: &str = "org.qemu.guest_agent.0";
@@ -29,11 +31,14 @@ const MAX_COMMAND: usize = 4 << 10;
 const DELIMITER: u8 = 0xff;
 
 /// What we know, with whether there is an answer when it works.
-const COMMANDS: [(&str, bool); 5] = [
+const COMMANDS: [(&str, bool); 8] = [
     ("guest-ping", true),
     ("guest-sync", true),
     ("guest-sync-delimited", true),
     ("guest-info", true),
+    ("guest-get-osinfo", true),
+    ("guest-get-host-name", true),
+    ("guest-get-fsinfo", true),
     ("guest-shutdown", false),
 ];
 
@@ -159,6 +164,9 @@ fn obey(line: &[u8]) -> Outcome {
                 "name": name, "enabled": true, "success-response": answers,
             })),
         })),
+        ("guest-get-osinfo", ..) => answer(&facts::system()),
+        ("guest-get-host-name", ..) => answer(&facts::host_name()),
+        ("guest-get-fsinfo", ..) => answer(&facts::file_systems()),
         ("guest-shutdown", _, None | Some("powerdown" | "halt")) => Outcome::End(Shutdown::PowerOff),
         ("guest-shutdown", _, Some("reboot")) => Outcome::End(Shutdown::Reset),
         ("guest-shutdown", _, Some(_)) => refuse("GenericError", "mode is powerdown, halt or reboot"),
@@ -228,6 +236,20 @@ mod tests {
             "{said}"
         );
         assert!(lines[4].contains("'id' is missing") && ends.is_empty(), "{said}");
+    }
+
+    #[test]
+    fn who_the_guest_is_is_told() {
+        let (said, _) = answers(b"{\"execute\":\"guest-get-osinfo\"}\n{\"execute\":\"guest-get-host-name\"}\n{\"execute\":\"guest-get-fsinfo\"}\n");
+        let lines: Vec<Value> = said
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert!(lines[0]["return"]["kernel-release"].is_string(), "{said}");
+        assert!(
+            lines[1]["return"]["host-name"].is_string() && lines[2]["return"].is_array(),
+            "{said}"
+        );
     }
 
     #[test]

@@ -1,3 +1,5 @@
-//! What the programs of this crate share: the guest agent.
+//! What the programs of this crate share: the guest agent, and what it and the greeting tell of the guest.
 
 pub mod agent;
+mod facts;
+pub mod release;

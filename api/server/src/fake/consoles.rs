@@ -1,15 +1,19 @@
 //! Machines that are only a console and a switch, both in the test's hands.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rvm_types::VirtualMachineInstance;
+use serde_json::Value;
 use tokio::io::DuplexStream;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 
+use crate::agent::Command;
 use crate::{
-    Act, AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power, Protocol, Unreachable,
+    Act, AgentError, Agents, AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power,
+    Protocol, Unreachable,
 };
 
 const LOOPBACK: std::net::Ipv4Addr = std::net::Ipv4Addr::LOCALHOST;
@@ -30,6 +34,8 @@ pub struct FakeMachines {
     refusal: Arc<Mutex<Option<AttachError>>>,
     stopped: Arc<Mutex<Vec<Stopped>>>,
     acts: Arc<Mutex<Vec<(String, Act)>>>,
+    told: Arc<Mutex<Vec<Command>>>,
+    answers: Arc<Mutex<HashMap<&'static str, Value>>>,
 }
 
 impl FakeMachines {
@@ -42,6 +48,8 @@ impl FakeMachines {
                 refusal: Arc::default(),
                 stopped: Arc::default(),
                 acts: Arc::default(),
+                told: Arc::default(),
+                answers: Arc::default(),
             },
             consoles,
         )
@@ -55,6 +63,16 @@ impl FakeMachines {
     /// Which machines were stopped, and with which grace.
     pub fn stopped(&self) -> Vec<Stopped> {
         lock(&self.stopped).clone()
+    }
+
+    /// From now on the guests' agents answer a command so. They know no others.
+    pub fn answer(&self, command: Command, answer: Value) {
+        lock(&self.answers).insert(command.name(), answer);
+    }
+
+    /// What the guests' agents were told, answered or not.
+    pub fn told(&self) -> Vec<Command> {
+        lock(&self.told).clone()
     }
 
     /// What was done with which machines.
@@ -85,6 +103,15 @@ impl Power for FakeMachines {
     async fn act(&self, vmi: &VirtualMachineInstance, act: Act) -> Result<(), Unreachable> {
         lock(&self.acts).push((vmi.metadata.name.clone().unwrap_or_default(), act));
         Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl Agents for FakeMachines {
+    async fn tell(&self, _: &VirtualMachineInstance, command: Command) -> Result<Value, AgentError> {
+        lock(&self.told).push(command);
+        let answer = lock(&self.answers).get(command.name()).cloned();
+        answer.ok_or_else(|| AgentError::Refused(format!("{} has not been found", command.name())))
     }
 }
 

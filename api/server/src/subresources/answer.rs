@@ -66,7 +66,11 @@ impl Refused {
 
     /// There is no such path.
     pub(super) fn no_such_path() -> Self {
-        let message = "the server could not find the requested resource";
+        Self::without("the server could not find the requested resource")
+    }
+
+    /// There is nothing of that kind here.
+    pub(super) fn without(message: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 

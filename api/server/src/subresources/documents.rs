@@ -14,14 +14,25 @@ pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
 const KUBEVIRT: &str = "v1.9.0";
 
 /// What there is below a machine: (resource, subresource, verb).
-const RESOURCES: [(&str, &str, &str); 10] = [
+const RESOURCES: [(&str, &str, &str); 21] = [
+    ("virtualmachineinstances", "addvolume", "update"),
     ("virtualmachineinstances", "console", "get"),
+    ("virtualmachineinstances", "filesystemlist", "get"),
+    ("virtualmachineinstances", "freeze", "update"),
+    ("virtualmachineinstances", "guestosinfo", "get"),
     ("virtualmachineinstances", "pause", "update"),
     ("virtualmachineinstances", "portforward", "get"),
+    ("virtualmachineinstances", "removevolume", "update"),
     ("virtualmachineinstances", "reset", "update"),
+    ("virtualmachineinstances", "softreboot", "update"),
+    ("virtualmachineinstances", "unfreeze", "update"),
     ("virtualmachineinstances", "unpause", "update"),
+    ("virtualmachineinstances", "userlist", "get"),
     ("virtualmachineinstances", "vnc", "get"),
+    ("virtualmachines", "addvolume", "update"),
+    ("virtualmachines", "expand-spec", "get"),
     ("virtualmachines", "portforward", "get"),
+    ("virtualmachines", "removevolume", "update"),
     ("virtualmachines", "restart", "update"),
     ("virtualmachines", "start", "update"),
     ("virtualmachines", "stop", "update"),
@@ -46,9 +57,13 @@ pub(super) async fn resources(version: &'static str) -> Json<Value> {
             "kind": kind, "verbs": [verb],
         })
     };
+    let expand = json!({
+        "name": "expand-vm-spec", "singularName": "", "namespaced": true, "kind": "VirtualMachine", "verbs": ["update"],
+    });
+    let resources: Vec<Value> = RESOURCES.into_iter().map(resource).chain([expand]).collect();
     Json(json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": format!("{GROUP}/{version}"),
-        "resources": RESOURCES.map(resource),
+        "resources": resources,
     }))
 }
 
@@ -62,6 +77,11 @@ pub(super) async fn version() -> Json<Value> {
 
 pub(super) async fn healthy() -> &'static str {
     "ok"
+}
+
+/// KubeVirt says here which image its own tools for guests' disks are in; we have none.
+pub(super) async fn guestfs() -> Response {
+    Refused::without("rvm brings no image of libguestfs-tools").into_response()
 }
 
 /// What is not there yet is not there: virtctl prints so.

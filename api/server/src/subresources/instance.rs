@@ -5,11 +5,11 @@
 use axum::extract::{Path, State};
 use http::StatusCode;
 use rvm_types::names::conditions;
-use rvm_types::{Phase, VirtualMachineInstance, condition};
+use rvm_types::{Phase, VirtualMachineInstance};
 
 use super::answer::{Kind, Refused};
 use super::options::Options;
-use super::{Machine, Subresources};
+use super::{Machine, NOT_RUNNING, Subresources, holds};
 use crate::power::Act;
 
 /// `PUT …/pause`
@@ -60,11 +60,9 @@ impl Subresources {
 
 fn judge(vmi: &VirtualMachineInstance, act: Act) -> Result<(), &'static str> {
     if vmi.phase() != Some(&Phase::Running) {
-        return Err("VMI is not running");
+        return Err(NOT_RUNNING);
     }
-    let status = vmi.status.as_ref();
-    let paused = status.and_then(|status| condition::find(&status.conditions, conditions::PAUSED));
-    match (act, paused.is_some_and(condition::Condition::is_true)) {
+    match (act, holds(vmi, conditions::PAUSED)) {
         (Act::Pause, true) => Err("VMI is already paused"),
         (Act::Resume, false) => Err("VMI is not paused"),
         _ => Ok(()),

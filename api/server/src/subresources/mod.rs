@@ -5,6 +5,9 @@
 //!                                                                          ├─ documents  group, resources, version, health
 //!                                                                          ├─ machine    PUT …/start: judge, then change the VM's object
 //!                                                                          ├─ instance   PUT …/pause: judge, then have it done
+//!                                                                          ├─ guest      GET …/guestosinfo, PUT …/freeze: by the guest's agent
+//!                                                                          ├─ expand     a VM's spec with all that it takes from elsewhere
+//!                                                                          ├─ volumes    PUT …/addvolume: refused, and why
 //!                                                                          ├─ console    websocket ◄──bytes──► Consoles
 //!                                                                          └─ ports      websocket ◄──bytes──► Ports
 //! ```
@@ -17,11 +20,15 @@
 mod answer;
 mod console;
 mod documents;
+mod expand;
+mod freezes;
+mod guest;
 mod instance;
 mod machine;
 mod options;
 mod ports;
 mod viewers;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -30,12 +37,12 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::routing::{any, get, put};
 use kube::{Api, Client};
-use rvm_types::admission;
-use rvm_types::{Phase, VirtualMachineInstance};
+use rvm_types::{Phase, VirtualMachineInstance, admission, condition};
 
 use crate::node::Node;
 use crate::reach::Unreachable;
 use answer::{Kind, Refused};
+use freezes::Freezes;
 use viewers::Viewers;
 
 pub use documents::{GROUP, VERSIONS};
@@ -45,12 +52,16 @@ const PROTOCOL: &str = "plain.kubevirt.io";
 /// Bytes that one message from a client may have. virtctl's have 32 KiB at most.
 const MAX_INPUT: usize = 1 << 20;
 
-/// The group's server. Clones share who is attached to which console.
+/// An instance is in no state for what is asked of it.
+const NOT_RUNNING: &str = "VMI is not running";
+
+/// The group's server. Clones share who is attached to which console, and which guests are to be thawed when.
 #[derive(Clone)]
 pub struct Subresources {
     client: Client,
     node: Arc<dyn Node>,
     viewers: Arc<Viewers>,
+    freezes: Arc<Freezes>,
 }
 
 // === impl Subresources ===
@@ -62,6 +73,7 @@ impl Subresources {
             client,
             node,
             viewers: Arc::default(),
+            freezes: Arc::default(),
         }
     }
 
@@ -76,6 +88,12 @@ impl Subresources {
                 .route(&base, get(move || documents::resources(version)))
                 .route(&format!("{base}/version"), get(documents::version))
                 .route(&format!("{base}/healthz"), get(documents::healthy))
+                .route(&format!("{base}/guestfs"), get(documents::guestfs))
+                .route(
+                    &format!("{base}/namespaces/{{namespace}}/expand-vm-spec"),
+                    put(expand::given),
+                )
+                .route(&format!("{machine}/expand-spec"), get(expand::stored))
                 .route(&format!("{machine}/start"), put(machine::start))
                 .route(&format!("{machine}/stop"), put(machine::stop))
                 .route(&format!("{machine}/restart"), put(machine::restart))
@@ -83,9 +101,17 @@ impl Subresources {
                 .route(&format!("{instance}/vnc"), get(console::no_display))
                 .route(&format!("{instance}/pause"), put(instance::pause))
                 .route(&format!("{instance}/unpause"), put(instance::unpause))
-                .route(&format!("{instance}/reset"), put(instance::reset));
+                .route(&format!("{instance}/reset"), put(instance::reset))
+                .route(&format!("{instance}/softreboot"), put(guest::soft_reboot))
+                .route(&format!("{instance}/freeze"), put(guest::freeze))
+                .route(&format!("{instance}/unfreeze"), put(guest::unfreeze))
+                .route(&format!("{instance}/guestosinfo"), get(guest::system))
+                .route(&format!("{instance}/userlist"), get(guest::users))
+                .route(&format!("{instance}/filesystemlist"), get(guest::file_systems));
             for object in [&machine, &instance] {
                 router = router
+                    .route(&format!("{object}/addvolume"), put(volumes::add))
+                    .route(&format!("{object}/removevolume"), put(volumes::remove))
                     .route(&format!("{object}/portforward/{{port}}"), get(ports::serve_tcp))
                     .route(
                         &format!("{object}/portforward/{{port}}/{{protocol}}"),
@@ -123,6 +149,13 @@ fn running(vmi: &VirtualMachineInstance, name: &str) -> Result<(), Refused> {
         return Err(Refused::conflict(Kind::Instance, name, "VMI is in failed status"));
     }
     Unreachable::judge(vmi).map_err(|why| Refused::unreachable(&why))
+}
+
+/// Whether the instance's status has this condition, and it is true.
+fn holds(vmi: &VirtualMachineInstance, kind: &str) -> bool {
+    let status = vmi.status.as_ref();
+    let found = status.and_then(|status| condition::find(&status.conditions, kind));
+    found.is_some_and(condition::Condition::is_true)
 }
 
 /// A websocket, or why the request asks for none.

@@ -1,0 +1,71 @@
+//! What a guest's agent is told and asked, whoever leads to it.
+//!
+//! The commands are QEMU's; which there are is said here, so that nobody who comes through the API can have a guest run what it likes.
+
+use rvm_types::VirtualMachineInstance;
+use serde_json::Value;
+
+use crate::reach::Unreachable;
+
+/// What an agent can be told or asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Which agent it is, and what it knows.
+    Info,
+    /// The guest's name.
+    HostName,
+    /// The guest's system.
+    System,
+    /// Its time zone.
+    TimeZone,
+    /// Who is logged in.
+    Users,
+    /// Its mounted file systems.
+    FileSystems,
+    /// Everything is to be on disk, and nothing written any more.
+    Freeze,
+    /// It may be written again.
+    Thaw,
+    /// The guest is to boot again, as its own command does it. Nobody answers that.
+    Reboot,
+}
+
+/// Why an agent has said nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The machine cannot be spoken to.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// No agent listens in the guest.
+    #[error("no guest agent listens")]
+    Absent,
+    /// It could not, or did not want to. The guest's word.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Whoever leads to guests' agents: the handler.
+#[tonic::async_trait]
+pub trait Agents: Send + Sync + 'static {
+    /// What the agent says to that. The guest's word, which may be anything.
+    async fn tell(&self, vmi: &VirtualMachineInstance, command: Command) -> Result<Value, AgentError>;
+}
+
+// === impl Command ===
+
+impl Command {
+    /// The command's name in QEMU's protocol.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Info => "guest-info",
+            Self::HostName => "guest-get-host-name",
+            Self::System => "guest-get-osinfo",
+            Self::TimeZone => "guest-get-timezone",
+            Self::Users => "guest-get-users",
+            Self::FileSystems => "guest-get-fsinfo",
+            Self::Freeze => "guest-fsfreeze-freeze",
+            Self::Thaw => "guest-fsfreeze-thaw",
+            Self::Reboot => "guest-shutdown",
+        }
+    }
+}

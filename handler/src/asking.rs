@@ -1,0 +1,74 @@
+//! What those who come through the API say to guests' agents, and hear from them: one command at a time, over rvmm's control socket.
+
+use std::path::Path;
+
+use rvm_server::agent::Command;
+use rvm_server::{AgentError, Agents, Unreachable};
+use rvm_types::VirtualMachineInstance;
+use rvmm_control::{Client, ClientError, RefusalCode};
+use serde_json::{Value, json};
+
+use crate::consoles::Doors;
+use crate::steps::chain;
+
+#[tonic::async_trait]
+impl Agents for Doors {
+    async fn tell(&self, vmi: &VirtualMachineInstance, command: Command) -> Result<Value, AgentError> {
+        let socket = self.control_socket(vmi)?;
+        let said = tokio::task::spawn_blocking(move || say(&socket, command)).await;
+        said.map_err(|error| Unreachable::Unavailable(error.into()))?
+    }
+}
+
+/// Says it to whoever listens in the guest now. Blocks, until there is an answer or the machine has waited long enough for one.
+fn say(socket: &Path, command: Command) -> Result<Value, AgentError> {
+    let mut client = Client::connect(socket).map_err(unavailable)?;
+    if !client.info().map_err(unavailable)?.agent {
+        return Err(AgentError::Absent);
+    }
+    let arguments = (command == Command::Reboot).then(|| json!({"mode": "reboot"}));
+    heard(command, client.ask_agent(command.name(), arguments))
+}
+
+fn heard(command: Command, said: Result<Value, ClientError>) -> Result<Value, AgentError> {
+    match said {
+        Ok(said) => Ok(said),
+        Err(ClientError::Refused(why)) if why.code == RefusalCode::State => match command {
+            // The agent was there and has gone, so it has done it.
+            Command::Reboot => Ok(Value::Null),
+            _ => Err(AgentError::Absent),
+        },
+        Err(ClientError::Refused(why)) => Err(AgentError::Refused(why.message)),
+        // Who reboots does not say so, and may take its time.
+        Err(ClientError::Socket(_)) if command == Command::Reboot => Ok(Value::Null),
+        Err(error) => Err(unavailable(error)),
+    }
+}
+
+fn unavailable(error: ClientError) -> AgentError {
+    Unreachable::Unavailable(std::io::Error::other(chain(&error))).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use rvmm_control::Refusal;
+
+    use super::*;
+
+    fn refused(code: RefusalCode) -> Result<Value, ClientError> {
+        Err(ClientError::Refused(Refusal::new(code, "no")))
+    }
+
+    #[test]
+    fn an_agent_that_goes_away_has_rebooted_or_was_not_there() {
+        let silence = || Err(ClientError::Socket(std::io::ErrorKind::WouldBlock.into()));
+        assert!(heard(Command::Reboot, refused(RefusalCode::State)).is_ok());
+        assert!(heard(Command::Reboot, silence()).is_ok());
+        let complaint = heard(Command::Reboot, refused(RefusalCode::Failed));
+        assert!(matches!(complaint, Err(AgentError::Refused(why)) if why == "no"));
+        let gone = heard(Command::Users, refused(RefusalCode::State));
+        assert!(matches!(gone, Err(AgentError::Absent)));
+        let silent = heard(Command::Freeze, silence());
+        assert!(matches!(silent, Err(AgentError::Unreachable(_))));
+    }
+}
