@@ -1,6 +1,7 @@
 //! The arguments, as they are typed. Help, usage errors and completions all come from here.
 
 mod images;
+mod machine;
 mod ports;
 
 use std::ffi::OsString;
@@ -10,6 +11,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use images::{Images, ImagesOutput, ImagesVerb};
+pub use machine::{
+    Document, Expand, Force, Freeze, Instance, MachineVerb, Pause, PauseKind, Rehearsal, Restart, Start,
+    Volume,
+};
 pub use ports::{Forward, Forwarded, PortForward, Scp, Ssh, SshOptions, Target};
 
 /// Virtual machines for RISC-V: from a manifest to a console.
@@ -25,7 +30,7 @@ pub struct Cli {
 /// Where the API is, and which namespace is meant.
 #[derive(Debug, Args)]
 pub struct Global {
-    /// The API: unix:///path, or https://host:port [default: this machine's rvm-handler --local]
+    /// The rvm.v1 API: unix:///path, or https://host:port [default: this machine's rvm-handler --local]
     #[arg(
         long,
         env = "RVM_SERVER",
@@ -63,6 +68,12 @@ pub struct Global {
         hide_env_values = true
     )]
     pub key: Option<PathBuf>,
+    /// The Kubernetes API's kubeconfig [default: $KUBECONFIG, local mode's, ~/.kube/config]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Which of the kubeconfig's contexts [default: its current one]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub context: Option<String>,
     /// The namespace [default: default]
     #[arg(short, long, value_name = "NAME", global = true)]
     pub namespace: Option<String>,
@@ -85,6 +96,8 @@ pub enum Verb {
     Scp(Scp),
     /// End a machine and keep its object
     Stop(Stop),
+    #[command(flatten)]
+    Machine(MachineVerb),
     /// End machines and take their objects away
     Delete(Delete),
     /// Show, fetch and remove the images of registries that a node keeps
@@ -150,13 +163,17 @@ pub struct Console {
 
 /// Arguments of `stop`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "NAME is a VirtualMachine where there is one, else a VirtualMachineInstance, as vmi/NAME is."
+)]
 pub struct Stop {
     /// The machine
     pub name: String,
-    /// How long the guest may take to shut down [default: the machine's own grace period]
-    #[arg(long, value_name = "SECONDS")]
-    pub grace_period: Option<u32>,
-    /// Return when the machine has ended
+    #[command(flatten)]
+    pub force: Force,
+    #[command(flatten)]
+    pub rehearsal: Rehearsal,
+    /// Return when the VirtualMachineInstance has ended
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub wait: bool,
     #[command(flatten)]
@@ -227,14 +244,27 @@ pub enum VersionOutput {
     Json,
 }
 
+/// The name by which kubectl calls a program of this name, if it does.
+fn plugin(argv0: Option<OsString>) -> Option<&'static str> {
+    let argv0 = argv0.unwrap_or_default();
+    match Path::new(&argv0).file_stem().and_then(|name| name.to_str()) {
+        Some("kubectl-rvm") => Some("kubectl rvm"),
+        Some("kubectl-virt") => Some("kubectl virt"),
+        _ => None,
+    }
+}
+
+/// Whether kubectl calls us.
+pub fn is_plugin() -> bool {
+    plugin(std::env::args_os().next()).is_some()
+}
+
 /// The command under the name that it was called by: kubectl finds its plugins by theirs, and calls them without
 /// saying so.
 pub fn called_as(command: clap::Command, argv0: Option<OsString>) -> clap::Command {
-    let argv0 = argv0.unwrap_or_default();
-    match Path::new(&argv0).file_stem().and_then(|name| name.to_str()) {
-        Some("kubectl-rvm") => command.name("kubectl rvm").bin_name("kubectl rvm"),
-        Some("kubectl-virt") => command.name("kubectl virt").bin_name("kubectl virt"),
-        _ => command,
+    match plugin(argv0) {
+        Some(name) => command.name(name).bin_name(name),
+        None => command,
     }
 }
 

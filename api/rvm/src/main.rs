@@ -2,13 +2,15 @@
 //! their names; then its help says so.
 //!
 //! ```text
-//!   arguments ──args──► Cli ──connect──► Machines client ──verbs/*──► screen (table, JSON, YAML, console)
+//!   arguments ──args──► Cli ─┬─connect──► Machines client (rvm.v1)       ─┬─verbs/*──► screen (table, JSON, YAML, console)
+//!                            └─cluster──► Kubernetes API, by kubeconfig  ─┘
 //! ```
 //!
 //! Exit status: 0 done, 1 an error (one line on standard error), 2 the command line was wrong. Whoever stops reading
 //! our output (`rvm get | head`) is no error.
 
 mod args;
+mod cluster;
 mod connect;
 mod paths;
 mod screen;

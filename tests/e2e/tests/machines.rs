@@ -141,3 +141,49 @@ fn a_machine_that_could_not_run_is_refused_by_the_field_of_its_template() {
     });
     assert!(refused(gpu).contains("spec.template.spec.domain.devices.gpus"));
 }
+
+#[test]
+fn a_guest_tells_of_itself_and_boots_again_when_it_is_asked() {
+    let tools = Tools::open().unwrap();
+    let handler = HandlerSetup::local().start(&tools).unwrap();
+    let kubectl = handler.kubectl().unwrap();
+    kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
+    let mut console = guest::answers(handler.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
+    kubectl
+        .ok(&[
+            "wait",
+            "vmi",
+            NAME,
+            "--for=condition=AgentConnected",
+            "--timeout=120s",
+        ])
+        .unwrap();
+    let base = format!("{SUBRESOURCES}/virtualmachineinstances/{NAME}");
+    let ask = |what: &str| -> Value {
+        let said = kubectl.ok(&["get", "--raw", &format!("{base}/{what}")]).unwrap();
+        serde_json::from_str(&said).unwrap()
+    };
+    let told = ask("guestosinfo");
+    assert_eq!(
+        (&told["hostname"], &told["os"]["id"]),
+        (&json!(NAME), &json!("rvm-demo"))
+    );
+    let kernel = console.ask("uname -r").unwrap();
+    assert_eq!(told["os"]["kernelRelease"], kernel);
+    assert_eq!(ask("filesystemlist")["items"], json!([]), "it has no disk");
+
+    let put = |action: &str| {
+        kubectl.feed(
+            &["replace", "--raw", &format!("{base}/{action}"), "-f", "-"],
+            "{}",
+        )
+    };
+    let refused = put("freeze").unwrap().error_text();
+    assert!(refused.contains("guest-fsfreeze-freeze"), "{refused}");
+    console.ask("touch /before").unwrap();
+    put("softreboot").unwrap().ok().unwrap();
+    console.expect(guest::PROMPT).unwrap();
+    assert_eq!(console.ask("ls /before 2>/dev/null | wc -l").unwrap(), "0");
+    let vmi = kubectl.vmi(NAME).unwrap();
+    assert_eq!(vmi["status"]["phase"], "Running");
+}

@@ -5,6 +5,7 @@ mod console;
 mod delete;
 mod get;
 mod images;
+mod machine;
 mod port_forward;
 mod ssh;
 mod stop;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use tonic::Streaming;
 
 use crate::args::{Cli, Verb};
+use crate::cluster::Cluster;
 use crate::connect::{Client, connect, connect_to_images};
 use crate::paths;
 use crate::screen::say;
@@ -40,7 +42,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::PortForward(args) => port_forward::run(connect(&global).await?, &namespace, &args).await,
         Verb::Ssh(args) => Err(ssh::ssh(&global, &args)?.into()),
         Verb::Scp(args) => Err(ssh::scp(&global, &args)?.into()),
-        Verb::Stop(args) => stop::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Stop(args) => stop::run(&global, &namespace, &args).await,
         Verb::Delete(args) => delete::run(connect(&global).await?, &namespace, &args).await,
         Verb::Images(args) => images::run(connect_to_images(&global).await?, &args).await,
         Verb::Version(args) => version::run(&global, &args).await,
@@ -49,6 +51,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
             clap_complete::generate(shell, &mut command, "rvm", &mut io::stdout());
             Ok(())
         }
+        Verb::Machine(verb) => machine::run(&Cluster::of(&global).await?, &verb).await,
     }
 }
 

@@ -3,13 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rvm_server::fake::{FakeApi, FakeConsole, FakeMachines};
-use rvm_server::{MachinesService, UnixDoor};
+use rvm_server::{MachinesService, Subresources, UnixDoor};
 use serde_json::json;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -37,7 +37,12 @@ pub struct Lab {
     pub machines: FakeMachines,
     pub consoles: mpsc::UnboundedReceiver<FakeConsole>,
     pub folder: tempfile::TempDir,
+    /// What the Kubernetes API was asked.
+    pub asked: Asked,
 }
+
+/// Requests, as METHOD PATH BODY.
+pub type Asked = Arc<Mutex<Vec<String>>>;
 
 impl Lab {
     /// A server that listens where local mode does.
@@ -63,7 +68,27 @@ impl Lab {
             machines,
             consoles,
             folder,
+            asked: Asked::default(),
         }
+    }
+
+    /// With a Kubernetes API beside, which local mode's kubeconfig leads to.
+    pub async fn with_kubernetes() -> Self {
+        let lab = Self::new().await;
+        let below = Subresources::new(lab.api.client(), Arc::new(lab.machines.clone())).router();
+        let asked = Arc::clone(&lab.asked);
+        let router = lab.api.router().merge(below).layer(axum::middleware::from_fn(
+            move |request: axum::extract::Request, next: axum::middleware::Next| {
+                let asked = Arc::clone(&asked);
+                async move { noted(&asked, request, next).await }
+            },
+        ));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("it has an address");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        std::fs::create_dir(lab.folder.path().join("state")).expect("a folder");
+        lab.write("state/kubeconfig", &kubeconfig(&address.to_string()));
+        lab
     }
 
     /// The program with these arguments, which finds the server as it finds local mode's.
@@ -77,6 +102,8 @@ impl Lab {
             .env("RVM_RUN", self.folder.path().join("run"))
             .env("RVM_STATE", self.folder.path().join("state"));
         command
+            .env("HOME", self.folder.path())
+            .env_remove("KUBECONFIG")
             .env_remove("RVM_SERVER")
             .env_remove("RVM_CA")
             .env_remove("RVM_CERT")
@@ -165,6 +192,32 @@ impl Lab {
             .spawn()
             .expect("it starts")
     }
+}
+
+async fn noted(
+    asked: &Asked,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> axum::response::Response {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+    let line = format!("{} {} {}", head.method, head.uri, String::from_utf8_lossy(&body));
+    asked
+        .lock()
+        .expect("nobody panics")
+        .push(line.trim_end().to_owned());
+    next.run(axum::extract::Request::from_parts(head, body.into()))
+        .await
+}
+
+fn kubeconfig(address: &str) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+        "clusters": [{"name": "lab", "cluster": {"server": format!("http://{address}")}}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "me"}}],
+        "users": [{"name": "me", "user": {}}],
+    })
+    .to_string()
 }
 
 /// What it printed.

@@ -3,6 +3,7 @@
 mod console;
 mod images;
 mod lab;
+mod machine;
 mod ports;
 mod verbs;
 mod words;

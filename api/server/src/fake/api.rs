@@ -50,13 +50,21 @@ impl Default for FakeApi {
 impl FakeApi {
     /// A client of this API.
     pub fn client(&self) -> kube::Client {
-        let router = Router::new()
+        let service = self
+            .router()
+            .map_request(|request: http::Request<kube::client::Body>| request.map(Body::new));
+        kube::Client::new(service, "default")
+    }
+
+    /// The API as others serve it.
+    pub fn router(&self) -> Router {
+        Router::new()
             .route(ONE, get(read).patch(merge).delete(delete))
             .route(SOME, get(list).post(create))
             .route(ALL, get(list))
-            .with_state(self.clone());
-        let service = router.map_request(|request: http::Request<kube::client::Body>| request.map(Body::new));
-        kube::Client::new(service, "default")
+            // Of other kinds there are none.
+            .fallback(|uri: http::Uri| async move { not_found(uri.path()) })
+            .with_state(self.clone())
     }
 
     /// Puts an object there, or another in its place.

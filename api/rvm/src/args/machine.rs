@@ -1,0 +1,170 @@
+//! The arguments of what is done with a machine: as virtctl has them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// What is done with a machine besides its object.
+#[derive(Debug, Subcommand)]
+pub enum MachineVerb {
+    /// Start a VirtualMachine
+    Start(Start),
+    /// End a VirtualMachine's instance and start another
+    Restart(Restart),
+    /// Have a machine stand still
+    Pause(Pause),
+    /// Have a machine go on
+    Unpause(Pause),
+    /// Have a guest boot again, as its own command does it
+    SoftReboot(Instance),
+    /// Have a machine boot again at once
+    Reset(Instance),
+    /// Have all that a guest has written be on its disks, and nothing written any more
+    Freeze(Freeze),
+    /// Have a frozen guest write again
+    Unfreeze(Instance),
+    /// Print what a guest's agent tells of its system
+    Guestosinfo(Instance),
+    /// Print who is logged in to a guest
+    Userlist(Instance),
+    /// Print a guest's file systems
+    Fslist(Instance),
+    /// Show a machine's display
+    Vnc(Instance),
+    /// Plug a volume into a machine
+    #[command(name = "addvolume")]
+    AddVolume(Volume),
+    /// Pull a volume out of a machine
+    #[command(name = "removevolume")]
+    RemoveVolume(Volume),
+    /// Print a VirtualMachine with all that its spec takes from elsewhere
+    Expand(Expand),
+}
+
+/// Arguments of `start`.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// The VirtualMachine
+    #[arg(value_name = "VM")]
+    pub name: String,
+    /// Start it paused; `rvm unpause` has it go on
+    #[arg(long)]
+    pub paused: bool,
+    #[command(flatten)]
+    pub rehearsal: Rehearsal,
+}
+
+/// Arguments of `restart`.
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// The VirtualMachine
+    #[arg(value_name = "VM")]
+    pub name: String,
+    #[command(flatten)]
+    pub force: Force,
+    #[command(flatten)]
+    pub rehearsal: Rehearsal,
+}
+
+/// Arguments of `pause` and `unpause`.
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// What NAME is: vm or vmi
+    #[arg(value_name = "KIND")]
+    pub kind: PauseKind,
+    /// The machine
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    #[command(flatten)]
+    pub rehearsal: Rehearsal,
+}
+
+/// What is paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PauseKind {
+    /// A VirtualMachine
+    #[value(aliases = ["vms", "virtualmachine", "virtualmachines"])]
+    Vm,
+    /// A VirtualMachineInstance
+    #[value(aliases = ["vmis", "virtualmachineinstance", "virtualmachineinstances"])]
+    Vmi,
+}
+
+/// An instance.
+#[derive(Debug, Args)]
+pub struct Instance {
+    /// The VirtualMachineInstance
+    #[arg(value_name = "VMI")]
+    pub name: String,
+}
+
+/// Arguments of `freeze`.
+#[derive(Debug, Args)]
+pub struct Freeze {
+    /// The VirtualMachineInstance
+    #[arg(value_name = "VMI")]
+    pub name: String,
+    /// After which time it is thawed in any case: 90s, 5m; 0 is never
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = super::duration)]
+    pub unfreeze_timeout: std::time::Duration,
+}
+
+/// Arguments of `expand`.
+#[derive(Debug, Args)]
+pub struct Expand {
+    /// A VirtualMachine of the cluster
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "file",
+        conflicts_with = "file"
+    )]
+    pub vm: Option<String>,
+    /// A file with a VirtualMachine
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The form of the output
+    #[arg(short, long, value_name = "FORM", default_value = "yaml")]
+    pub output: Document,
+}
+
+/// Arguments of `addvolume` and `removevolume`.
+#[derive(Debug, Args)]
+pub struct Volume {
+    /// The VirtualMachine or VirtualMachineInstance
+    #[arg(value_name = "VMI")]
+    pub name: String,
+    /// The PersistentVolumeClaim
+    #[arg(long, value_name = "NAME")]
+    pub volume_name: String,
+    #[command(flatten)]
+    pub rehearsal: Rehearsal,
+}
+
+/// Forms of one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Document {
+    /// YAML
+    Yaml,
+    /// JSON
+    Json,
+}
+
+/// An end that does not wait.
+#[derive(Debug, Args)]
+pub struct Force {
+    /// Do not wait for the guest; needs --grace-period, too
+    #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = clap::ArgAction::Set)]
+    pub force: bool,
+    /// How many seconds the guest may take to shut down
+    #[arg(long, value_name = "SECONDS")]
+    pub grace_period: Option<u32>,
+}
+
+/// Whether it is only tried.
+#[derive(Debug, Args)]
+pub struct Rehearsal {
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+}

@@ -1,0 +1,174 @@
+//! The Kubernetes API that a kubeconfig leads to: a cluster's, or that of local mode, which answers the same.
+//!
+//! ```text
+//!   --kubeconfig FILE, else $KUBECONFIG, else the file that local mode wrote, else ~/.kube/config
+//!        └─► /apis/subresources.kubevirt.io/v1/…   PUT start, GET guestosinfo: what virtctl asks, with no more rights than kubectl's
+//! ```
+//!
+//! As kubectl's plugin it reads what kubectl reads: there local mode's file comes last.
+
+use anyhow::{Context, Result};
+use http::Request;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Status;
+use kube::{Client, Config};
+use serde_json::Value;
+
+use crate::args::{Global, is_plugin};
+use crate::paths;
+
+/// Where machines' subresources are.
+const SUBRESOURCES: &str = "/apis/subresources.kubevirt.io/v1";
+
+/// Nothing is there.
+const NOT_FOUND: u16 = 404;
+
+/// What there is of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// VirtualMachines.
+    Machine,
+    /// VirtualMachineInstances.
+    Instance,
+}
+
+/// A cluster and a namespace of it.
+pub struct Cluster {
+    client: Client,
+    namespace: String,
+}
+
+// === impl Resource ===
+
+impl Resource {
+    /// As it stands in a path.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Machine => "virtualmachines",
+            Self::Instance => "virtualmachineinstances",
+        }
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// The one that is meant.
+    pub async fn of(global: &Global) -> Result<Self> {
+        let mut config = config(global).await?;
+        // A console may be silent for as long as it likes.
+        (config.read_timeout, config.write_timeout) = (None, None);
+        let namespace = global
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
+        Ok(Self {
+            client: Client::try_from(config).context("the kubeconfig cannot be used")?,
+            namespace,
+        })
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The path of something below a machine.
+    pub fn below(&self, resource: Resource, name: &str, what: &str) -> String {
+        let (namespace, plural) = (&self.namespace, resource.plural());
+        format!("{SUBRESOURCES}/namespaces/{namespace}/{plural}/{name}/{what}")
+    }
+
+    /// The path of something of the namespace.
+    pub fn in_namespace(&self, what: &str) -> String {
+        format!("{SUBRESOURCES}/namespaces/{}/{what}", self.namespace)
+    }
+
+    /// The path of an object.
+    pub fn object(&self, resource: Resource, name: &str) -> String {
+        let (namespace, plural) = (&self.namespace, resource.plural());
+        format!("/apis/kubevirt.io/v1/namespaces/{namespace}/{plural}/{name}")
+    }
+
+    /// What is there.
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        let said = self.ask("GET", path, Vec::new()).await?;
+        serde_json::from_str(&said).context("the server sent something that is no JSON")
+    }
+
+    /// Has something done, or asks for something by a PUT.
+    pub async fn put(&self, path: &str, body: Option<&Value>) -> Result<String> {
+        let body = body.map(|body| body.to_string().into_bytes());
+        Ok(self.ask("PUT", path, body.unwrap_or_default()).await?)
+    }
+
+    /// Whether this object is there.
+    pub async fn has(&self, resource: Resource, name: &str) -> Result<bool> {
+        match self.ask("GET", &self.object(resource, name), Vec::new()).await {
+            Ok(_) => Ok(true),
+            Err(Said::Refused(status)) if status.code == NOT_FOUND => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Vec<u8>) -> Result<String, Said> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Accept", "application/json, */*")
+            .header("Content-Type", "application/json")
+            .body(body);
+        let request = request.map_err(|error| Said::Nothing(kube::Error::HttpError(error)))?;
+        self.client
+            .request_text(request)
+            .await
+            .map_err(|error| match error {
+                kube::Error::Api(status) => Said::Refused(status),
+                error => Said::Nothing(error),
+            })
+    }
+}
+
+/// What came instead of an answer.
+#[derive(Debug, thiserror::Error)]
+enum Said {
+    #[error("{}", words(.0))]
+    Refused(Box<Status>),
+    #[error("cannot reach the Kubernetes API; name it by --kubeconfig or KUBECONFIG")]
+    Nothing(#[source] kube::Error),
+}
+
+/// What a status says; its code where that is nothing.
+fn words(status: &Status) -> String {
+    match status.message.as_str() {
+        "" => format!("the server answered with status {}", status.code),
+        message => message.to_owned(),
+    }
+}
+
+async fn config(global: &Global) -> Result<Config> {
+    let options = KubeConfigOptions {
+        context: global.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let kubeconfig = match &global.kubeconfig {
+        Some(file) => Kubeconfig::read_from(file),
+        None => match Kubeconfig::from_env() {
+            Ok(Some(kubeconfig)) => Ok(kubeconfig),
+            Ok(None) => found(),
+            Err(error) => Err(error),
+        },
+    };
+    let kubeconfig = kubeconfig.context("no kubeconfig can be read")?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
+    config.context("the kubeconfig cannot be used")
+}
+
+/// Local mode's, or the user's own.
+fn found() -> Result<Kubeconfig, kube::config::KubeconfigError> {
+    let local = || paths::kubeconfig().ok().map(Kubeconfig::read_from);
+    if is_plugin() {
+        return Kubeconfig::read().or_else(|error| local().unwrap_or(Err(error)));
+    }
+    local().unwrap_or_else(Kubeconfig::read)
+}
