@@ -8,7 +8,7 @@ use rvm_types::VirtualMachineInstance;
 use rvmm_control::{Client, ClientError, RefusalCode};
 use serde_json::{Value, json};
 
-use crate::consoles::Doors;
+use crate::doors::Doors;
 use crate::steps::chain;
 
 #[tonic::async_trait]
@@ -22,8 +22,8 @@ impl Agents for Doors {
 
 /// Says it to whoever listens in the guest now. Blocks, until there is an answer or the machine has waited long enough for one.
 fn say(socket: &Path, command: Command) -> Result<Value, AgentError> {
-    let mut client = Client::connect(socket).map_err(unavailable)?;
-    if !client.info().map_err(unavailable)?.agent {
+    let mut client = Client::connect(socket).map_err(|error| unavailable(&error))?;
+    if !client.info().map_err(|error| unavailable(&error))?.agent {
         return Err(AgentError::Absent);
     }
     let arguments = (command == Command::Reboot).then(|| json!({"mode": "reboot"}));
@@ -41,12 +41,12 @@ fn heard(command: Command, said: Result<Value, ClientError>) -> Result<Value, Ag
         Err(ClientError::Refused(why)) => Err(AgentError::Refused(why.message)),
         // Who reboots does not say so, and may take its time.
         Err(ClientError::Socket(_)) if command == Command::Reboot => Ok(Value::Null),
-        Err(error) => Err(unavailable(error)),
+        Err(error) => Err(unavailable(&error)),
     }
 }
 
-fn unavailable(error: ClientError) -> AgentError {
-    Unreachable::Unavailable(std::io::Error::other(chain(&error))).into()
+fn unavailable(error: &ClientError) -> AgentError {
+    Unreachable::Unavailable(std::io::Error::other(chain(error))).into()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //!                    │  └──► status     what is said
 //!                    └─────► translate  VMI → Spec
 //!   agent: what guests say of themselves    asking: what others say to guests' agents
-//!   consoles: what the gRPC server asks for       node: heartbeat and labels       place: directories, own id
+//!   doors: what the gRPC server asks for          node: heartbeat and labels       place: directories, own id
 //! ```
 //!
 //! Invariants: what is known of machines is on disk, never only in memory; every decision is made in a pure function; every
@@ -18,9 +18,9 @@ pub mod agent;
 mod asking;
 mod changes;
 pub mod claim;
-pub mod consoles;
 pub mod controller;
 mod credentials;
+pub mod doors;
 pub mod events;
 pub mod images;
 pub mod networks;

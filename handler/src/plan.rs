@@ -30,12 +30,16 @@ use crate::events::Happening;
 use crate::networks::model::Plan;
 use crate::status::{Edit, Over, Report};
 use crate::vm::{Machine, VmId};
+use crate::volumes::claims::Fit;
 
 /// How often a machine that is about to answer is looked at.
 pub const POLL: Duration = Duration::from_millis(50);
 
 /// How long to wait where the API's view and the node's do not fit, which is a matter of a late watch event.
 pub const SETTLE: Duration = Duration::from_secs(1);
+
+/// How often a VMI is looked at again whose claims' disks are not here: nothing wakes us when they come.
+pub const CLAIMS: Duration = Duration::from_secs(10);
 
 /// How long an rvmm may take from its start until it holds its run directory: it only has to read its spec and take
 /// a lock, however slow its host is.
@@ -71,6 +75,8 @@ pub struct Seen {
     pub network: Option<Plan>,
     /// What its guest said.
     pub facts: Option<Facts>,
+    /// Whether its claims' disks are here; only looked at where it may be taken.
+    pub claims: Fit,
 }
 
 /// One thing to do.
@@ -115,7 +121,7 @@ pub fn plan(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: 
         Some(_) => anothers(id, vmi, seen, me, now),
         None if deleted && has_finalizer(vmi) => vec![Step::Release],
         None if deleted => vec![],
-        None => nobodys(id, vmi, me, now),
+        None => nobodys(id, vmi, seen, me, now),
     }
 }
 
@@ -143,17 +149,27 @@ pub fn write(
     edit.patch().map(|patch| (patch, events))
 }
 
-fn nobodys(id: &VmId, vmi: &VirtualMachineInstance, me: &Me, now: Timestamp) -> Vec<Step> {
+fn nobodys(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     match vmi.phase() {
-        Some(Phase::Pending) => take(id, vmi, me, now),
+        Some(Phase::Pending) => take(id, vmi, seen, me, now),
         // Without a claim any other phase is only what somebody wrote.
         _ => vec![Step::Report(Report::Accepted)],
     }
 }
 
-fn take(id: &VmId, vmi: &VirtualMachineInstance, me: &Me, now: Timestamp) -> Vec<Step> {
+fn take(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     match claim::verdict(id, vmi, me) {
-        Verdict::Fits => vec![Step::Claim],
+        Verdict::Fits => match &seen.claims {
+            Fit::Here => vec![Step::Claim],
+            Fit::Elsewhere => vec![Step::Wait(CLAIMS)],
+            // Every node sees the same, so it is written once.
+            Fit::NotYet { reason, message } => {
+                let (reason, message) = (*reason, message.clone());
+                let mut steps = if_it_changes(Report::OutOfSync { reason, message }, vmi, me, now);
+                steps.push(Step::Wait(CLAIMS));
+                steps
+            }
+        },
         Verdict::NotHere => vec![],
         Verdict::Invalid(causes) => if_it_changes(Report::Refused(causes), vmi, me, now),
     }
@@ -171,7 +187,7 @@ fn own(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Times
         },
         // Somebody has overwritten the status.
         _ if was_started(&seen.machine) => vec![Step::Reclaim],
-        _ => nobodys(id, vmi, me, now),
+        _ => nobodys(id, vmi, seen, me, now),
     }
 }
 
@@ -243,7 +259,7 @@ fn anothers(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: 
     match claim::abandoned(vmi, seen.owner_heartbeat, now, me.stale_after) {
         Abandoned::NotFor(left) => vec![Step::Wait(left)],
         Abandoned::Yes if vmi.metadata.deletion_timestamp.is_some() => vec![Step::Release],
-        Abandoned::Yes => take(id, vmi, me, now),
+        Abandoned::Yes => take(id, vmi, seen, me, now),
     }
 }
 

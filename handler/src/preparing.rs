@@ -107,7 +107,9 @@ impl Effects {
                 return Ok(Err(NotPrepared { reason, message }));
             }
         };
-        let material = match volumes::gather(&self.client, id, vmi, &wants.disks).await {
+        let me = self.me.borrow().clone();
+        let by = (&self.client, self.claims.as_ref(), &me);
+        let material = match volumes::gather(by, id, vmi, &wants.disks).await {
             Ok(material) => material,
             Err(error) => return Ok(Err(NotPrepared::because(error.reason(), &error))),
         };
@@ -115,7 +117,7 @@ impl Effects {
             Arc::clone(&self.machines),
             Arc::clone(&self.images),
             Arc::clone(&self.host_disks),
-            self.claims.clone(),
+            Arc::clone(&self.claims),
         );
         let networks = Arc::clone(&self.networks);
         let (vm, accelerator) = (id.clone(), self.accelerator);
@@ -124,7 +126,7 @@ impl Effects {
                 machines: &machines,
                 images: &images,
                 host_disks: &host_disks,
-                claims: claims.as_deref(),
+                claims: &claims,
             };
             let done = lay_out(&maker, &networks, &vm, &wants, material, accelerator);
             drop(held);

@@ -15,8 +15,8 @@ use anyhow::{Context, Result};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use rvm_handler::agent::Agents;
-use rvm_handler::consoles::Doors;
 use rvm_handler::controller;
+use rvm_handler::doors::Doors;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::Images;
 use rvm_handler::images::pull::Puller;
@@ -100,7 +100,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let puller = Puller::new(ourselves).believing(settings.registry_certs);
     let images = Images::new(settings.mirrors, settings.guests, place.state())?;
     let images = Arc::new(images.pulled_by(puller, settings.image_cache_limit));
-    let claims = claims_below(&settings.cluster, place.state());
+    let claims = claims_of(&settings.cluster, place.state());
     let (client, local) = connect(&settings.cluster, place.state()).await?;
     let arrived = arrive(&settings.cluster, &register, &client);
     let Some((cluster, me)) = stop.run_until_cancelled(arrived).await.transpose()? else {
@@ -132,7 +132,7 @@ async fn serve(settings: Settings) -> Result<()> {
         agents: Agents::default(),
         policies,
         host_disks: Arc::new(settings.host_disks),
-        claims: claims.clone(),
+        claims: Arc::clone(&claims),
         watch,
         events,
         accelerator: settings.accelerator,
@@ -209,16 +209,19 @@ fn lead(
     }
 }
 
-/// The volumes that are kept here: in local mode there is nobody else who could.
-fn claims_below(cluster: &Cluster, state: &Path) -> Option<Arc<Claims>> {
-    matches!(cluster, Cluster::Local(_)).then(|| Arc::new(Claims::below(state)))
+/// The claims' disks; in local mode there is nobody else who could keep them.
+fn claims_of(cluster: &Cluster, state: &Path) -> Arc<Claims> {
+    Arc::new(match cluster {
+        Cluster::Local(_) => Claims::below(state),
+        _ => Claims::of_cluster(),
+    })
 }
 
-/// Binds claims and lets them go, for as long as it is let.
-async fn tend_claims(client: Client, claims: Option<Arc<Claims>>) -> Result<()> {
-    let Some(claims) = claims else {
+/// Binds claims and lets them go, for as long as it is let, where nobody else does.
+async fn tend_claims(client: Client, claims: Arc<Claims>) -> Result<()> {
+    if !claims.are_ours() {
         return std::future::pending().await;
-    };
+    }
     binder::follow(&client, &claims).await;
     Ok(())
 }

@@ -29,7 +29,7 @@ use crate::pulling::Pulls;
 use crate::retries::Retries;
 use crate::status::Report;
 use crate::vm::{Machine, VmId};
-use crate::volumes::claims::Claims;
+use crate::volumes::claims::{Claims, Fit};
 use crate::volumes::host_disk::Allowed;
 
 /// Everything that steps act on.
@@ -50,8 +50,8 @@ pub struct Effects {
     pub host_disks: Arc<Allowed>,
     /// What guests here said.
     pub agents: Agents,
-    /// Where claims' disks lie, in local mode.
-    pub claims: Option<Arc<Claims>>,
+    /// Where claims' disks lie.
+    pub claims: Arc<Claims>,
     /// What wakes us when a machine changes.
     pub watch: Watch,
     /// Where events go.
@@ -171,7 +171,23 @@ impl Effects {
             retry_at: self.retries.at(id),
             network: self.networks.of(id)?,
             facts,
+            claims: self.fit(id, vmi, mine).await,
         })
+    }
+
+    /// Whether a VMI's disks are here, where it may be ours to take.
+    async fn fit(&self, id: &VmId, vmi: &VirtualMachineInstance, mine: bool) -> Fit {
+        let is_open = match vmi.phase() {
+            Some(Phase::Pending) => true,
+            Some(Phase::Scheduling) => !mine,
+            _ => false,
+        };
+        let me = self.me.borrow().clone();
+        if is_open {
+            self.claims.fit(&self.client, id, vmi, &me).await
+        } else {
+            Fit::Here
+        }
     }
 
     /// A machine as it is on the disk, and whether its end was asked for.

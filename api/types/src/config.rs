@@ -1,4 +1,4 @@
-//! Volumes whose content is a few small files: ConfigMaps, Secrets, fields of the machine itself,
+//! Volumes whose content is a few small files: ConfigMaps, Secrets, ServiceAccounts, fields of the machine itself,
 //! what cloud-init reads; and the credentials that reach the guest by way of cloud-init.
 
 use schemars::JsonSchema;
@@ -37,6 +37,18 @@ pub struct SecretVolume {
     /// The disk's label, 32 bytes at most; cfgdata by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_label: Option<String>,
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What lets the guest speak to the cluster as a ServiceAccount: the files that a pod of it would have.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountVolume {
+    /// The ServiceAccount, in the machine's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account_name: Option<String>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,

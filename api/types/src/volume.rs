@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Extra;
-use crate::config::{CloudInit, ConfigMapVolume, DownwardApiVolume, SecretVolume};
+use crate::config::{CloudInit, ConfigMapVolume, DownwardApiVolume, SecretVolume, ServiceAccountVolume};
 use crate::quantity::Quantity;
 
 /// What a disk is made from. Exactly one source is given.
@@ -30,6 +30,9 @@ pub struct Volume {
     /// Each of a Secret's keys as a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretVolume>,
+    /// The token of a ServiceAccount, and what else a pod has to speak to the cluster, as files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<ServiceAccountVolume>,
     /// Fields of the machine's own object as files.
     #[serde(default, rename = "downwardAPI", skip_serializing_if = "Option::is_none")]
     pub downward_api: Option<DownwardApiVolume>,
@@ -62,6 +65,10 @@ impl Volume {
             ("hostDisk", self.host_disk.as_ref().map(|source| &source.extra)),
             ("configMap", self.config_map.as_ref().map(|source| &source.extra)),
             ("secret", self.secret.as_ref().map(|source| &source.extra)),
+            (
+                "serviceAccount",
+                self.service_account.as_ref().map(|source| &source.extra),
+            ),
             (
                 "downwardAPI",
                 self.downward_api.as_ref().map(|source| &source.extra),

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use rvm_types::admission;
+use rvm_types::admission::{self, Path};
+use rvm_types::volume::Volume;
 use rvm_types::{VirtualMachine, VirtualMachineInstance};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -43,7 +44,11 @@ impl Admission for VmiRules {
     }
 
     fn validate(&self, object: &Value, before: Option<&Value>) -> Vec<Cause> {
-        judged(object, before, admission::validate)
+        judged(object, before, |vmi: &VirtualMachineInstance| {
+            let mut causes = admission::validate(vmi);
+            causes.extend(accounts(&vmi.spec.volumes, "spec.volumes"));
+            causes
+        })
     }
 }
 
@@ -52,8 +57,28 @@ impl Admission for VmRules {
     fn default(&self, _object: &mut Value, _before: Option<&Value>) {}
 
     fn validate(&self, object: &Value, before: Option<&Value>) -> Vec<Cause> {
-        judged(object, before, |vm: &VirtualMachine| admission::vm::validate(vm))
+        judged(object, before, |vm: &VirtualMachine| {
+            let mut causes = admission::vm::validate(vm);
+            let template = &vm.spec.template.spec;
+            causes.extend(accounts(&template.volumes, "spec.template.spec.volumes"));
+            causes
+        })
     }
+}
+
+/// The volumes that need what only a cluster has.
+fn accounts(volumes: &[Volume], path: &str) -> Vec<admission::Cause> {
+    let path = Path::new(path);
+    let named = volumes
+        .iter()
+        .enumerate()
+        .filter(|(_, volume)| volume.service_account.is_some());
+    named
+        .map(|(index, _)| {
+            let field = path.index(index).field("serviceAccount");
+            field.not_supported("is not supported in local mode, which has no ServiceAccounts and nobody who would trust their tokens")
+        })
+        .collect()
 }
 
 /// What is said of an object at creation and when its spec changes; a status must get through whatever was allowed in before.
@@ -101,6 +126,27 @@ fn cause(cause: &admission::Cause) -> Cause {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_volume_that_needs_a_cluster_is_refused_by_its_field() {
+        let volumes = json!([{"name": "id", "serviceAccount": {"serviceAccountName": "robot"}}]);
+        let spec = json!({"domain": {"devices": {}, "memory": {"guest": "256Mi"}}, "volumes": volumes});
+        let refused = |rules: &dyn Admission, object: Value| {
+            let causes = rules.validate(&object, None).into_iter();
+            causes
+                .map(|cause| cause.field)
+                .filter(|field| field.contains("volumes"))
+                .collect::<Vec<_>>()
+        };
+        let vmi = json!({"metadata": {"name": "a"}, "spec": spec});
+        assert_eq!(refused(&VmiRules, vmi), ["spec.volumes[0].serviceAccount"]);
+        let vm =
+            json!({"metadata": {"name": "a"}, "spec": {"runStrategy": "Halted", "template": {"spec": spec}}});
+        assert_eq!(
+            refused(&VmRules, vm),
+            ["spec.template.spec.volumes[0].serviceAccount"]
+        );
+    }
 
     #[test]
     fn defaults_leave_written_lists_as_they_are() {

@@ -26,6 +26,7 @@ fn seen(machine: Machine) -> Seen {
         retry_at: None,
         network: None,
         facts: None,
+        claims: Fit::Here,
     }
 }
 
@@ -89,6 +90,30 @@ fn a_vmi_for_other_nodes_is_left_to_them() {
         plan(&id(), &vmi, &seen(Machine::Absent), &ssd, now()),
         [Step::Claim]
     );
+}
+
+#[test]
+fn a_vmi_is_claimed_where_its_claims_disks_are_and_told_once_why_they_are_not() {
+    let pending = vmi_with(json!({"phase": "Pending"}));
+    let seen = |claims: &Fit| Seen {
+        claims: claims.clone(),
+        ..seen(Machine::Absent)
+    };
+    let again = Step::Wait(CLAIMS);
+    let elsewhere = planned(&pending, &seen(&Fit::Elsewhere));
+    assert_eq!(elsewhere, vec![again.clone()]);
+    let (reason, message) = ("FailedCreate", "it is not bound".to_owned());
+    let not_yet = Fit::NotYet {
+        reason,
+        message: message.clone(),
+    };
+    let told = Step::Report(Report::OutOfSync { reason, message });
+    assert_eq!(planned(&pending, &seen(&not_yet)), [told, again.clone()]);
+    let condition =
+        json!([{"type": "Synchronized", "status": "False", "reason": reason, "message": "it is not bound"}]);
+    let knows = vmi_with(json!({"phase": "Pending", "conditions": condition}));
+    assert_eq!(planned(&knows, &seen(&not_yet)), [again]);
+    assert_eq!(planned(&knows, &seen(&Fit::Here)), [Step::Claim]);
 }
 
 #[test]

@@ -102,6 +102,11 @@ pub enum FilesSource {
         /// The machine starts without it, too.
         optional: bool,
     },
+    /// What a pod of a ServiceAccount has to speak to the cluster.
+    ServiceAccount {
+        /// Its name.
+        name: String,
+    },
     /// Fields of the VMI.
     DownwardApi(Vec<DownwardApiFile>),
     /// For cloud-init's data source NoCloud.
@@ -227,49 +232,50 @@ fn source(volume: &Volume, path: &Path) -> Result<DiskSource, Cause> {
 }
 
 fn files(volume: &Volume) -> Option<DiskSource> {
+    let (label, mode, from) = match (&volume.cloud_init_no_cloud, &volume.cloud_init_config_drive) {
+        (Some(data), _) => {
+            let from = FilesSource::NoCloud(Box::new(data.clone()));
+            (NO_CLOUD_LABEL.to_owned(), FOR_ROOT, from)
+        }
+        (None, Some(data)) => {
+            let from = FilesSource::ConfigDrive(Box::new(data.clone()));
+            (CONFIG_DRIVE_LABEL.to_owned(), FOR_ROOT, from)
+        }
+        (None, None) => {
+            let (label, from) = as_in_pods(volume)?;
+            (label, FOR_ALL, from)
+        }
+    };
+    Some(DiskSource::Files { label, mode, from })
+}
+
+/// What pods have as volumes, too.
+fn as_in_pods(volume: &Volume) -> Option<(String, FilesSource)> {
     let label = |label: &Option<String>| {
         let given = label.clone().filter(|label| !label.is_empty());
         given.unwrap_or_else(|| DEFAULT_LABEL.to_owned())
     };
     if let Some(map) = &volume.config_map {
         let (name, optional) = (map.name.clone()?, map.optional.unwrap_or(false));
-        let from = FilesSource::ConfigMap { name, optional };
-        return Some(DiskSource::Files {
-            label: label(&map.volume_label),
-            mode: FOR_ALL,
-            from,
-        });
+        return Some((
+            label(&map.volume_label),
+            FilesSource::ConfigMap { name, optional },
+        ));
     }
     if let Some(secret) = &volume.secret {
         let (name, optional) = (secret.secret_name.clone()?, secret.optional.unwrap_or(false));
-        let from = FilesSource::Secret { name, optional };
-        return Some(DiskSource::Files {
-            label: label(&secret.volume_label),
-            mode: FOR_ALL,
-            from,
-        });
+        return Some((
+            label(&secret.volume_label),
+            FilesSource::Secret { name, optional },
+        ));
     }
-    if let Some(api) = &volume.downward_api {
-        let from = FilesSource::DownwardApi(api.fields.clone());
-        return Some(DiskSource::Files {
-            label: label(&api.volume_label),
-            mode: FOR_ALL,
-            from,
-        });
+    if let Some(account) = &volume.service_account {
+        let name = account.service_account_name.clone()?;
+        return Some((label(&None), FilesSource::ServiceAccount { name }));
     }
-    let (label, from) = match (&volume.cloud_init_no_cloud, &volume.cloud_init_config_drive) {
-        (Some(data), _) => (NO_CLOUD_LABEL, FilesSource::NoCloud(Box::new(data.clone()))),
-        (None, Some(data)) => (
-            CONFIG_DRIVE_LABEL,
-            FilesSource::ConfigDrive(Box::new(data.clone())),
-        ),
-        (None, None) => return None,
-    };
-    Some(DiskSource::Files {
-        label: label.to_owned(),
-        mode: FOR_ROOT,
-        from,
-    })
+    let api = volume.downward_api.as_ref()?;
+    let from = FilesSource::DownwardApi(api.fields.clone());
+    Some((label(&api.volume_label), from))
 }
 
 fn whole_sectors(capacity: &Quantity, path: &Path) -> Result<u64, Cause> {

@@ -1,11 +1,15 @@
-//! The disks of PersistentVolumeClaims in local mode.
+//! The disks of PersistentVolumeClaims.
 //!
 //! ```text
-//!   claim without volumeName ──► <state>/claims/<uid>/disk.img, where KubeVirt has it in a claim's file system: made,
-//!                                sparse, when a VMI first asks for it; removed with its claim (binder.rs)
-//!   claim with volumeName ─────► its PersistentVolume: disk.img in a folder of the node, or a block device of it, both below
-//!                                the folders that are allowed for host disks; never removed
+//!   claim with volumeName ─────► its PersistentVolume, `local` or `hostPath`: disk.img in a folder of the node, or a block
+//!                                device of it, both below the folders that are allowed for host disks; never removed
+//!   claim without volumeName ──► in local mode <state>/claims/<uid>/disk.img, where KubeVirt has it in a claim's file system:
+//!                                made, sparse, when a VMI first asks for it; removed with its claim (binder.rs)
 //! ```
+//!
+//! In local mode we bind claims ourselves (binder.rs), in a cluster its own controller does. Its volumes lie where their
+//! `nodeAffinity` says, so a VMI is only claimed where all of its disks are: [`Claims::fit`]. What a driver would have to bring
+//! to the node, pods alone get.
 //!
 //! A disk has one machine that writes it, whatever the claim's access modes say, or many that read it.
 
@@ -14,29 +18,40 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
+use rvm_types::names::reasons;
 use rvm_types::volume::ClaimVolume;
 use rvm_types::{Phase, VirtualMachineInstance};
 
-use super::binder;
 use super::host_disk::{Allowed, HostDiskError};
+use super::{affinity, binder};
 use crate::images::DiskImage;
+use crate::plan::Me;
+use crate::status::bounded;
+use crate::steps::chain;
 use crate::vm::VmId;
 use rvmm_spec::DiskFormat;
 
 /// The disk's file in a claim's folder: KubeVirt's name.
 const DISK: &str = "disk.img";
 
+/// Why a claim of a cluster has no disk.
+const NO_VOLUME: &str = "the cluster has given it no PersistentVolume; where its StorageClass waits for a first consumer, that is a pod, \
+                         which rvm has none of";
+
 /// A claim's disk cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// In a cluster its file system is mounted into a launcher pod alone.
+    /// Only a pod would get it.
     #[error(
-        "PersistentVolumeClaims are there in local mode alone: in a cluster they need launcher pods, which rvm has not yet"
+        "the PersistentVolumeClaim '{0}' has a volume of {1}; rvm has no launcher pods, so it can use `local` and `hostPath` volumes alone"
     )]
-    Cluster,
+    Driver(String, String),
+    /// Another node has it.
+    #[error("the PersistentVolumeClaim '{0}' has a volume whose nodeAffinity does not admit this node")]
+    Elsewhere(String),
     /// It is not there.
     #[error("there is no PersistentVolumeClaim '{0}' in the namespace")]
     Missing(String),
@@ -63,6 +78,18 @@ pub enum ClaimError {
     Volume(#[from] HostDiskError),
 }
 
+// === impl ClaimError ===
+
+impl ClaimError {
+    /// In one word, for the VMI's condition.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Missing(_) => reasons::FAILED_PVC_NOT_FOUND,
+            _ => reasons::FAILED_CREATE,
+        }
+    }
+}
+
 /// What is to be known of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -82,20 +109,118 @@ enum Place {
     Device(PathBuf),
 }
 
+/// Whether this node can run a VMI, as far as its claims go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fit {
+    /// All of their disks are here.
+    Here,
+    /// A disk is at another node.
+    Elsewhere,
+    /// No node can, yet.
+    NotYet {
+        /// In one word.
+        reason: &'static str,
+        /// Why.
+        message: String,
+    },
+}
+
 /// The claims' disks.
 #[derive(Debug)]
 pub struct Claims {
-    folder: PathBuf,
+    /// Where those lie that have no PersistentVolume; nowhere in a cluster.
+    folder: Option<PathBuf>,
 }
 
 // === impl Claims ===
 
 impl Claims {
-    /// Below the state directory.
+    /// Of local mode, below the state directory.
     pub fn below(state: &Path) -> Self {
         Self {
-            folder: state.join("claims"),
+            folder: Some(state.join("claims")),
         }
+    }
+
+    /// Of a cluster, which binds them.
+    pub fn of_cluster() -> Self {
+        Self { folder: None }
+    }
+
+    /// Whether there is nobody else who binds them.
+    pub fn are_ours(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// Whether this node can have the disks of a VMI's claims. A claim that another VMI uses is no obstacle yet.
+    pub async fn fit(&self, client: &Client, id: &VmId, vmi: &VirtualMachineInstance, me: &Me) -> Fit {
+        for name in names(vmi) {
+            match self.locate(client, id, name, me).await {
+                Ok(_) => {}
+                Err(ClaimError::Elsewhere(_)) => return Fit::Elsewhere,
+                Err(error) => {
+                    return Fit::NotYet {
+                        reason: error.reason(),
+                        message: chain(&error),
+                    };
+                }
+            }
+        }
+        Fit::Here
+    }
+
+    /// Asks for a claim that a VMI is to write, or only to read.
+    ///
+    /// # Errors
+    /// Any [`ClaimError`].
+    pub async fn find(
+        &self,
+        client: &Client,
+        id: &VmId,
+        (name, reads): (&str, bool),
+        me: &Me,
+    ) -> Result<Claim, ClaimError> {
+        let claim = self.locate(client, id, name, me).await?;
+        let vmis: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &id.namespace);
+        let vmis = vmis.list(&ListParams::default()).await;
+        let vmis = vmis.map_err(|error| ClaimError::Api(name.to_owned(), Box::new(error)))?;
+        let others = vmis
+            .iter()
+            .filter(|vmi| vmi.metadata.uid.as_deref() != Some(&id.uid));
+        // Of two that are prepared at once, the image's lock lets one have it.
+        let mut others = others.filter(|vmi| matches!(vmi.phase(), Some(Phase::Scheduled | Phase::Running)));
+        match others.find(|vmi| uses(vmi, name).any(|other_reads| !(reads && other_reads))) {
+            Some(other) => Err(ClaimError::InUse(name.to_owned(), other.name_any())),
+            None => Ok(claim),
+        }
+    }
+
+    /// Where a claim's disk is, and how large.
+    async fn locate(&self, client: &Client, id: &VmId, name: &str, me: &Me) -> Result<Claim, ClaimError> {
+        let failed = |error| ClaimError::Api(name.to_owned(), Box::new(error));
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &id.namespace);
+        let found = claims.get_opt(name).await.map_err(failed)?;
+        let found = found.ok_or_else(|| ClaimError::Missing(name.to_owned()))?;
+        if found.metadata.deletion_timestamp.is_some() {
+            return Err(ClaimError::Leaving(name.to_owned()));
+        }
+        let odd = || ClaimError::Odd(name.to_owned());
+        let place = match found.spec.as_ref().and_then(|spec| spec.volume_name.as_ref()) {
+            None if self.are_ours() => {
+                let uid = found.metadata.uid.clone().filter(|uid| is_uid(uid));
+                Place::Own(uid.ok_or_else(odd)?)
+            }
+            None => return Err(ClaimError::Unbound(name.to_owned(), NO_VOLUME.to_owned())),
+            Some(volume) => {
+                let volumes: Api<PersistentVolume> = Api::all(client.clone());
+                let volume = volumes.get_opt(volume).await.map_err(failed)?;
+                // In local mode there is one node.
+                bound(&found, volume.as_ref(), (!self.are_ours()).then_some(me))?
+            }
+        };
+        let size = found.status.as_ref().and_then(|status| status.capacity.as_ref());
+        let size = size.and_then(binder::storage).ok_or_else(odd)?;
+        Ok(Claim { place, size })
     }
 
     /// A claim's disk, made if it is not there.
@@ -119,7 +244,12 @@ impl Claims {
     }
 
     fn own(&self, uid: &str, size: u64) -> Result<PathBuf, ClaimError> {
-        let folder = self.folder.join(uid);
+        // Whoever has no such folder finds no claim to lie in it.
+        let folder = self
+            .folder
+            .as_ref()
+            .ok_or_else(|| ClaimError::Odd(uid.to_owned()))?;
+        let folder = folder.join(uid);
         let path = folder.join(DISK);
         let make = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
@@ -141,69 +271,65 @@ impl Claims {
     /// # Errors
     /// The file system's.
     pub(super) fn remove(&self, claim: &PersistentVolumeClaim) -> io::Result<()> {
-        let Some(uid) = claim.uid().filter(|uid| is_uid(uid)) else {
+        let (Some(uid), Some(folder)) = (claim.uid().filter(|uid| is_uid(uid)), &self.folder) else {
             return Ok(());
         };
-        match std::fs::remove_dir_all(self.folder.join(uid)) {
+        match std::fs::remove_dir_all(folder.join(uid)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
 }
 
-/// Asks for a claim that a VMI is to write, or only to read.
-///
-/// # Errors
-/// Any [`ClaimError`].
-pub async fn find(client: &Client, id: &VmId, name: &str, reads: bool) -> Result<Claim, ClaimError> {
-    let failed = |error| ClaimError::Api(name.to_owned(), Box::new(error));
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &id.namespace);
-    let found = claims.get_opt(name).await.map_err(failed)?;
-    let found = found.ok_or_else(|| ClaimError::Missing(name.to_owned()))?;
-    if found.metadata.deletion_timestamp.is_some() {
-        return Err(ClaimError::Leaving(name.to_owned()));
-    }
-    let vmis: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &id.namespace);
-    let vmis = vmis.list(&ListParams::default()).await.map_err(failed)?;
-    let others = vmis
-        .iter()
-        .filter(|vmi| vmi.metadata.uid.as_deref() != Some(&id.uid));
-    // Of two that are prepared at once, the image's lock lets one have it.
-    let mut others = others.filter(|vmi| matches!(vmi.phase(), Some(Phase::Scheduled | Phase::Running)));
-    if let Some(other) = others.find(|vmi| uses(vmi, name).any(|other_reads| !(reads && other_reads))) {
-        return Err(ClaimError::InUse(name.to_owned(), other.name_any()));
-    }
-    let odd = || ClaimError::Odd(name.to_owned());
-    let place = match found.spec.as_ref().and_then(|spec| spec.volume_name.as_ref()) {
-        None => {
-            let uid = found.metadata.uid.clone().filter(|uid| is_uid(uid));
-            Place::Own(uid.ok_or_else(odd)?)
-        }
-        Some(volume) => {
-            let volumes: Api<PersistentVolume> = Api::all(client.clone());
-            let volume = volumes.get_opt(volume).await.map_err(failed)?;
-            bound(&found, volume.as_ref())?
-        }
-    };
-    let size = found.status.as_ref().and_then(|status| status.capacity.as_ref());
-    let size = size.and_then(binder::storage).ok_or_else(odd)?;
-    Ok(Claim { place, size })
-}
-
-/// Where the disk of a bound claim is.
-fn bound(claim: &PersistentVolumeClaim, volume: Option<&PersistentVolume>) -> Result<Place, ClaimError> {
-    let unbound = |why: String| ClaimError::Unbound(claim.name_any(), why);
+/// Where the disk of a bound claim is, and whether that is at this node, where there are others.
+fn bound(
+    claim: &PersistentVolumeClaim,
+    volume: Option<&PersistentVolume>,
+    me: Option<&Me>,
+) -> Result<Place, ClaimError> {
+    let name = || claim.name_any();
+    let unbound = |why: String| ClaimError::Unbound(name(), why);
     let volume = volume.ok_or_else(|| unbound("its PersistentVolume is not there".to_owned()))?;
     binder::fits(claim, volume).map_err(unbound)?;
     let is_bound = claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-    let spec = volume.spec.as_ref().filter(|_| is_bound);
+    let spec = volume.spec.as_ref().filter(|spec| {
+        let holder = spec.claim_ref.as_ref();
+        is_bound && holder.is_some_and(|holder| holder.uid == claim.metadata.uid)
+    });
     let spec = spec.ok_or_else(|| unbound("its PersistentVolume is about to be".to_owned()))?;
     let local = spec.local.as_ref().map(|local| &local.path);
     let path = local.or(spec.host_path.as_ref().map(|host| &host.path));
-    let path = path.ok_or_else(|| ClaimError::Odd(claim.name_any()))?.into();
+    let path = path
+        .ok_or_else(|| ClaimError::Driver(name(), driver(spec)))?
+        .into();
+    let affinity = spec.node_affinity.as_ref();
+    let required = affinity.and_then(|affinity| affinity.required.as_ref());
+    if let (Some(required), Some(me)) = (required, me)
+        && !affinity::admits(required, &me.node, &me.labels)
+    {
+        return Err(ClaimError::Elsewhere(name()));
+    }
     Ok(match spec.volume_mode.as_deref() {
         Some("Block") => Place::Device(path),
         _ => Place::Folder(path),
+    })
+}
+
+/// What would have to bring a volume to its node.
+fn driver(spec: &PersistentVolumeSpec) -> String {
+    match &spec.csi {
+        Some(csi) => format!("the CSI driver '{}'", bounded(&csi.driver)),
+        None => "a kind that the node does not have by itself".to_owned(),
+    }
+}
+
+/// The claims that a VMI names.
+fn names(vmi: &VirtualMachineInstance) -> impl Iterator<Item = &str> {
+    vmi.spec.volumes.iter().filter_map(|volume| {
+        let under = volume.ephemeral.as_ref();
+        let under = under.and_then(|under| under.persistent_volume_claim.as_ref());
+        let claim = under.or(volume.persistent_volume_claim.as_ref())?;
+        claim.claim_name.as_deref()
     })
 }
 
@@ -275,6 +401,52 @@ mod tests {
             refused,
             Err(ClaimError::Volume(HostDiskError::NoDevice(_)))
         ));
+    }
+
+    /// Where the disk of a claim is for node `n1`, whose volume is `local` with this change.
+    fn found(change: impl FnOnce(&mut serde_json::Value)) -> Result<Place, String> {
+        let modes = json!(["ReadWriteOnce"]);
+        let claim = json!({
+            "metadata": {"name": "c", "namespace": "n", "uid": "1"},
+            "spec": {
+                "volumeName": "v", "volumeMode": "Block", "accessModes": modes,
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+            "status": {"phase": "Bound"},
+        });
+        let mut volume = json!({"metadata": {"name": "v"}, "spec": {
+            "local": {"path": "/dev/x"}, "volumeMode": "Block", "accessModes": modes, "capacity": {"storage": "1Gi"},
+            "claimRef": {"namespace": "n", "name": "c", "uid": "1"},
+        }});
+        change(&mut volume["spec"]);
+        let volume = serde_json::from_value(volume).unwrap();
+        let me = Me {
+            node: "n1".to_owned(),
+            ..Me::default()
+        };
+        let place = bound(&serde_json::from_value(claim).unwrap(), Some(&volume), Some(&me));
+        place.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_bound_claims_disk_is_at_a_node_that_its_volume_admits() {
+        assert_eq!(found(|_| {}), Ok(Place::Device("/dev/x".into())));
+        let of = |node: &str| {
+            json!({"required": {"nodeSelectorTerms": [{"matchFields": [
+                {"key": "metadata.name", "operator": "In", "values": [node]},
+            ]}]}})
+        };
+        assert!(found(|spec| spec["nodeAffinity"] = of("n1")).is_ok());
+        let elsewhere = found(|spec| spec["nodeAffinity"] = of("n2")).unwrap_err();
+        assert!(elsewhere.ends_with("nodeAffinity does not admit this node"));
+        // Whoever may write a claim may name any volume in it; only the volume says whose it is.
+        let free = found(|spec| spec["claimRef"] = json!(null)).unwrap_err();
+        assert!(free.ends_with("is not bound: its PersistentVolume is about to be"));
+        let nfs = found(|spec| {
+            spec["local"] = json!(null);
+            spec["nfs"] = json!({"server": "a", "path": "/"});
+        });
+        assert!(nfs.unwrap_err().contains("`local` and `hostPath` volumes alone"));
     }
 
     #[test]

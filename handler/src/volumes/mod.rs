@@ -1,7 +1,7 @@
 //! From what a VMI says of its volumes to the files that its disks lie in.
 //!
 //! ```text
-//!   DiskWish ──gather: ConfigMaps, Secrets──► Material ──make──┬─ emptyDisk       sparse    <state>/disks/<uid>/<volume>.raw
+//!   DiskWish ──gather: ConfigMaps, Secrets, tokens──► Material ──make──┬─ emptyDisk       sparse    <state>/disks/<uid>/<volume>.raw
 //!                                                              ├─ containerDisk   overlay   <state>/disks/<uid>/<volume>.qcow2, over the image's
 //!                                                              ├─ claims          <state>/claims/<uid>/disk.img, or a PersistentVolume's (claims.rs)
 //!                                                              ├─ hostDisk        the file itself (host_disk.rs)
@@ -11,6 +11,7 @@
 //! What lies in the state and run directories goes with the VMI. Images with what may be secret are in the run directory,
 //! which is in RAM, and are readable by their owner alone.
 
+pub mod affinity;
 pub mod binder;
 pub mod claims;
 pub mod cloud_init;
@@ -28,6 +29,7 @@ use rvm_types::names::reasons;
 use rvmm_spec::{Base, DiskFormat};
 
 use crate::images::{DiskImage, ImageError, Images};
+use crate::plan::Me;
 use crate::process::{LayOutError, Machines};
 use crate::translate::disks::{CacheWish, DiskSource, DiskWish, FilesSource, SECTOR};
 use crate::vm::VmId;
@@ -77,9 +79,9 @@ pub enum Why {
 impl VolumeError {
     /// In one word, for the VMI's condition.
     pub fn reason(&self) -> &'static str {
-        match self.why {
+        match &self.why {
             Why::Image(_) => reasons::ERR_IMAGE_PULL,
-            Why::Claim(ClaimError::Missing(_)) => reasons::FAILED_PVC_NOT_FOUND,
+            Why::Claim(error) => error.reason(),
             _ => reasons::FAILED_CREATE,
         }
     }
@@ -126,7 +128,7 @@ pub struct Seed {
 /// # Errors
 /// [`VolumeError`].
 pub async fn gather(
-    client: &Client,
+    (client, claims, me): (&Client, &Claims, &Me),
     id: &VmId,
     vmi: &VirtualMachineInstance,
     wishes: &[DiskWish],
@@ -141,7 +143,7 @@ pub async fn gather(
             }
             DiskSource::Claim { name, over } => {
                 let reads = *over || wish.read_only;
-                let claim = claims::find(client, id, name, reads).await;
+                let claim = claims.find(client, id, (name, reads), me).await;
                 claim
                     .map(Gathered::Claim)
                     .map_err(|why| failed(wish, why.into()))?
@@ -189,6 +191,7 @@ async fn files(
     Ok(match from {
         FilesSource::ConfigMap { name, optional } => objects.config_map(name, *optional).await?,
         FilesSource::Secret { name, optional } => objects.secret(name, *optional).await?,
+        FilesSource::ServiceAccount { name } => objects.service_account(name).await?,
         FilesSource::DownwardApi(fields) => downward::files(vmi, fields),
         FilesSource::NoCloud(data) => {
             let keys = objects.keys(credentials(|way| way.no_cloud.is_some())).await?;
@@ -212,8 +215,8 @@ pub struct Maker<'a> {
     pub images: &'a Images,
     /// Where host disks may lie.
     pub host_disks: &'a Allowed,
-    /// Where claims' disks lie; in a cluster they are not ours.
-    pub claims: Option<&'a Claims>,
+    /// Where claims' disks lie.
+    pub claims: &'a Claims,
 }
 
 // === impl Maker ===
@@ -260,10 +263,7 @@ impl Maker<'_> {
             }
             (DiskSource::Host { path, create }, _) => raw(self.host_disks.disk(path, *create)?),
             (DiskSource::Claim { over, .. }, Gathered::Claim(claim)) => {
-                let disk = self
-                    .claims
-                    .ok_or(ClaimError::Cluster)?
-                    .disk(claim, self.host_disks)?;
+                let disk = self.claims.disk(claim, self.host_disks)?;
                 if *over {
                     self.over(id, wish, disk)?
                 } else {

@@ -1,9 +1,10 @@
-//! What volumes need from other objects of the cluster: ConfigMaps and Secrets, each asked for once, when its machine is
-//! prepared.
+//! What volumes need from other objects of the cluster: ConfigMaps, Secrets and tokens of ServiceAccounts, each asked for once,
+//! when its machine is prepared.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::Client;
-use kube::api::Api;
+use kube::api::{Api, PostParams};
 use rvm_types::config::{AccessCredential, CloudInit, LocalReference};
 
 use base64::Engine;
@@ -15,13 +16,20 @@ use super::iso::File;
 /// Most public keys that one disk brings.
 const MAX_KEYS: usize = 256;
 
+/// Seconds that a guest's token is good for, 30 days; the cluster may say fewer. Nobody renews what is on a disk, so it must do for
+/// as long as most machines run; it ends earlier with its ServiceAccount alone, so it must not be good for ever.
+const TOKEN_SECONDS: i64 = 30 * 24 * 60 * 60;
+
+/// Where Kubernetes publishes in each namespace who signs its API's certificate, and under which key.
+const ROOT_CA: (&str, &str) = ("kube-root-ca.crt", "ca.crt");
+
 /// What a volume needs cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// It is not there.
     #[error("there is no {kind} '{name}' in the namespace")]
     Missing {
-        /// ConfigMap or Secret.
+        /// ConfigMap, Secret or ServiceAccount.
         kind: &'static str,
         /// Which.
         name: String,
@@ -29,7 +37,7 @@ pub enum ObjectError {
     /// The API does not give it.
     #[error("the {kind} '{name}' cannot be read")]
     Api {
-        /// ConfigMap or Secret.
+        /// ConfigMap, Secret or ServiceAccount.
         kind: &'static str,
         /// Which.
         name: String,
@@ -45,6 +53,12 @@ pub enum ObjectError {
         /// Either would do.
         keys: [&'static str; 2],
     },
+    /// It has not what is looked for.
+    #[error("the ConfigMap '{}' has no key '{}'", ROOT_CA.0, ROOT_CA.1)]
+    NoRootCa,
+    /// Nothing came of it.
+    #[error("the cluster gives out no token of the ServiceAccount '{0}'")]
+    NoToken(String),
     /// Written wrongly, which admission would have found.
     #[error("it is not a valid base64 value")]
     Base64(#[source] base64::DecodeError),
@@ -57,6 +71,8 @@ pub enum ObjectError {
 pub struct Objects {
     maps: Api<ConfigMap>,
     secrets: Api<Secret>,
+    accounts: Api<ServiceAccount>,
+    namespace: String,
 }
 
 // === impl Objects ===
@@ -67,6 +83,8 @@ impl Objects {
         Self {
             maps: Api::namespaced(client.clone(), namespace),
             secrets: Api::namespaced(client.clone(), namespace),
+            accounts: Api::namespaced(client.clone(), namespace),
+            namespace: namespace.to_owned(),
         }
     }
 
@@ -109,6 +127,52 @@ impl Objects {
                 content: content.0,
             })
             .collect())
+    }
+
+    /// What a pod of a ServiceAccount finds in `/var/run/secrets/kubernetes.io/serviceaccount`, with a token made now.
+    ///
+    /// # Errors
+    /// Any [`ObjectError`].
+    pub async fn service_account(&self, name: &str) -> Result<Vec<File>, ObjectError> {
+        let (map, key) = ROOT_CA;
+        let mut published = self.config_map(map, false).await?.into_iter();
+        let authority = published.find(|file| file.path == key);
+        let authority = authority.ok_or(ObjectError::NoRootCa)?;
+        let file = |path: &str, content: String| File {
+            path: path.to_owned(),
+            content: content.into_bytes(),
+        };
+        Ok(vec![
+            authority,
+            file("namespace", self.namespace.clone()),
+            file("token", self.token(name).await?),
+        ])
+    }
+
+    async fn token(&self, name: &str) -> Result<String, ObjectError> {
+        let wish = TokenRequest {
+            spec: TokenRequestSpec {
+                expiration_seconds: Some(TOKEN_SECONDS),
+                ..TokenRequestSpec::default()
+            },
+            ..TokenRequest::default()
+        };
+        let (kind, name) = ("ServiceAccount", name.to_owned());
+        let params = PostParams::default();
+        match self.accounts.create_token_request(&name, &params, &wish).await {
+            Ok(made) => {
+                let token = made.status.map(|status| status.token);
+                token.ok_or(ObjectError::NoToken(name))
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                Err(ObjectError::Missing { kind, name })
+            }
+            Err(error) => Err(ObjectError::Api {
+                kind,
+                name,
+                source: Box::new(error),
+            }),
+        }
     }
 
     /// What cloud-init is to read, from wherever the VMI says.

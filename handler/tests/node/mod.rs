@@ -7,8 +7,8 @@ use std::time::Duration;
 use kube::Client;
 use kube::api::{Api, DeleteParams, PostParams};
 use rvm_handler::agent::Agents;
-use rvm_handler::consoles::Doors;
 use rvm_handler::controller;
+use rvm_handler::doors::Doors;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::pull::Puller;
 use rvm_handler::images::{Images, Mirror};
@@ -21,6 +21,7 @@ use rvm_handler::process::watch::Watch;
 use rvm_handler::pulling::Pulls;
 use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
+use rvm_handler::volumes::claims::Claims;
 use rvm_local::LocalApi;
 use rvm_types::VirtualMachineInstance as Vmi;
 use serde_json::{Value, json};
@@ -150,7 +151,7 @@ impl Cluster {
             agents: Agents::default(),
             policies: None,
             host_disks: Arc::default(),
-            claims: None,
+            claims: Arc::new(Claims::of_cluster()),
             watch: doors.watch.clone(),
             events: doors.events.clone(),
             accelerator: rvmm_spec::AcceleratorChoice::Auto,

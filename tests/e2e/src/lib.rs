@@ -14,4 +14,5 @@ pub mod hotplug;
 pub mod kills;
 pub mod lab_node;
 pub mod shares;
+pub mod volumes;
 pub mod watchdog;

@@ -7,20 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 use rvm_e2e::guest;
+use rvm_e2e::volumes::{LoopDevice, equip, folder, lines, out_of_sync, read, with_disk};
 use rvm_guests::{Cache, efi};
 use rvm_harness::patience::{Look, eventually};
-use rvm_harness::{Console, HandlerSetup, Kubectl, Manifest, Tools};
+use rvm_harness::{Console, HandlerSetup, Manifest, Tools};
 use serde_json::{Value, json};
 
 /// The image of KubeVirt's `vmi-alpine-efi.yaml`.
 const EFI_IMAGE: &str = "registry:5000/kubevirt/alpine-container-disk-demo:devel";
-
-/// A folder that host disks may lie in, whatever the umask.
-fn disks() -> tempfile::TempDir {
-    let folder = tempfile::Builder::new().prefix("rvm-disks-").tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-    folder
-}
 
 /// Bytes that the files of a folder take.
 fn allocated(folder: &Path) -> u64 {
@@ -84,41 +78,10 @@ fn many(host: &Path) -> Manifest {
     })
 }
 
-/// The guest's own tools for this, short of `blkid`, which its busybox does not have: the disk of a label (ISO 9660 has it
-/// there) or of a serial, and a file of a label's disk. Lines are not to be wrapped where they are typed.
-const TOOLS: [&str; 5] = [
-    "stty cols 400; mkdir -p /v",
-    r#"id() { dd if=$1 bs=8 skip=4101 count=4 2>/dev/null; }"#,
-    r#"of() { for d in /dev/vd?; do id $d | grep -q "^$1 " && echo $d; done; }"#,
-    r#"on() { mount -t iso9660 -o ro $(of $1) /v && (cd /v; $2); umount /v; }"#,
-    r#"by() { cd /sys/block; echo /dev/$(grep -l "^$1$" */serial | cut -d/ -f1); cd; }"#,
-];
-
-/// What is in a file of the disk of a label.
-fn read(console: &mut Console, label: &str, file: &str) -> String {
-    console.ask(&format!("on {label} 'cat {file}'")).unwrap()
-}
-
-/// The lines that a command prints.
-fn lines(console: &mut Console, command: &str) -> Vec<String> {
-    let said = console.ask(command).unwrap();
-    said.lines().map(|line| line.trim().to_owned()).collect()
-}
-
-/// The message of the condition that says why a VMI is not what it should be, once there is one.
-fn out_of_sync(kubectl: &Kubectl, name: &str) -> String {
-    let path = "jsonpath={.status.conditions[?(@.type=='Synchronized')].message}";
-    let said = eventually("a condition that says why", || {
-        let message = kubectl.ok(&["get", "vmi", name, "-o", path])?;
-        Ok(Look::of((!message.is_empty()).then_some(message), String::new))
-    });
-    said.unwrap()
-}
-
 #[test]
 fn a_guest_reads_every_kind_of_volume_and_keeps_what_it_writes() {
     let tools = Tools::open().unwrap();
-    let folder = disks();
+    let folder = folder().unwrap();
     let host = folder.path().join("host.img");
     let allowed = folder.path().to_str().unwrap();
     let handler = HandlerSetup::local()
@@ -131,29 +94,33 @@ fn a_guest_reads_every_kind_of_volume_and_keeps_what_it_writes() {
     let vmi = kubectl.await_phase(guest::NAME, "Running").unwrap();
     let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
 
-    for tool in TOOLS {
-        console.ask(tool).unwrap();
-    }
-    assert_eq!(read(&mut console, "settings", "Mixed.Case"), "a setting");
-    assert_eq!(read(&mut console, "settings", &"n".repeat(150)), "long");
-    assert_eq!(read(&mut console, "cfgdata", "password"), "sesame");
-    assert_eq!(read(&mut console, "about", "name"), guest::NAME);
-    let labels = lines(&mut console, "on about 'cat labels/all'");
+    equip(&mut console).unwrap();
+    assert_eq!(read(&mut console, "settings", "Mixed.Case").unwrap(), "a setting");
+    assert_eq!(read(&mut console, "settings", &"n".repeat(150)).unwrap(), "long");
+    assert_eq!(read(&mut console, "cfgdata", "password").unwrap(), "sesame");
+    assert_eq!(read(&mut console, "about", "name").unwrap(), guest::NAME);
+    let labels = lines(&mut console, "on about 'cat labels/all'").unwrap();
     assert_eq!(labels[0], "app=\"many\"", "{labels:?}");
-    assert_eq!(read(&mut console, "about", "labels/app"), "many");
-    let metadata: Value = serde_json::from_str(&read(&mut console, "cidata", "meta-data")).unwrap();
+    assert_eq!(read(&mut console, "about", "labels/app").unwrap(), "many");
+    let metadata: Value = serde_json::from_str(&read(&mut console, "cidata", "meta-data").unwrap()).unwrap();
     let expected = json!({
         "instance-id": "vmi-alpine.default", "local-hostname": guest::NAME,
         "public-keys": {"0": "ssh-ed25519 AAAA one", "1": "ssh-ed25519 BBBB two"},
     });
     assert_eq!(metadata, expected);
-    assert_eq!(read(&mut console, "cidata", "user-data"), "#cloud-config");
-    assert_eq!(read(&mut console, "cidata", "network-config"), "version: 2");
-    let user = read(&mut console, "config-2", "openstack/latest/user_data");
+    assert_eq!(
+        read(&mut console, "cidata", "user-data").unwrap(),
+        "#cloud-config"
+    );
+    assert_eq!(
+        read(&mut console, "cidata", "network-config").unwrap(),
+        "version: 2"
+    );
+    let user = read(&mut console, "config-2", "openstack/latest/user_data").unwrap();
     assert_eq!(user.lines().last(), Some("# from a secret"));
-    let stat = lines(&mut console, "on settings 'stat -c %a-%s bytes empty .'");
+    let stat = lines(&mut console, "on settings 'stat -c %a-%s bytes empty .'").unwrap();
     assert_eq!(stat, ["444-3", "444-0", "555-2048"]);
-    assert_eq!(lines(&mut console, "on none 'ls -A' | wc -l"), ["0"]);
+    assert_eq!(lines(&mut console, "on none 'ls -A' | wc -l").unwrap(), ["0"]);
 
     for serial in ["SCRATCH", "HOST"] {
         console
@@ -161,17 +128,20 @@ fn a_guest_reads_every_kind_of_volume_and_keeps_what_it_writes() {
                 "echo kept-by-{serial} | dd of=$(by {serial}) conv=fsync"
             ))
             .unwrap();
-        let kept = lines(&mut console, &format!("head -n 1 $(by {serial})"));
+        let kept = lines(&mut console, &format!("head -n 1 $(by {serial})")).unwrap();
         assert_eq!(kept, [format!("kept-by-{serial}")]);
     }
     let size = |serial: &str| format!("blockdev --getsize64 $(by {serial}); blockdev --getro $(by {serial})");
-    assert_eq!(lines(&mut console, &size("SCRATCH")), ["8388608", "0"]);
-    assert_eq!(lines(&mut console, &size("CLOUD")).last().unwrap(), "1");
-    assert_eq!(lines(&mut console, &size("SEALED")), ["1048576", "1"]);
-    assert_eq!(lines(&mut console, "by HOST"), ["/dev/vda"], "bootOrder");
+    assert_eq!(lines(&mut console, &size("SCRATCH")).unwrap(), ["8388608", "0"]);
+    assert_eq!(lines(&mut console, &size("CLOUD")).unwrap().last().unwrap(), "1");
+    assert_eq!(lines(&mut console, &size("SEALED")).unwrap(), ["1048576", "1"]);
+    assert_eq!(lines(&mut console, "by HOST").unwrap(), ["/dev/vda"], "bootOrder");
     let caches =
         "cat /sys/block/vda/queue/write_cache $(by SEALED | sed 's,/dev,/sys/block,')/queue/write_cache";
-    assert_eq!(lines(&mut console, caches), ["write through", "write back"]);
+    assert_eq!(
+        lines(&mut console, caches).unwrap(),
+        ["write through", "write back"]
+    );
     assert_eq!(console.leave().unwrap().status(), Some(0));
 
     let uid = vmi["metadata"]["uid"].as_str().unwrap();
@@ -190,7 +160,7 @@ fn a_guest_reads_every_kind_of_volume_and_keeps_what_it_writes() {
 #[test]
 fn a_volume_that_cannot_be_made_says_why() {
     let tools = Tools::open().unwrap();
-    let folder = disks();
+    let folder = folder().unwrap();
     fs::write(folder.path().join("secret"), "x").unwrap();
     let inside = folder.path().join("inside");
     fs::create_dir(&inside).unwrap();
@@ -219,9 +189,9 @@ fn a_volume_that_cannot_be_made_says_why() {
     ];
     kubectl.apply(&vmis).unwrap();
     let said = |name: &str, why: &str| {
-        let message = out_of_sync(&kubectl, name);
+        let message = out_of_sync(&kubectl, name, why).unwrap();
         assert!(
-            message.contains("volume 'data' cannot be made") && message.contains(why),
+            message.contains("volume 'data' cannot be made"),
             "{name}: {message}"
         );
     };
@@ -234,16 +204,6 @@ fn a_volume_that_cannot_be_made_says_why() {
     said("image", "no file found in folder /disk");
 }
 
-/// The demo with the disk of a claim.
-fn with_claim(name: &str, source: Value) -> Manifest {
-    let mut volume = source;
-    volume["name"] = json!("data");
-    Manifest::demo().unwrap().named(name).with(|vmi| {
-        vmi["spec"]["volumes"].as_array_mut().unwrap().push(volume);
-        vmi["spec"]["domain"]["devices"]["disks"] = json!([{"name": "data", "serial": "DATA", "disk": {}}]);
-    })
-}
-
 #[test]
 fn a_claims_disk_outlives_its_vmis_stays_as_it_is_under_an_ephemeral_one_and_goes_with_its_claim() {
     let tools = Tools::open().unwrap();
@@ -254,10 +214,9 @@ fn a_claims_disk_outlives_its_vmis_stays_as_it_is_under_an_ephemeral_one_and_goe
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "8Mi"}}},
     });
     let own = json!({"persistentVolumeClaim": {"claimName": "data"}});
-    kubectl.apply(&[with_claim("early", own.clone())]).unwrap();
-    assert!(
-        out_of_sync(&kubectl, "early").contains("there is no PersistentVolumeClaim 'data' in the namespace")
-    );
+    kubectl.apply(&[with_disk("early", &own).unwrap()]).unwrap();
+    let missing = "there is no PersistentVolumeClaim 'data' in the namespace";
+    out_of_sync(&kubectl, "early", missing).unwrap();
     let reason = "jsonpath={.status.conditions[?(@.type=='Synchronized')].reason}";
     assert_eq!(
         kubectl.ok(&["get", "vmi", "early", "-o", reason]).unwrap(),
@@ -265,16 +224,15 @@ fn a_claims_disk_outlives_its_vmis_stays_as_it_is_under_an_ephemeral_one_and_goe
     );
     kubectl.ok(&["delete", "vmi", "early", "--timeout=60s"]).unwrap();
     kubectl
-        .apply(&[Manifest(claim), with_claim(guest::NAME, own.clone())])
+        .apply(&[Manifest(claim), with_disk(guest::NAME, &own).unwrap()])
         .unwrap();
     kubectl.await_phase(guest::NAME, "Running").unwrap();
-    kubectl.apply(&[with_claim("second", own)]).unwrap();
-    let said = out_of_sync(&kubectl, "second");
+    kubectl.apply(&[with_disk("second", &own).unwrap()]).unwrap();
     let wanted = format!(
         "the PersistentVolumeClaim 'data' is in use by the VMI '{}'",
         guest::NAME
     );
-    assert!(said.contains(&wanted), "{said}");
+    out_of_sync(&kubectl, "second", &wanted).unwrap();
     kubectl.ok(&["delete", "vmi", "second", "--timeout=60s"]).unwrap();
     let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
     console.ask("echo from one | dd of=/dev/vda conv=fsync").unwrap();
@@ -283,13 +241,13 @@ fn a_claims_disk_outlives_its_vmis_stays_as_it_is_under_an_ephemeral_one_and_goe
     kubectl.ok(&delete).unwrap();
 
     let over = json!({"ephemeral": {"persistentVolumeClaim": {"claimName": "data"}}});
-    kubectl.apply(&[with_claim(guest::NAME, over)]).unwrap();
+    kubectl.apply(&[with_disk(guest::NAME, &over).unwrap()]).unwrap();
     kubectl.await_phase(guest::NAME, "Running").unwrap();
     kubectl.ok(&["delete", "pvc", "data", "--wait=false"]).unwrap();
     let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
-    assert_eq!(lines(&mut console, "head -n 1 /dev/vda"), ["from one"]);
+    assert_eq!(lines(&mut console, "head -n 1 /dev/vda").unwrap(), ["from one"]);
     console.ask("echo from two | dd of=/dev/vda conv=fsync").unwrap();
-    assert_eq!(lines(&mut console, "head -n 1 /dev/vda"), ["from two"]);
+    assert_eq!(lines(&mut console, "head -n 1 /dev/vda").unwrap(), ["from two"]);
     assert_eq!(console.leave().unwrap().status(), Some(0));
     let claims = handler.state_dir().join("claims");
     let folder = fs::read_dir(&claims).unwrap().next().unwrap().unwrap().path();
@@ -311,7 +269,7 @@ struct SmallFolder(tempfile::TempDir);
 impl SmallFolder {
     /// Only root can mount one.
     fn mount() -> Option<Self> {
-        let small = Self(disks());
+        let small = Self(folder().unwrap());
         small.have("size=3m,mode=0700").then_some(small)
     }
 
@@ -341,10 +299,10 @@ fn a_vmi_stands_still_for_a_disk_without_space_and_goes_on_with_its_write() {
     let kubectl = handler.kubectl().unwrap();
     let host =
         json!({"hostDisk": {"path": folder.join("disk.img"), "type": "DiskOrCreate", "capacity": "8Mi"}});
-    kubectl.apply(&[with_claim(guest::NAME, host)]).unwrap();
+    kubectl.apply(&[with_disk(guest::NAME, &host).unwrap()]).unwrap();
     let vmi = kubectl.await_phase(guest::NAME, "Running").unwrap();
     let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
-    console.ask(TOOLS[0]).unwrap();
+    equip(&mut console).unwrap();
     console
         .ask("yes a guest wrote this | head -c 6291456 >/tmp/data")
         .unwrap();
@@ -388,36 +346,13 @@ fn a_vmi_stands_still_for_a_disk_without_space_and_goes_on_with_its_write() {
     assert_eq!(console.leave().unwrap().status(), Some(0));
 }
 
-/// A block device of the node over a file, for as long as this is held.
-struct LoopDevice(String);
-
-impl LoopDevice {
-    /// Only root has them, and only where the kernel does.
-    fn over(file: &Path) -> Option<Self> {
-        let attached = Command::new("losetup")
-            .args(["--find", "--show"])
-            .arg(file)
-            .output();
-        let attached = attached.ok().filter(|attached| attached.status.success())?;
-        Some(Self(
-            String::from_utf8(attached.stdout).unwrap().trim().to_owned(),
-        ))
-    }
-}
-
-impl Drop for LoopDevice {
-    fn drop(&mut self) {
-        Command::new("losetup").args(["--detach", &self.0]).status().ok();
-    }
-}
-
 #[test]
 fn a_claim_has_the_folder_or_block_device_of_the_volume_that_it_names() {
     let tools = Tools::open().unwrap();
-    let folder = disks();
+    let folder = folder().unwrap();
     let image = folder.path().join("device.img");
     fs::write(&image, vec![0; 4 << 20]).unwrap();
-    let Some(device) = LoopDevice::over(&image) else {
+    let Ok(device) = LoopDevice::over(&image) else {
         eprintln!("skipped: this user can make no loop device");
         return;
     };
@@ -445,7 +380,7 @@ fn a_claim_has_the_folder_or_block_device_of_the_volume_that_it_names() {
         [Manifest(volume), Manifest(claim)]
     };
     // The claim comes before its volume.
-    let [volume, claim] = pair("device", "Block", Path::new(&device.0));
+    let [volume, claim] = pair("device", "Block", device.path());
     kubectl.apply(&[claim]).unwrap();
     assert_eq!(
         kubectl.get(&["pvc", "device"]).unwrap()["status"]["phase"],
@@ -476,7 +411,7 @@ fn a_claim_has_the_folder_or_block_device_of_the_volume_that_it_names() {
     kubectl.await_phase(guest::NAME, "Running").unwrap();
     let mut console = guest::answers(handler.rvm_on_terminal(&["console", guest::NAME]).unwrap()).unwrap();
     assert_eq!(
-        lines(&mut console, "cat /sys/block/vda/size /sys/block/vdb/size"),
+        lines(&mut console, "cat /sys/block/vda/size /sys/block/vdb/size").unwrap(),
         ["8192", "8192"]
     );
     console

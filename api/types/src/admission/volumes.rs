@@ -22,6 +22,14 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
     for (index, volume) in volumes.iter().enumerate() {
         validate_volume(volume, &path.index(index), causes);
     }
+    if volumes
+        .iter()
+        .filter(|volume| volume.service_account.is_some())
+        .count()
+        > 1
+    {
+        causes.push(path.invalid("must have max one serviceAccount volume set"));
+    }
 }
 
 fn validate_volume(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
@@ -42,6 +50,10 @@ fn validate_volume(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
     }
     if let Some(disk) = &volume.host_disk {
         validate_host_disk(disk, &path.field("hostDisk"), causes);
+    }
+    if let Some(account) = &volume.service_account {
+        let name = path.field("serviceAccount.serviceAccountName");
+        validate_object_name(account.service_account_name.as_deref(), &name, causes);
     }
     if let Some(claim) = &volume.persistent_volume_claim {
         let name = path.field("persistentVolumeClaim.claimName");

@@ -159,6 +159,23 @@ fn a_claim_is_named_wherever_it_is_meant() {
 }
 
 #[test]
+fn one_volume_at_most_is_of_a_service_account_that_is_named() {
+    let account = |account: Value| with_volume(json!({ "serviceAccount": account }));
+    let robot = json!({ "serviceAccountName": "robot" });
+    assert_eq!(validate(&defaulted(account(robot.clone()))), []);
+    let at = |field: &str| format!("spec.volumes[1].serviceAccount.{field}");
+    let (name, invalid) = (at("serviceAccountName"), Reason::FieldValueInvalid);
+    assert_cause(account(json!({})), Reason::FieldValueRequired, &name);
+    assert_cause(account(json!({ "serviceAccountName": "../a" })), invalid, &name);
+    let mode = json!({ "serviceAccountName": "robot", "defaultMode": 256 });
+    assert_cause(account(mode), Reason::FieldValueNotSupported, &at("defaultMode"));
+    let mut two = account(robot.clone());
+    let volumes = two["spec"]["volumes"].as_array_mut().unwrap();
+    volumes.push(json!({ "name": "second", "serviceAccount": robot }));
+    assert_cause(two, invalid, "spec.volumes");
+}
+
+#[test]
 fn what_no_volume_can_be_made_from_is_refused_by_its_name() {
     let named = |field: &str, source: Value| {
         let object = with_volume(json!({ field: source }));
@@ -169,7 +186,6 @@ fn what_no_volume_can_be_made_from_is_refused_by_its_name() {
         );
     };
     named("dataVolume", json!({ "name": "a" }));
-    named("serviceAccount", json!({ "serviceAccountName": "a" }));
     named("sysprep", json!({ "configMap": { "name": "a" } }));
 }
 

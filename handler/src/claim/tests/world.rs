@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::plan::{Me, Seen, Step, plan, write};
 use crate::sample;
 use crate::vm::{Machine, VmId};
+use crate::volumes::claims::Fit;
 
 pub const NODES: [&str; 2] = ["a", "b"];
 pub const VMS: usize = 2;
@@ -171,6 +172,7 @@ impl World {
                 retry_at: None,
                 network: None,
                 facts: None,
+                claims: Fit::Here,
             };
             let steps = plan(&VmId::of(vmi).unwrap(), vmi, &seen, &me, self.now);
             self.handlers[handler].planned[vm] = self.handlers[handler].heard[vm].clone();

@@ -1,4 +1,4 @@
-//! What the gRPC server asks of a node: a byte stream to a machine's console, a guest's port, and a machine's end.
+//! The doors to a node's machines, which the gRPC server asks for: a byte stream to a machine's console, a guest's port, and a machine's end.
 
 use std::io;
 use std::os::fd::OwnedFd;
