@@ -16,6 +16,7 @@ const SECTORS: u8 = 8;
 mod failing;
 mod features;
 mod model;
+mod policies;
 
 /// A discard or zeroes: which, where and how much.
 type Call = (&'static str, u64, u64);

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 
-struct Told(Sender<io::ErrorKind>);
+pub struct Told(pub Sender<io::ErrorKind>);
 
 impl Trouble for Told {
     fn tell(&self, error: &io::Error) {
@@ -18,12 +18,12 @@ fn failing(platter: &Platter, on_error: OnError) -> (Rig, Receiver<io::ErrorKind
     (Rig::up(block.failing(on_error, Box::new(Told(told)))), heard)
 }
 
-fn fail(platter: &Platter, kind: Option<io::ErrorKind>) {
+pub fn fail(platter: &Platter, kind: Option<io::ErrorKind>) {
     *platter.fails.lock().unwrap() = kind;
 }
 
 /// Header, data, status of a request in the place with this number.
-fn chain(memory: &GuestMemoryMmap, place: u64, kind: u32, sector: u64) -> [(u64, u32, u16); 3] {
+pub fn chain(memory: &GuestMemoryMmap, place: u64, kind: u32, sector: u64) -> [(u64, u32, u16); 3] {
     let (header, status) = (HEADER + 0x200 * place, STATUS + 0x200 * place);
     poke(memory, header, &kind.to_le_bytes());
     poke(memory, header + 4, &[0; 4]);
