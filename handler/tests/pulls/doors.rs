@@ -54,7 +54,11 @@ fn a_registry_that_wants_a_login_says_so_and_gets_the_one_of_the_auth_file() {
     );
     let file = place.cluster.folder.path().join("auth.json");
     fs::write(&file, login(&place)).unwrap();
-    let mut handler = place.local_handler("handler.log", file.to_str().unwrap(), &place.mirror());
+    let mut handler = place.local_handler(
+        "handler.log",
+        ("REGISTRY_AUTH_FILE", file.to_str().unwrap()),
+        &place.mirror(),
+    );
     let vmis = place.local_vmis(&mut handler);
     place.create_local(&vmis);
     place.until_running(&vmis);
@@ -85,7 +89,11 @@ fn who_has_a_wrong_password_is_said_to_have_it() {
     place.push(&Image::of(&[("etc/motd", b"hello")]));
     let file = place.cluster.folder.path().join("auth.json");
     fs::write(&file, login(&place).replace(LOGIN.1, "wrong")).unwrap();
-    let mut handler = place.local_handler("handler.log", file.to_str().unwrap(), &place.mirror());
+    let mut handler = place.local_handler(
+        "handler.log",
+        ("REGISTRY_AUTH_FILE", file.to_str().unwrap()),
+        &place.mirror(),
+    );
     let vmis = place.local_vmis(&mut handler);
     place.create_local(&vmis);
     place.cluster.wait(|| {
@@ -142,10 +150,21 @@ fn the_registries_file_says_who_is_asked_and_in_which_order() {
     );
     fs::write(&file, text).unwrap();
     let arguments = ["--registries".to_owned(), file.display().to_string()];
-    let mut handler = place.local_handler("handler.log", "/dev/null", &arguments);
+    let mut handler = place.local_handler("handler.log", ("REGISTRY_AUTH_FILE", "/dev/null"), &arguments);
     let vmis = place.local_vmis(&mut handler);
     place.create_local(&vmis);
     place.until_running(&vmis);
     let asked = empty.requests("\"GET /v2/mirrored/team/demo/manifests/1 ");
     assert_eq!(asked.len(), 1, "{asked:?}");
+}
+
+#[test]
+fn a_registry_without_tls_is_asked_where_the_system_knows_nobody_who_signs() {
+    let place = Place::new();
+    place.push(&Image::of(&[("etc/motd", b"hello")]));
+    let nobody = ("SSL_CERT_FILE", "/dev/null");
+    let mut handler = place.local_handler("handler.log", nobody, &place.mirror());
+    let vmis = place.local_vmis(&mut handler);
+    place.create_local(&vmis);
+    place.until_running(&vmis);
 }

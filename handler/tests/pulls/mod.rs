@@ -249,7 +249,7 @@ fn a_killed_handler_leaves_no_half_image_and_the_next_one_goes_on() {
     let place = Place::new();
     let layers = place.push(&Image::of(&[("data", &noise(4 << 20))]));
     place.wire.mend(place.registry.port(), 2 << 20);
-    let mut handler = place.local_handler("first.log", "/dev/null", &place.mirror());
+    let mut handler = place.local_handler("first.log", ("REGISTRY_AUTH_FILE", "/dev/null"), &place.mirror());
     let vmis = place.local_vmis(&mut handler);
     place.create_local(&vmis);
     place
@@ -261,7 +261,7 @@ fn a_killed_handler_leaves_no_half_image_and_the_next_one_goes_on() {
     place.cluster.wait(|| lock(&blob));
     assert!(!place.store().join("blobs/sha256").join(&layers[0]).exists());
     place.wire.mend(place.registry.port(), 3 << 20);
-    let mut handler = place.local_handler("second.log", "/dev/null", &place.mirror());
+    let mut handler = place.local_handler("second.log", ("REGISTRY_AUTH_FILE", "/dev/null"), &place.mirror());
     let vmis = place.local_vmis(&mut handler);
     place.until_running(&vmis);
 }
@@ -361,7 +361,7 @@ fn lock(path: &Path) -> bool {
 
 impl Place {
     /// The program itself, in local mode, with the same folders as a node of the cluster would have.
-    fn local_handler(&self, log: &str, auth_file: &str, arguments: &[String]) -> Process {
+    fn local_handler(&self, log: &str, (name, value): (&str, &str), arguments: &[String]) -> Process {
         let folder = self.cluster.folder.path();
         let program = Path::new(env!("CARGO_BIN_EXE_rvm-handler"));
         Process::start(program, &folder.join(log), |command| {
@@ -375,7 +375,7 @@ impl Place {
                 .arg(folder.join("run"))
                 .arg("--guests")
                 .arg(folder.join("guests"))
-                .env("REGISTRY_AUTH_FILE", auth_file)
+                .env(name, value)
                 .env_remove("KUBECONFIG");
         })
         .unwrap()

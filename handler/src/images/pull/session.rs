@@ -68,18 +68,18 @@ impl Session {
             encoding: CertificateEncoding::Der,
             data,
         });
-        let client = Client::try_from(ClientConfig {
-            protocol: match trust {
-                Trust::Plain => ClientProtocol::HttpsExcept(vec![host]),
-                Trust::Signed | Trust::Anybody => ClientProtocol::Https,
-            },
-            accept_invalid_certificates: trust == Trust::Anybody,
+        let wish = ClientConfig {
             extra_root_certificates: known.collect(),
-            connect_timeout: Some(CONNECT),
-            read_timeout: Some(SILENCE),
-            user_agent: concat!("rvm/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        });
+            ..config(trust, host.clone())
+        };
+        let client = match Client::try_from(wish) {
+            // Where the system's list is empty, the library makes no client with it, also for who needs no list.
+            Err(_) if trust == Trust::Plain => Client::try_from(ClientConfig {
+                tls_certs_only: vec![nobody()],
+                ..config(trust, host)
+            }),
+            client => client,
+        };
         let login = asked.login.as_ref();
         let session = Self {
             client: client.map_err(failed)?,
@@ -151,6 +151,29 @@ impl Session {
             }
             _ => FetchError::Registry(registry.clone(), Box::new(error)),
         }
+    }
+}
+
+/// How a registry is asked.
+fn config(trust: Trust, host: String) -> ClientConfig {
+    ClientConfig {
+        protocol: match trust {
+            Trust::Plain => ClientProtocol::HttpsExcept(vec![host]),
+            Trust::Signed | Trust::Anybody => ClientProtocol::Https,
+        },
+        accept_invalid_certificates: trust == Trust::Anybody,
+        connect_timeout: Some(CONNECT),
+        read_timeout: Some(SILENCE),
+        user_agent: concat!("rvm/", env!("CARGO_PKG_VERSION")),
+        ..ClientConfig::default()
+    }
+}
+
+/// A list of certificates with none on it: who has TLS is not believed.
+fn nobody() -> Certificate {
+    Certificate {
+        encoding: CertificateEncoding::Pem,
+        data: Vec::new(),
     }
 }
 
