@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rvm_types::admission::Cause;
-use rvm_types::names::{annotations, finalizers, labels};
+use rvm_types::names::{annotations, conditions, finalizers, labels};
 use rvm_types::{Phase, VirtualMachineInstance};
 
 use crate::plan::Me;
@@ -78,12 +78,7 @@ impl<'a> Claim<'a> {
 
 /// Whether a VMI's wishes suit this node.
 pub fn verdict(id: &VmId, vmi: &VirtualMachineInstance, me: &Me) -> Verdict {
-    let selector = &vmi.spec.node_selector;
-    if me.cordoned
-        || selector
-            .iter()
-            .any(|(key, value)| me.labels.get(key) != Some(value))
-    {
+    if me.cordoned || !vmi.suits(&me.labels) {
         return Verdict::NotHere;
     }
     match translate::wants(id, vmi) {
@@ -124,6 +119,8 @@ fn entered(vmi: &VirtualMachineInstance, phase: &Phase) -> Option<Timestamp> {
 /// The claim: this node prepares the VMI.
 pub fn claim(edit: &mut Edit, me: &Me, now: Timestamp) {
     stamp(edit, me);
+    // It may have been told that no node could take it.
+    edit.without_condition(conditions::POD_SCHEDULED);
     edit.re_enter(Phase::Scheduling, now);
 }
 

@@ -30,10 +30,7 @@ pub(crate) struct LocalDoor {
 impl LocalDoor {
     /// Opens the store, takes the port and writes the kubeconfig. Who connects now waits until [`LocalDoor::serve`].
     pub(crate) async fn open(address: SocketAddr, state: &Path) -> Result<Self> {
-        let kinds = vec![
-            rvm_local::virtual_machine_instances()?,
-            rvm_local::virtual_machines()?,
-        ];
+        let kinds = rvm_local::kubevirt()?;
         let api = LocalApi::open(state, kinds, &[BESIDE]).context("local mode cannot start")?;
         let identity = Arc::new(Identity::open(state)?);
         let listener = TcpListener::bind(address)
@@ -59,8 +56,9 @@ impl LocalDoor {
     pub(crate) fn serve(self, below: Subresources, tasks: &mut JoinSet<Result<()>>) {
         // The controller keeps nothing, so it may end at any moment.
         let machines = rvm_server::vm::run(self.api.client(), std::future::pending());
+        let scheduling = rvm_server::scheduling::run(self.api.client(), std::future::pending());
         tasks.spawn(async move {
-            machines.await;
+            futures::join!(machines, scheduling);
             Ok(())
         });
         let router = self.api.router().merge(below.router());

@@ -79,6 +79,7 @@ impl Over {
             EndReason::Poweroff => None,
             EndReason::Killed if asked => None,
             EndReason::Killed => Some("Killed"),
+            EndReason::Overdue => Some("GracePeriodExpired"),
             EndReason::Reset => Some("GuestReset"),
             EndReason::Failed => Some("MachineFailed"),
         };
@@ -117,6 +118,7 @@ impl Report {
             Self::Accepted => {
                 // Whatever a status says before anybody claimed the VMI, its author wrote.
                 edit.forget_status();
+                edit.note_origin();
                 edit.enter(Phase::Pending, now);
             }
             Self::Refused(causes) => {

@@ -28,6 +28,7 @@ mod objects;
 pub mod ports;
 pub mod power;
 pub mod reach;
+pub mod scheduling;
 mod service;
 pub mod subresources;
 pub mod tls;

@@ -5,7 +5,8 @@
 //! schema is brought to what kube-apiserver takes without a warning (see `structural`).
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceColumnDefinition, CustomResourceDefinition, JSONSchemaProps,
+    CustomResourceColumnDefinition, CustomResourceDefinition, CustomResourceDefinitionVersion,
+    JSONSchemaProps,
 };
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
@@ -14,6 +15,8 @@ use crate::names::{ARCHITECTURE, GROUP};
 use crate::vm::VirtualMachine;
 use crate::vmi::VirtualMachineInstance;
 
+/// The version beside the one that is stored.
+const OLDER_VERSION: &str = "v1alpha3";
 /// Formats that kube-apiserver knows; it warns of any other.
 const KNOWN_FORMATS: [&str; 3] = ["date-time", "int32", "int64"];
 /// Fields in which an explicit `null` is as good as none, since Go's clients write it so.
@@ -108,7 +111,23 @@ fn finish(
                 .open_api_v3_schema = Some(schema);
         }
     }
+    let older = crd.spec.versions.first().map(older);
+    crd.spec.versions.extend(older);
     crd
+}
+
+/// The version that clients of KubeVirt's first years name: the same objects, and a word of warning.
+fn older(stored: &CustomResourceDefinitionVersion) -> CustomResourceDefinitionVersion {
+    CustomResourceDefinitionVersion {
+        name: OLDER_VERSION.to_owned(),
+        storage: false,
+        deprecated: Some(true),
+        deprecation_warning: Some(format!(
+            "{GROUP}/{OLDER_VERSION} is deprecated; use {GROUP}/{}",
+            stored.name
+        )),
+        ..stored.clone()
+    }
 }
 
 /// The files of `deploy/crds`, named as KubeVirt's own generator names them: name and text of each. VMs are not among them as

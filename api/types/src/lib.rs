@@ -23,6 +23,7 @@ pub mod domain;
 pub mod manifest;
 pub mod names;
 pub mod phase;
+pub mod qos;
 pub mod quantity;
 pub mod status;
 pub mod vm;

@@ -137,6 +137,8 @@ pub mod events {
     pub const ACCESS_CREDENTIALS_SYNC_SUCCESS: &str = "AccessCredentialsSyncSuccess";
     /// It has not; also the condition's reason.
     pub const ACCESS_CREDENTIALS_SYNC_FAILED: &str = "AccessCredentialsSyncFailed";
+    /// No node can take a VMI.
+    pub const FAILED_SCHEDULING: &str = "FailedScheduling";
     /// A VM's VMI was made.
     pub const SUCCESSFUL_CREATE: &str = "SuccessfulCreate";
     /// A VM's VMI could not be made.

@@ -56,6 +56,9 @@ pub struct VirtualMachineInstanceStatus {
     /// The memory that the guest has now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<MemoryStatus>,
+    /// The ControllerRevision with what its VirtualMachine was when it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_machine_revision_name: Option<String>,
     /// Guaranteed, Burstable or BestEffort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub qos_class: Option<String>,

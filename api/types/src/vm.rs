@@ -205,6 +205,11 @@ impl VirtualMachine {
     }
 }
 
+/// The name of the ControllerRevision that holds what a VM was in this generation, from its UID.
+pub fn revision_name(uid: &str, generation: i64) -> String {
+    format!("revision-start-vm-{uid}-{generation}")
+}
+
 // === impl StateChangeRequest ===
 
 impl StateChangeRequest {

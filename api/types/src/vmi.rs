@@ -11,7 +11,7 @@ use crate::Extra;
 use crate::config::AccessCredential;
 use crate::domain::Domain;
 use crate::names::DEFAULT_GRACE_PERIOD_SECONDS;
-use crate::names::annotations::{FIRMWARE, ROOT_FILESYSTEM};
+use crate::names::annotations::{FIRMWARE, ROOT_FILESYSTEM, VM_GENERATION};
 use crate::phase::Phase;
 use crate::status::VirtualMachineInstanceStatus;
 use crate::volume::{Network, Volume};
@@ -75,6 +75,21 @@ impl VirtualMachineInstance {
     /// The phase that was written last; none before the first.
     pub fn phase(&self) -> Option<&Phase> {
         self.status.as_ref()?.phase.as_ref()
+    }
+
+    /// Whether a node with these labels has all that it asks of one.
+    pub fn suits(&self, labels: &BTreeMap<String, String>) -> bool {
+        let mut selector = self.spec.node_selector.iter();
+        selector.all(|(key, value)| labels.get(key) == Some(value))
+    }
+
+    /// The ControllerRevision that holds what its VirtualMachine was when this was made; none where it has no VirtualMachine.
+    pub fn revision_name(&self) -> Option<String> {
+        let owners = self.metadata.owner_references.iter().flatten();
+        let mut controllers = owners.filter(|owner| owner.controller == Some(true));
+        let vm = controllers.find(|owner| owner.kind == "VirtualMachine")?;
+        let generation = self.metadata.annotations.as_ref()?.get(VM_GENERATION)?;
+        Some(crate::vm::revision_name(&vm.uid, generation.parse().ok()?))
     }
 
     /// The node that runs the machine, or ran it.

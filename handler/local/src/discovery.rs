@@ -48,21 +48,21 @@ impl Discovery {
         neighbours: &[Neighbour],
     ) -> Self {
         let groups = group_versions(resources.clone());
-        let (core, named): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(group, ..)| group.is_empty());
+        let (core, named): (Vec<_>, Vec<_>) = groups.into_iter().partition(|(group, _)| group.is_empty());
         let within = |group: &str, version: &str| -> Vec<&Resource> {
             resources
                 .clone()
                 .filter(|r| r.group == group && r.version == version)
                 .collect()
         };
-        let aggregated = |groups: &[(String, String)]| -> Value {
-            let item = |(group, version): &(String, String)| {
-                let list: Vec<Value> = within(group, version)
-                    .into_iter()
-                    .map(aggregated_resource)
-                    .collect();
-                let version = json!({"version": version, "freshness": "Current", "resources": list});
-                json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": [version]})
+        let aggregated = |groups: &[(String, Vec<String>)]| -> Value {
+            let item = |(group, versions): &(String, Vec<String>)| {
+                let version = |version: &String| {
+                    let list = within(group, version).into_iter().map(aggregated_resource);
+                    json!({"version": version, "freshness": "Current", "resources": list.collect::<Vec<_>>()})
+                };
+                let versions: Vec<Value> = versions.iter().map(version).collect();
+                json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions})
             };
             let items: Vec<Value> = groups.iter().map(item).collect();
             json!({
@@ -72,9 +72,12 @@ impl Discovery {
         };
         let group: Vec<(String, Value)> = named
             .iter()
-            .map(|(group, version)| (group.clone(), api_group(group, version)))
+            .map(|(group, versions)| (group.clone(), api_group(group, versions)))
             .collect();
-        let every = core.iter().chain(&named);
+        let every = core
+            .iter()
+            .chain(&named)
+            .flat_map(|(group, versions)| versions.iter().map(move |version| (group, version)));
         let mut groups = aggregated(&named);
         if let Some(items) = groups["items"].as_array_mut() {
             items.extend(neighbours.iter().map(Neighbour::aggregated));
@@ -105,29 +108,29 @@ impl Neighbour {
     }
 
     fn api_group(&self) -> Value {
-        let group = self.group;
-        let version = |version| json!({"groupVersion": format!("{group}/{version}"), "version": version});
-        let versions: Vec<Value> = self.versions.iter().map(version).collect();
-        let preferred = versions.first();
-        json!({"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": versions, "preferredVersion": preferred})
+        api_group(self.group, self.versions)
     }
 }
 
-/// Every group with its version, in the order of their first resources.
-fn group_versions<'a>(resources: impl Iterator<Item = &'a Resource>) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for resource in resources {
-        let pair = (resource.group.clone(), resource.version.clone());
-        if !found.contains(&pair) {
-            found.push(pair);
+/// Every group with its versions, in the order of their first resources.
+fn group_versions<'a>(resources: impl Iterator<Item = &'a Resource>) -> Vec<(String, Vec<String>)> {
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for Resource { group, version, .. } in resources {
+        match found.iter_mut().find(|(known, _)| known == group) {
+            Some((_, versions)) if versions.contains(version) => {}
+            Some((_, versions)) => versions.push(version.clone()),
+            None => found.push((group.clone(), vec![version.clone()])),
         }
     }
     found
 }
 
-fn api_group(group: &str, version: &str) -> Value {
-    let version = json!({"groupVersion": format!("{group}/{version}"), "version": version});
-    json!({"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": [version], "preferredVersion": version})
+/// The first of its versions is the preferred one.
+fn api_group(group: &str, versions: &[impl AsRef<str>]) -> Value {
+    let version = |version: &str| json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    let versions: Vec<Value> = versions.iter().map(|named| version(named.as_ref())).collect();
+    let preferred = versions.first();
+    json!({"kind": "APIGroup", "apiVersion": "v1", "name": group, "versions": versions, "preferredVersion": preferred})
 }
 
 fn aggregated_resource(resource: &Resource) -> Value {

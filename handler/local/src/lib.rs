@@ -15,6 +15,7 @@ mod batch;
 mod builtin;
 mod claims;
 mod config;
+mod deletion;
 mod discovery;
 mod guard;
 mod history;
@@ -63,7 +64,7 @@ pub use serve::serve;
 pub use status::{Cause, Failure};
 pub use store::StoreError;
 pub use tls::TlsError;
-pub use vmi::{virtual_machine_instances, virtual_machines};
+pub use vmi::kubevirt;
 
 use builtin::DEFAULT_NAMESPACE;
 use routes::Api;

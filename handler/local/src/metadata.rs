@@ -103,7 +103,8 @@ pub(crate) fn prune(object: &mut Value) -> Vec<String> {
         }
         known
     });
-    metadata.retain(|name, value| !value.is_null() && name != "managedFields" && name != "selfLink");
+    let is_empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+    metadata.retain(|name, value| !is_empty(value) && name != "managedFields" && name != "selfLink");
     dropped
 }
 

@@ -53,13 +53,18 @@ pub enum ResourceError {
     },
 }
 
-/// Turns objects into the form that another API version shows them in.
-#[derive(Clone, Copy)]
-pub(crate) struct View {
-    /// Group and resource of the objects that are really stored.
-    pub(crate) stored: (&'static str, &'static str),
-    pub(crate) show: fn(Value) -> Value,
-    pub(crate) store: fn(Value) -> Value,
+/// Objects that are stored in the form of another API version than that which shows them.
+#[derive(Clone)]
+pub(crate) enum View {
+    /// As another group's, under other names.
+    Form {
+        /// Group and resource of the objects that are really stored.
+        stored: (&'static str, &'static str),
+        show: fn(Value) -> Value,
+        store: fn(Value) -> Value,
+    },
+    /// The same but for this `apiVersion`: what a CRD without conversion means by its versions.
+    Version(String),
 }
 
 /// Reads an object through its Rust type, for the sake of the errors.
@@ -97,15 +102,31 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// The resource that a CRD defines, with the rules that go beyond its schema.
+    /// The resources that a CRD defines, one for each version that is served, with the rules that go beyond its schema.
     pub fn from_crd(
         crd: &CustomResourceDefinition,
+        admission: Option<&Arc<dyn Admission>>,
+    ) -> Result<Vec<Self>, ResourceError> {
+        let mut versions = crd.spec.versions.iter();
+        let stored = versions
+            .find(|version| version.served && version.storage)
+            .ok_or_else(|| ResourceError::NoVersion(crd.metadata.name.clone().unwrap_or_default()))?;
+        let others = crd
+            .spec
+            .versions
+            .iter()
+            .filter(|version| version.served && !version.storage);
+        let of = |version| Self::of_version(crd, version, stored, admission.cloned());
+        std::iter::once(stored).chain(others).map(of).collect()
+    }
+
+    fn of_version(
+        crd: &CustomResourceDefinition,
+        version: &CustomResourceDefinitionVersion,
+        stored: &CustomResourceDefinitionVersion,
         admission: Option<Arc<dyn Admission>>,
     ) -> Result<Self, ResourceError> {
         let name = crd.metadata.name.clone().unwrap_or_default();
-        let mut versions = crd.spec.versions.iter();
-        let version = versions.find(|version| version.served && version.storage);
-        let version = version.ok_or_else(|| ResourceError::NoVersion(name.clone()))?;
         let unsupported = |what: String| ResourceError::Unsupported {
             crd: name.clone(),
             what,
@@ -146,7 +167,7 @@ impl Resource {
             columns: columns(version).map_err(unsupported)?,
             selectable: selectable(version),
             kept: None,
-            view: None,
+            view: (!version.storage).then(|| View::Version(format!("{}/{}", crd.spec.group, stored.name))),
             merged: None,
             definitions: vec![(definition.clone(), source)],
             definition,
@@ -164,27 +185,29 @@ impl Resource {
 
     /// What the keys of this resource's objects begin with.
     pub(crate) fn prefix(&self) -> Prefix {
-        match self.view {
-            Some(View {
+        match &self.view {
+            Some(View::Form {
                 stored: (group, plural),
                 ..
             }) => Prefix::of(group, plural),
-            None => Prefix::of(&self.group, &self.plural),
+            Some(View::Version(_)) | None => Prefix::of(&self.group, &self.plural),
         }
     }
 
     /// A stored object as this resource shows it.
     pub(crate) fn show<'a>(&self, stored: &'a Value) -> Cow<'a, Value> {
-        match self.view {
-            Some(view) => Cow::Owned((view.show)(stored.clone())),
+        match &self.view {
+            Some(View::Form { show, .. }) => Cow::Owned(show(stored.clone())),
+            Some(View::Version(_)) => Cow::Owned(with_version(stored.clone(), &self.api_version())),
             None => Cow::Borrowed(stored),
         }
     }
 
     /// An object of this resource as it is stored.
     pub(crate) fn to_stored(&self, object: Value) -> Value {
-        match self.view {
-            Some(view) => (view.store)(object),
+        match &self.view {
+            Some(View::Form { store, .. }) => store(object),
+            Some(View::Version(stored)) => with_version(object, stored),
             None => object,
         }
     }
@@ -198,6 +221,13 @@ impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Resource({}/{}/{})", self.group, self.version, self.plural)
     }
+}
+
+fn with_version(mut object: Value, version: &str) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("apiVersion".to_owned(), json!(version));
+    }
+    object
 }
 
 /// A CRD's printer columns, after the name; the age where it names none, as kube-apiserver does it.

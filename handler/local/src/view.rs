@@ -16,7 +16,7 @@ const RENAMED: [(&str, &str); 7] = [
 ];
 
 /// How `events.k8s.io/v1` sees the events of core `v1`.
-pub(crate) const EVENTS: View = View {
+pub(crate) const EVENTS: View = View::Form {
     stored: ("", "events"),
     show: newer,
     store: core,

@@ -1,4 +1,4 @@
-//! The custom resources of local mode: `kubevirt.io/v1` VirtualMachineInstance and VirtualMachine, by the rules of `rvm-types`.
+//! The custom resources of local mode: VirtualMachineInstance and VirtualMachine of `kubevirt.io`, by the rules of `rvm-types`.
 
 use std::sync::Arc;
 
@@ -12,17 +12,18 @@ use serde_json::Value;
 use crate::resource::{Admission, Resource, ResourceError};
 use crate::status::Cause;
 
-/// The resource that the generated CRD defines, with what KubeVirt does beyond a CRD: defaults, and checks of the whole machine.
-pub fn virtual_machine_instances() -> Result<Resource, ResourceError> {
-    Resource::from_crd(
-        &rvm_types::crd::virtual_machine_instances(),
-        Some(Arc::new(VmiRules)),
-    )
-}
-
-/// The same for machines, which make such instances.
-pub fn virtual_machines() -> Result<Resource, ResourceError> {
-    Resource::from_crd(&rvm_types::crd::virtual_machines(), Some(Arc::new(VmRules)))
+/// The kinds of `kubevirt.io` in all their versions: what the generated CRDs define, with what KubeVirt does beyond a CRD, which is
+/// defaults, and checks of the whole machine.
+pub fn kubevirt() -> Result<Vec<Resource>, ResourceError> {
+    let kinds: [(_, Arc<dyn Admission>); 2] = [
+        (rvm_types::crd::virtual_machine_instances(), Arc::new(VmiRules)),
+        (rvm_types::crd::virtual_machines(), Arc::new(VmRules)),
+    ];
+    let mut resources = Vec::new();
+    for (crd, rules) in kinds {
+        resources.extend(Resource::from_crd(&crd, Some(&rules))?);
+    }
+    Ok(resources)
 }
 
 struct VmiRules;
@@ -38,7 +39,9 @@ impl Admission for VmiRules {
             return;
         };
         admission::default(&mut vmi);
-        if let Ok(defaulted) = serde_json::to_value(&vmi) {
+        if let Ok(mut defaulted) = serde_json::to_value(&vmi) {
+            // The types know one version; the object is of the one that its author chose.
+            defaulted["apiVersion"] = object["apiVersion"].clone();
             fill(object, defaulted);
         }
     }

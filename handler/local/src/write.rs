@@ -4,7 +4,7 @@
 //!   create   shape ─► begin (uid, time, generation) ─► admit ─► put
 //!   change   shape ─► carry over what clients cannot change ─► admit ─► put, or nothing where nothing changed,
 //!                                                                      or remove where the last finalizer went
-//!   delete   finalizers left? mark with deletionTimestamp : remove
+//!   delete   see `deletion`
 //!
 //!   admit    drop unknown fields ─► defaults (schema, then the kind's own) ─► metadata, schema, the kind's own rules
 //! ```
@@ -15,9 +15,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::{Value, json};
 
 use crate::batch::Batch;
-use crate::builtin::DEFAULT_NAMESPACE;
+use crate::deletion::{self, Deleted, Propagation, delete_namespace, namespace_key, settle_namespace};
 use crate::metadata;
-use crate::object::{Key, Object, Prefix, has_finalizers, metadata_mut, metadata_text};
+use crate::object::{Key, Object, has_finalizers, metadata_mut, metadata_text};
 use crate::resource::Resource;
 use crate::status::{Answer, Failure};
 
@@ -43,15 +43,6 @@ pub(crate) struct Place {
 pub(crate) struct Written {
     pub(crate) object: Arc<Object>,
     pub(crate) warnings: Vec<String>,
-}
-
-/// What a deletion came to.
-#[derive(Debug)]
-pub(crate) enum Deleted {
-    /// The object is gone.
-    Gone(Arc<Object>),
-    /// It is marked, and goes when its finalizers are gone.
-    Marked(Arc<Object>),
 }
 
 impl Place {
@@ -148,9 +139,7 @@ impl Place {
             });
         }
         let object = if before.is_terminating() && !has_finalizers(&after) {
-            let gone = batch
-                .remove(&before.key, Some(after))
-                .ok_or_else(|| self.not_found(name))?;
+            let gone = deletion::remove(batch, &before.key, after)?.ok_or_else(|| self.not_found(name))?;
             settle_namespace(batch, self.namespace.as_deref());
             gone
         } else {
@@ -214,6 +203,7 @@ impl Place {
         batch: &mut Batch<'_>,
         name: &str,
         options: &DeleteOptions,
+        propagation: Propagation,
     ) -> Answer<Deleted> {
         let resource = &self.resource;
         let object = self.find(batch, name)?;
@@ -221,7 +211,7 @@ impl Place {
         if resource.group.is_empty() && resource.kind == "Namespace" {
             return delete_namespace(batch, &object, name);
         }
-        let deleted = delete_object(batch, &object)?;
+        let deleted = deletion::delete(batch, &object, propagation)?;
         settle_namespace(batch, self.namespace.as_deref());
         Ok(deleted)
     }
@@ -267,76 +257,4 @@ fn wish(object: &Value) -> Vec<(&String, &Value)> {
     fields
         .filter(|(name, _)| *name != "metadata" && *name != "status")
         .collect()
-}
-
-fn delete_object(batch: &mut Batch<'_>, object: &Arc<Object>) -> Answer<Deleted> {
-    if !object.has_finalizers() {
-        let gone = batch.remove(&object.key, None);
-        return Ok(Deleted::Gone(gone.unwrap_or_else(|| Arc::clone(object))));
-    }
-    if object.is_terminating() {
-        return Ok(Deleted::Marked(Arc::clone(object)));
-    }
-    let mut value = object.value.clone();
-    mark(&mut value);
-    Ok(Deleted::Marked(batch.put(object.key.clone(), value)?))
-}
-
-fn mark(value: &mut Value) {
-    let metadata = metadata_mut(value);
-    let generation = metadata.get("generation").and_then(Value::as_u64).unwrap_or(0);
-    metadata.insert("deletionTimestamp".to_owned(), json!(metadata::now()));
-    metadata.insert("deletionGracePeriodSeconds".to_owned(), json!(0));
-    metadata.insert("generation".to_owned(), json!(generation + 1));
-}
-
-fn namespace_key(namespace: &str) -> Key {
-    Key::new(&Prefix::of("", "namespaces"), None, namespace)
-}
-
-fn within(object: &Object, namespace: &str) -> bool {
-    object.text("namespace") == namespace
-}
-
-/// A namespace goes with all that is in it, once that has gone.
-fn delete_namespace(batch: &mut Batch<'_>, namespace: &Arc<Object>, name: &str) -> Answer<Deleted> {
-    if name == DEFAULT_NAMESPACE {
-        return Err(Failure::forbidden(
-            "",
-            "namespaces",
-            name,
-            "this namespace may not be deleted",
-        ));
-    }
-    let mut value = namespace.value.clone();
-    if !namespace.is_terminating() {
-        mark(&mut value);
-    }
-    value["status"] = json!({"phase": "Terminating"});
-    let marked = batch.put(namespace.key.clone(), value)?;
-    let content: Vec<Arc<Object>> = batch
-        .all()
-        .filter(|object| within(object, name))
-        .cloned()
-        .collect();
-    for object in content {
-        delete_object(batch, &object)?;
-    }
-    Ok(match settle_namespace(batch, Some(name)) {
-        Some(gone) => Deleted::Gone(gone),
-        None => Deleted::Marked(marked),
-    })
-}
-
-/// Removes a namespace that is being deleted and has become empty.
-fn settle_namespace(batch: &mut Batch<'_>, name: Option<&str>) -> Option<Arc<Object>> {
-    let name = name?;
-    let namespace = batch.get(&namespace_key(name))?;
-    if !namespace.is_terminating()
-        || namespace.has_finalizers()
-        || batch.all().any(|object| within(object, name))
-    {
-        return None;
-    }
-    batch.remove(&namespace.key, None)
 }

@@ -15,7 +15,7 @@ use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::events::{EventType, Recorder, Reporter};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
-use rvm_local::{LocalApi, virtual_machine_instances};
+use rvm_local::LocalApi;
 use serde_json::{Value, json};
 
 const FINALIZER: &str = "kubevirt.io/foregroundDeleteVirtualMachine";
@@ -27,7 +27,7 @@ struct Local {
 
 fn local() -> Local {
     let state = tempfile::tempdir().unwrap();
-    let api = LocalApi::open(state.path(), vec![virtual_machine_instances().unwrap()], &[]).unwrap();
+    let api = LocalApi::open(state.path(), rvm_local::kubevirt().unwrap(), &[]).unwrap();
     Local { api, _state: state }
 }
 

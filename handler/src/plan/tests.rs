@@ -216,6 +216,10 @@ fn a_running_vmi_ends_as_its_machine_did() {
     assert!(went_well(&planned(&vmi, &seen(ended(EndReason::Poweroff)))));
     assert!(went_well(&planned(&vmi, &asked(ended(EndReason::Killed)))));
     assert!(went_well(&planned(&vmi, &asked(Machine::Lost))));
+    assert!(failed(
+        "GracePeriodExpired",
+        &planned(&vmi, &asked(ended(EndReason::Overdue)))
+    ));
     assert!(failed("Killed", &planned(&vmi, &seen(ended(EndReason::Killed)))));
     assert!(failed("Crashed", &planned(&vmi, &seen(Machine::Lost))));
     assert!(failed("RunDirectoryLost", &planned(&vmi, &seen(Machine::Absent))));

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rvm_types::condition::{self, Condition};
+use rvm_types::qos;
 use rvm_types::{Phase, VirtualMachineInstance, VirtualMachineInstanceStatus};
 use serde_json::{Map, Value, json};
 
@@ -68,6 +69,15 @@ impl Edit {
     /// Forgets all that the status says.
     pub fn forget_status(&mut self) {
         self.new.status = Some(VirtualMachineInstanceStatus::default());
+    }
+
+    /// Notes what follows from the object alone and does not change while the machine lives.
+    pub fn note_origin(&mut self) {
+        let revision = self.new.revision_name();
+        let class = qos::class(self.new.spec.domain.resources.as_ref());
+        let status = self.status();
+        status.virtual_machine_revision_name = revision;
+        status.qos_class = Some(class.to_owned());
     }
 
     /// Sets an annotation.

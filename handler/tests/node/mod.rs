@@ -60,12 +60,7 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let runtime = Runtime::new().unwrap();
         let _inside = runtime.enter();
-        let api = LocalApi::open(
-            &folder.path().join("api"),
-            vec![rvm_local::virtual_machine_instances().unwrap()],
-            &[],
-        )
-        .unwrap();
+        let api = LocalApi::open(&folder.path().join("api"), rvm_local::kubevirt().unwrap(), &[]).unwrap();
         let client = api.client();
         make_image(folder.path());
         Self {

@@ -287,6 +287,7 @@ fn reason_name(reason: EndReason) -> &'static str {
         EndReason::Poweroff => "poweroff",
         EndReason::Reset => "reset",
         EndReason::Killed => "killed",
+        EndReason::Overdue => "overdue",
         EndReason::Failed => "failed",
     }
 }

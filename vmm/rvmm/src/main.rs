@@ -50,7 +50,9 @@ fn main() -> ExitCode {
     let _ = rvmm_backends::console::raw::restore_all();
     match finish.ending.reason {
         EndReason::Failed => say(&finish.ending.message),
-        EndReason::Reset | EndReason::Killed => tracing::info!("{}", finish.ending.message),
+        EndReason::Reset | EndReason::Killed | EndReason::Overdue => {
+            tracing::info!("{}", finish.ending.message);
+        }
         EndReason::Poweroff => {}
     }
     ExitCode::from(finish.status)

@@ -73,7 +73,7 @@ pub fn plan(seen: &Seen) -> Vec<Step> {
     let whose = vmi.map(|vmi| owner(vm, vmi));
     let ours = vmi.filter(|_| whose == Some(Owner::Ours));
     if vm.metadata.deletion_timestamp.is_some() {
-        return end(seen, ours);
+        return end(seen, whose);
     }
     if !holds(vm.metadata.finalizers.as_deref()) {
         return vec![Step::Hold];
@@ -97,8 +97,15 @@ pub fn plan(seen: &Seen) -> Vec<Step> {
 }
 
 /// A VM that is being deleted takes its instance with it, unless that is to be left.
-fn end(seen: &Seen, ours: Option<&VirtualMachineInstance>) -> Vec<Step> {
-    let Seen { vm, .. } = *seen;
+fn end(seen: &Seen, whose: Option<Owner>) -> Vec<Step> {
+    let Seen { vm, vmi, .. } = *seen;
+    let ours = vmi.filter(|_| whose == Some(Owner::Ours));
+    // A garbage collector has made it an orphan; what keeps it is ours to take away.
+    let orphaned =
+        whose == Some(Owner::Nobody) && vmi.is_some_and(|vmi| holds(vmi.metadata.finalizers.as_deref()));
+    if orphaned {
+        return vec![Step::Disown];
+    }
     let is_there = |finalizer: &&str| {
         vm.metadata
             .finalizers
@@ -450,6 +457,18 @@ mod tests {
         let runs = ran("Running");
         assert_eq!(steps(&settled(&vm, Some(&runs)), Some(&runs)), [Step::Disown]);
         assert_eq!(steps(&settled(&vm, None), None), [Step::LetGo]);
+    }
+
+    #[test]
+    fn an_instance_that_was_made_an_orphan_is_not_kept_by_us() {
+        let mut vm = machine("Always");
+        vm.metadata.deletion_timestamp = Some(Time(now()));
+        let mut orphan = ran("Running");
+        orphan.metadata.owner_references = None;
+        orphan.metadata.finalizers = Some(vec![finalizers::VM_CONTROLLER.to_owned()]);
+        assert_eq!(steps(&vm, Some(&orphan)), [Step::Disown]);
+        orphan.metadata.finalizers = None;
+        assert_eq!(steps(&vm, Some(&orphan)).last(), Some(&Step::LetGo));
     }
 
     #[test]

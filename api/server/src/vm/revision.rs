@@ -20,7 +20,7 @@ struct Kept {
 
 /// The name of the revision of a generation of a VM.
 pub fn name(vm: &VirtualMachine, generation: i64) -> String {
-    format!("revision-start-vm-{}-{generation}", uid(vm))
+    rvm_types::vm::revision_name(uid(vm), generation)
 }
 
 /// Selects the revisions of a VM.

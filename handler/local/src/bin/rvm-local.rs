@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
-use rvm_local::{Identity, LocalApi, serve, virtual_machine_instances, virtual_machines};
+use rvm_local::{Identity, LocalApi, serve};
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -15,11 +15,7 @@ async fn main() -> anyhow::Result<()> {
         .nth(1)
         .context("usage: rvm-local STATE_DIR")?
         .into();
-    let api = LocalApi::open(
-        &state,
-        vec![virtual_machine_instances()?, virtual_machines()?],
-        &[],
-    )?;
+    let api = LocalApi::open(&state, rvm_local::kubevirt()?, &[])?;
     let identity = Arc::new(Identity::open(&state)?);
     let listener = TcpListener::bind("127.0.0.1:0")
         .await

@@ -10,15 +10,19 @@ use serde_json::{Value, json};
 use super::read::selection;
 use super::resources::Call;
 use crate::batch::Batch;
+use crate::deletion::{Deleted, Propagation};
 use crate::object::Object;
 use crate::resource::Resource;
 use crate::status::{Answer, Failure, json};
-use crate::write::Deleted;
 
 pub(super) async fn one(call: Call, name: String, body: Bytes) -> Answer<Response> {
-    let (options, dry) = options(&call, &body)?;
+    let Wish {
+        options,
+        propagation,
+        dry,
+    } = wish(&call, &body)?;
     let place = call.place.clone();
-    let decide = move |batch: &mut Batch<'_>| place.delete(batch, &name, &options);
+    let decide = move |batch: &mut Batch<'_>| place.delete(batch, &name, &options, propagation);
     let deleted = call.api.store.write(dry, decide).await?;
     let resource = &call.place.resource;
     Ok(match deleted {
@@ -28,7 +32,11 @@ pub(super) async fn one(call: Call, name: String, body: Bytes) -> Answer<Respons
 }
 
 pub(super) async fn selected(call: Call, body: Bytes) -> Answer<Response> {
-    let (options, dry) = options(&call, &body)?;
+    let Wish {
+        options,
+        propagation,
+        dry,
+    } = wish(&call, &body)?;
     let selection = selection(&call, "")?;
     let place = call.place.clone();
     let decide = move |batch: &mut Batch<'_>| {
@@ -38,7 +46,10 @@ pub(super) async fn selected(call: Call, body: Bytes) -> Answer<Response> {
             .filter(|object| selection.wants(object))
             .collect();
         for object in &wanted {
-            place.delete(batch, object.text("name"), &options)?;
+            // It may have gone with its owner.
+            if batch.get(&object.key).is_some() {
+                place.delete(batch, object.text("name"), &options, propagation)?;
+            }
         }
         Ok(wanted)
     };
@@ -54,8 +65,15 @@ pub(super) async fn selected(call: Call, body: Bytes) -> Answer<Response> {
     Ok(json(StatusCode::OK, &list))
 }
 
-/// The options, from the body or else the query; and whether it is a dry run.
-fn options(call: &Call, body: &[u8]) -> Answer<(DeleteOptions, bool)> {
+/// What a client wants of a deletion.
+struct Wish {
+    options: DeleteOptions,
+    propagation: Propagation,
+    dry: bool,
+}
+
+/// It, from the body or else the query.
+fn wish(call: &Call, body: &[u8]) -> Answer<Wish> {
     let unreadable = |error: serde_json::Error| Failure::bad_request(format!("DeleteOptions: {error}"));
     let mut options = DeleteOptions::default();
     if !body.is_empty() {
@@ -75,12 +93,7 @@ fn options(call: &Call, body: &[u8]) -> Answer<(DeleteOptions, bool)> {
         .propagation_policy
         .as_deref()
         .or_else(|| call.params.text("propagationPolicy"));
-    // There is no garbage collector here that could tell them apart; but nonsense is refused.
-    if let Some(policy) = policy.filter(|policy| !matches!(*policy, "Background" | "Foreground" | "Orphan")) {
-        return Err(Failure::bad_request(format!(
-            "propagationPolicy: Unsupported value: {policy:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-        )));
-    }
+    let propagation = policy.map(Propagation::of).transpose()?.unwrap_or_default();
     let dry = match options.dry_run.as_deref() {
         None | Some([]) => call.params.dry_run()?,
         Some(list) if list.iter().all(|entry| entry == "All") => true,
@@ -90,7 +103,11 @@ fn options(call: &Call, body: &[u8]) -> Answer<(DeleteOptions, bool)> {
             ));
         }
     };
-    Ok((options, dry))
+    Ok(Wish {
+        options,
+        propagation,
+        dry,
+    })
 }
 
 fn success(resource: &Resource, object: &Object) -> Value {

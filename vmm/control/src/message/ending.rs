@@ -21,6 +21,8 @@ pub enum EndReason {
     Reset,
     /// Someone asked for it: on the control socket, at the terminal, or by a signal.
     Killed,
+    /// The guest was to end by itself, and had not when its time was over.
+    Overdue,
     /// The machine could not be started, or could not go on.
     Failed,
 }
@@ -31,7 +33,7 @@ impl EndReason {
     /// The exit status of rvmm, as documented for its users.
     pub fn exit_status(self) -> u8 {
         match self {
-            Self::Poweroff | Self::Killed => 0,
+            Self::Poweroff | Self::Killed | Self::Overdue => 0,
             Self::Failed => 1,
             Self::Reset => 3,
         }

@@ -52,14 +52,19 @@ impl Finish {
         }
     }
 
-    /// It was to stop, and did not in time.
+    /// It was to stop, and did not in time. Whoever had none was not waited for.
     pub fn overdue(seconds: u32, was_told: bool) -> Self {
+        let reason = if seconds > 0 {
+            EndReason::Overdue
+        } else {
+            EndReason::Killed
+        };
         let why = if was_told {
             "it did not switch itself off"
         } else {
             "no guest agent could be asked"
         };
-        Self::new(EndReason::Killed, format!("killed after {seconds} s: {why}"))
+        Self::new(reason, format!("killed after {seconds} s: {why}"))
     }
 
     fn new(reason: EndReason, message: impl Into<String>) -> Self {
