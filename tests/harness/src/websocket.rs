@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::{HandshakeError, HandshakeRole};
 use tungstenite::{Message, WebSocket};
 
 use crate::kubectl::Kubectl;
@@ -48,7 +49,7 @@ impl Plain {
         let protocol = "plain.kubevirt.io".parse()?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
         let (socket, _) = tungstenite::client(request, StreamOwned::new(tls, stream))
-            .map_err(|error| anyhow::anyhow!("{path}: {error}"))?;
+            .map_err(|error| anyhow::anyhow!("{path}: {}", refusal(error)))?;
         Ok(Self {
             socket,
             said: Vec::new(),
@@ -98,6 +99,17 @@ impl Plain {
                 Err(_) => return Ok(None),
             }
         }
+    }
+}
+
+/// Why there is no websocket, with what the server says besides its status.
+fn refusal<R: HandshakeRole>(error: HandshakeError<R>) -> String {
+    match error {
+        HandshakeError::Failure(tungstenite::Error::Http(response)) => {
+            let body = response.body().as_deref().unwrap_or_default();
+            format!("{} {}", response.status(), String::from_utf8_lossy(body))
+        }
+        other => other.to_string(),
     }
 }
 
