@@ -3,7 +3,7 @@
 //! ```text
 //!  nobody's ─► Accepted ─► Claim            (claim.rs: which node)
 //!  mine      Scheduling ─► Prepare, HandOver
-//!            Scheduled  ─► Start ─► wait ─► Running, or Over
+//!            Scheduled  ─► Start ─► wait ─► Running, be it paused, or Over
 //!            Running    ─► keep its status true ─► Over
 //!            over       ─► nothing; a machine that still lives is ended
 //!  deleted   ─► Stop ─► Over ─► RemoveRunDir, Release
@@ -209,7 +209,8 @@ fn start(seen: &Seen, now: Timestamp) -> Vec<Step> {
         Machine::Launching(since) => launching(*since, now),
         Machine::Silent | Machine::Alive(_) if seen.stop_requested => vec![Step::Stop],
         Machine::Silent => vec![Step::Wait(POLL)],
-        Machine::Alive(info) if info.state == State::Running => {
+        // Paused it is up as well: it was to start so, or failed at once.
+        Machine::Alive(info) if matches!(info.state, State::Running | State::Paused) => {
             vec![Step::Report(report_running(info, seen))]
         }
         Machine::Alive(_) => vec![Step::Wait(POLL)],

@@ -16,6 +16,9 @@ use crate::phase::Phase;
 use crate::status::VirtualMachineInstanceStatus;
 use crate::volume::{Network, Volume};
 
+/// `spec.startStrategy` of a machine whose processors start stopped: the only one that there is, besides none.
+pub const START_PAUSED: &str = "Paused";
+
 /// VirtualMachineInstance is one running virtual machine: created to start it, deleted to end it.
 #[derive(CustomResource, Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -125,6 +128,11 @@ impl VirtualMachineInstance {
         let bootloader = firmware.and_then(|firmware| firmware.bootloader.as_ref());
         let efi = bootloader.and_then(|bootloader| bootloader.efi.as_ref());
         efi.is_some_and(|efi| efi.persistent == Some(true))
+    }
+
+    /// Whether its processors stand still at first, until it is unpaused.
+    pub fn starts_paused(&self) -> bool {
+        self.spec.start_strategy.as_deref() == Some(START_PAUSED)
     }
 
     /// How long the guest may take to shut down.

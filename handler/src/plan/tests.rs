@@ -197,6 +197,17 @@ fn a_machine_whose_guest_runs_makes_the_vmi_run() {
 }
 
 #[test]
+fn a_machine_that_starts_paused_makes_the_vmi_run_and_says_so() {
+    let vmi = vmi_in("Scheduled");
+    let steps = planned(&vmi, &seen(Machine::Alive(info(State::Paused))));
+    let (patch, _) = write(&steps[0], &vmi, &me(), now()).unwrap();
+    assert_eq!(patch["status"]["phase"], "Running");
+    let conditions = patch["status"]["conditions"].as_array().unwrap();
+    let paused = conditions.iter().find(|said| said["type"] == "Paused").unwrap();
+    assert_eq!(paused["reason"], "PausedByUser");
+}
+
+#[test]
 fn a_reset_leaves_the_vmi_running() {
     let mut vmi = vmi_in("Running");
     let mut object = json!(vmi);

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use rvm_types::admission::{self, Cause};
 use rvm_types::{VirtualMachineInstance, VirtualMachineInstanceSpec};
 use rvmm_spec::{
-    AcceleratorChoice, DiskFormat, MemorySize, NetWish, Network, Spec, SpecError, Transport, Vars,
+    AcceleratorChoice, DiskFormat, MemorySize, NetWish, Network, OnStart, Spec, SpecError, Transport, Vars,
 };
 
 use crate::networks::model::{MTU, TAP};
@@ -39,6 +39,8 @@ pub struct Wants {
     pub cpus: u64,
     /// Its memory.
     pub memory: MemorySize,
+    /// Whether it waits until someone lets it begin.
+    pub on_start: OnStart,
     /// Its network.
     pub network: Option<NetworkWish>,
 }
@@ -93,6 +95,11 @@ pub fn wants(id: &VmId, vmi: &VirtualMachineInstance) -> Result<Wants, Vec<Cause
                 memory,
                 network,
                 cpus: cpu::count(&spec.domain),
+                on_start: if vmi.starts_paused() {
+                    OnStart::Pause
+                } else {
+                    OnStart::Run
+                },
             };
             // Whatever else a Spec refuses is found now, not after the VMI was claimed.
             let nowhere = Artefacts {
@@ -125,6 +132,7 @@ pub fn spec(
         .uid(&id.uid)
         .cpus(wants.cpus)
         .memory(wants.memory)
+        .on_start(wants.on_start)
         .accelerator(accelerator);
     let disks = wants.disks.iter().zip(files.disks);
     let builder = disks.fold(builder, |builder, (wish, file)| builder.disk(wish.at(file)));

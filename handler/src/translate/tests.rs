@@ -239,6 +239,13 @@ fn what_only_the_machine_itself_refuses_is_found_before_it_is_claimed() {
 }
 
 #[test]
+fn a_machine_that_is_to_start_paused_waits() {
+    let mut spec = alpine();
+    spec["startStrategy"] = json!("Paused");
+    assert_eq!(wanted(&vmi(spec)).unwrap().on_start, OnStart::Pause);
+}
+
+#[test]
 fn a_long_dotted_name_becomes_one_label() {
     let mut vmi = vmi(alpine());
     vmi.metadata.name = Some(format!("a.{}.b", "x".repeat(60)));
@@ -270,5 +277,6 @@ fn a_spec_names_the_vmi_and_its_files() {
         ("vmi-alpine", Some("6f9619ff-8b86-4d01-b42d-00cf4fc964ff"))
     );
     assert_eq!(spec.accelerator(), AcceleratorChoice::Tcg);
+    assert_eq!(spec.on_start(), OnStart::Run);
     assert_eq!(spec.boot().initrd.as_deref(), Some(std::path::Path::new("/i")));
 }

@@ -67,10 +67,11 @@ fn a_machine_follows_its_run_strategy_from_its_first_start_to_its_deletion() {
     assert_eq!(vm["status"]["created"], false);
     assert_eq!(kubectl.get(&["vmi"]).unwrap()["items"], json!([]));
 
-    let put = |what: &str, action: &str| {
+    let put_with = |what: &str, action: &str, options: &str| {
         let path = format!("{SUBRESOURCES}/{what}/{NAME}/{action}");
-        kubectl.feed(&["replace", "--raw", &path, "-f", "-"], "{}")
+        kubectl.feed(&["replace", "--raw", &path, "-f", "-"], options)
     };
+    let put = |what: &str, action: &str| put_with(what, action, "{}");
     let act = |action: &str| put("virtualmachines", action);
     let refused = act("stop").unwrap();
     assert!(
@@ -78,7 +79,12 @@ fn a_machine_follows_its_run_strategy_from_its_first_start_to_its_deletion() {
         "{}",
         refused.error_text()
     );
-    act("start").unwrap().ok().unwrap();
+
+    // It may start paused: then its guest begins when it is unpaused.
+    let paused = put_with("virtualmachines", "start", r#"{"paused": true}"#);
+    paused.unwrap().ok().unwrap();
+    await_word(&kubectl, "Paused");
+    put("virtualmachineinstances", "unpause").unwrap().ok().unwrap();
     let vm = await_word(&kubectl, "Running");
     let table = kubectl.ok(&["get", "vms"]).unwrap();
     assert!(table.starts_with("NAME") && table.contains("Running"), "{table}");

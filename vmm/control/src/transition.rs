@@ -1,7 +1,7 @@
 //! Which request is taken in which state. The one table that decides it, for both backends.
 //!
 //! ```text
-//!   starting ──► running ◄──pause, resume──► paused
+//!   starting ──► running ◄──pause, resume──► paused ◄── starting, where the machine starts paused
 //!      ▲            │ stop                      │ stop: goes on first
 //!      │ reset      ▼                           │
 //!      └─────── stopping ◄──────────────────────┘        any of them ── kill, power-off, failure ──► ended

@@ -6,6 +6,9 @@
 //!      └──────────── resume: flag, wake ◄────────┘          end: flag, wake, kick: each thread ends
 //! ```
 //!
+//! A machine that is to start paused has a gate that begins closed: each thread parks before it enters the guest at all.
+//! Nothing else has to wait for it: devices and timers do nothing that no guest has asked of them.
+//!
 //! Devices idle while the vCPUs stand: what was asked of them before is finished, and input goes into buffers that the
 //! guest gave before. The guest's clock goes on: KVM's guest time is the host's with an offset, so a guest that is
 //! resumed sees at once how long it stood, its timers are due, and nothing is steered back. (Under TCG the guest's clock
@@ -15,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use rvmm_backends::{DiskError, News, OnNews};
-use rvmm_spec::Outcome;
+use rvmm_spec::{OnStart, Outcome};
 use vmm_sys_util::eventfd::EventFd;
 
 const RUN: u8 = 0;
@@ -37,10 +40,14 @@ pub struct Gate {
 // === impl Gate ===
 
 impl Gate {
-    /// An open gate for so many vCPUs.
-    pub fn new(vcpus: u8, on_news: OnNews) -> Self {
+    /// A gate for so many vCPUs, open unless they are to wait from the start.
+    pub fn new(vcpus: u8, on_start: OnStart, on_news: OnNews) -> Self {
+        let wish = match on_start {
+            OnStart::Run => RUN,
+            OnStart::Pause => PARK,
+        };
         Self {
-            wish: AtomicU8::new(RUN),
+            wish: AtomicU8::new(wish),
             reported: AtomicBool::new(false),
             parked: Mutex::new(0),
             changed: Condvar::new(),

@@ -168,7 +168,7 @@ pub enum MachineError {
 
 impl Machine {
     /// Boots a machine, with what was plugged into it before, each of its threads confined. `on_news` is called from the
-    /// vCPUs' threads; the first word, that it runs, is the caller's to say. The subscribers are to be added to the
+    /// vCPUs' threads; the first word, that it runs, is the caller's to say, unless the machine starts paused. The subscribers are to be added to the
     /// caller's event loop at once: the guest's networks answer there; those of devices that were plugged in come with
     /// their names.
     ///
@@ -190,7 +190,7 @@ impl Machine {
     /// As [`Machine::start`]: everything is looked at as for a boot.
     pub fn device_tree(spec: &Spec) -> Result<Vec<u8>, MachineError> {
         let hub = Hub::new().map_err(MachineError::Hub)?;
-        let gate = Arc::new(Gate::new(spec.cpus(), Arc::new(drop)));
+        let gate = Arc::new(Gate::new(spec.cpus(), spec.on_start(), Arc::new(drop)));
         let lasting = Lasting {
             hub,
             agent: Agent::new(Box::new(drop)).map_err(MachineError::Agent)?,
@@ -208,7 +208,7 @@ impl Machine {
         sandbox: &Sandbox,
         on_news: OnNews,
     ) -> Result<(Self, Vec<Feed>), MachineError> {
-        let gate = Arc::new(Gate::new(spec.cpus(), on_news));
+        let gate = Arc::new(Gate::new(spec.cpus(), spec.on_start(), on_news));
         let assembled = assemble::assemble(spec, lasting, &gate, create)?;
         let hub = &lasting.hub;
         let mut machine = Self {

@@ -11,7 +11,7 @@ use rvmm_backends::vhost_user::Servers;
 use rvmm_backends::{Lasting, News};
 use rvmm_hypervisor::fake::{self, Act, FakeVm};
 use rvmm_hypervisor::{Facts, Interrupts, sbi};
-use rvmm_spec::{Boot, Disk, MemorySize, NetWish, Network, Outcome, Spec, SpecBuilder, Transport};
+use rvmm_spec::{Boot, Disk, MemorySize, NetWish, Network, OnStart, Outcome, Spec, SpecBuilder, Transport};
 
 use super::*;
 use crate::layout::{
@@ -427,6 +427,29 @@ fn paused_vcpus_stand_still_until_they_are_resumed_or_the_machine_ends() {
     run.machine.resume();
     assert_eq!(run.news.recv_timeout(PATIENCE).unwrap(), News::Running);
     run.machine.pause();
+    assert_eq!(run.news.recv_timeout(PATIENCE).unwrap(), News::Paused);
+    run.machine.stop();
+    assert!(run.news.try_recv().is_err());
+}
+
+#[test]
+fn a_machine_that_starts_paused_runs_nothing_before_it_is_resumed() {
+    let scripts = vec![vec![Act::Write(UART.base, vec![b'!']), Act::Shutdown], vec![]];
+    let run = start_with(fake::facts(), scripts, |wish| wish.on_start(OnStart::Pause));
+    assert_eq!(run.news.recv_timeout(PATIENCE).unwrap(), News::Paused);
+    assert_eq!((counters(&run)["exits.mmio-write"], run.hub.end()), (0, 0));
+    run.machine.resume();
+    assert_eq!(run.news.recv_timeout(PATIENCE).unwrap(), News::Running);
+    assert_eq!(run.outcome(), Outcome::Poweroff);
+    assert_eq!(run.hub.end(), 1);
+    run.machine.stop();
+}
+
+#[test]
+fn a_machine_that_never_went_on_is_stopped_with_all_its_vcpus() {
+    let run = start_with(fake::facts(), vec![vec![], vec![]], |wish| {
+        wish.on_start(OnStart::Pause)
+    });
     assert_eq!(run.news.recv_timeout(PATIENCE).unwrap(), News::Paused);
     run.machine.stop();
     assert!(run.news.try_recv().is_err());

@@ -39,7 +39,7 @@ use rvmm_backends::net::Tap;
 use rvmm_backends::plugged::Plugged;
 use rvmm_backends::{Agent, News, OnNews};
 use rvmm_boot::BootError;
-use rvmm_spec::{Console, DeviceId, Outcome, Spec};
+use rvmm_spec::{Console, DeviceId, OnStart, Outcome, Spec};
 
 use command::{Descriptors, Findings, arguments};
 pub use find::FindError;
@@ -130,7 +130,7 @@ struct Order {
 
 impl QemuGuest {
     /// Begins to boot the machine, with what was plugged into it before, and gives it the hub as its consoles. `on_news` is told, from another thread, when it
-    /// runs, and how it ended: after its last output reached the hub, and also if it could not be started.
+    /// runs or, where it starts paused, stands, and how it ended: after its last output reached the hub, and also if it could not be started.
     ///
     /// # Errors
     /// The host gives no thread.
@@ -175,6 +175,9 @@ impl QemuGuest {
         wishes: Arc<Wishes>,
         on_news: OnNews,
     ) -> Result<Self, QemuError> {
+        if spec.on_start() == OnStart::Pause {
+            wishes.pause(true);
+        }
         let order = Order {
             program: from.program.map(Path::to_owned),
             spec: spec.clone(),

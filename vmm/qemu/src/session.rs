@@ -6,6 +6,9 @@
 //!      └────────┴────────────┴────────────┴─► ended before it started: the reason out of its error output
 //! ```
 //!
+//! A machine that is to start paused is told `stop` in place of the first `cont`: QEMU, which waits for its vCPUs' first word,
+//! only agrees, and `Paused` is told without a STOP.
+//!
 //! The thread also brings what the guest prints to the hub, and carries the guest agent's words. It reads until QEMU has
 //! closed everything, so the end is told after the last byte of output.
 
@@ -282,7 +285,7 @@ impl Session {
                     self.progress = Progress::Started;
                     // QEMU has read it, or holds it open.
                     self.scratch = None;
-                    on_news(News::Running);
+                    on_news(if self.paused { News::Paused } else { News::Running });
                     self.stand_or_go()?;
                 }
                 // The guest goes on without what was wished of it.
@@ -307,15 +310,19 @@ impl Session {
         Ok(())
     }
 
-    /// Has the vCPUs do what is wished, once they run at all.
+    /// Has the vCPUs do what is wished, once the start is over.
     fn stand_or_go(&mut self) -> Result<(), QemuError> {
-        let wish = self.ends.wishes.is_paused();
-        if self.progress != Progress::Started || wish == self.paused {
+        if self.progress != Progress::Started || self.ends.wishes.is_paused() == self.paused {
             return Ok(());
         }
-        self.paused = wish;
-        let command = if wish { qmp::STOP } else { qmp::CONTINUE };
-        self.say(command, Progress::Started)
+        self.tell_vcpus(Progress::Started)
+    }
+
+    /// Tells the vCPUs what is wished of them.
+    fn tell_vcpus(&mut self, next: Progress) -> Result<(), QemuError> {
+        self.paused = self.ends.wishes.is_paused();
+        let command = if self.paused { qmp::STOP } else { qmp::CONTINUE };
+        self.say(command, next)
     }
 
     /// Tells the balloon what is wished, once the guest runs.

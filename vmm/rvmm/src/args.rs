@@ -9,8 +9,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
-    AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, Rng, Sandbox, SandboxMode, Spec, Transport,
-    Vsock, Watchdog, wire,
+    AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, OnStart, Rng, Sandbox, SandboxMode, Spec,
+    Transport, Vsock, Watchdog, wire,
 };
 
 use crate::boot_args::BootArgs;
@@ -86,6 +86,9 @@ pub struct Args {
     /// What runs the guest: KVM where it is there and QEMU-TCG elsewhere, or one of them
     #[arg(long, value_enum, value_name = "WHAT")]
     accel: Option<AccelArg>,
+    /// Start with the vCPUs standing still, until 'rvmm ctl resume' lets the guest begin; needs --run-dir
+    #[arg(long)]
+    paused: bool,
     /// What a reset of the guest does: boot it again, or end rvmm with status 3
     #[arg(long, value_enum, default_value_t)]
     on_reset: OnResetArg,
@@ -99,7 +102,7 @@ pub struct Args {
     #[arg(long)]
     name: Option<String>,
     /// Read the machine from a JSON document instead of these options
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "rng", "vsock", "shares", "watchdog", "on_reset", "sandbox", "sandbox_allow"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "rng", "vsock", "shares", "watchdog", "paused", "on_reset", "sandbox", "sandbox_allow"])]
     spec: Option<PathBuf>,
     /// Keep control socket, console socket, console log and exit status in this folder
     #[arg(long, value_name = "DIR")]
@@ -176,11 +179,14 @@ impl Args {
     /// # Errors
     /// What cannot be, in one line.
     pub fn resolve(self) -> anyhow::Result<Order> {
-        let dump_dtb = self.dump_dtb.clone();
+        let (dump_dtb, run_dir) = (self.dump_dtb.clone(), self.run_dir());
         let spec = match &self.spec {
             Some(path) => read_document(path)?,
             None => self.build()?,
         };
+        if spec.on_start() == OnStart::Pause && run_dir.is_none() && dump_dtb.is_none() {
+            bail!("a machine that starts paused needs --run-dir: without, nobody can let it go on");
+        }
         Ok(Order { spec, dump_dtb })
     }
 
@@ -215,6 +221,7 @@ impl Args {
                 Some(AccelArg::Kvm) => AcceleratorChoice::Kvm,
                 Some(AccelArg::Tcg) => AcceleratorChoice::Tcg,
             })
+            .on_start(if self.paused { OnStart::Pause } else { OnStart::Run })
             .on_reset(match self.on_reset {
                 OnResetArg::Restart => OnReset::Restart,
                 OnResetArg::Exit => OnReset::Exit,
@@ -346,6 +353,17 @@ mod tests {
         let action = rvmm_spec::WatchdogAction::Poweroff;
         assert_eq!(spec.watchdog(), Some(Watchdog { action }));
         assert_eq!(resolve("rvmm --kernel Image").unwrap().watchdog(), None);
+    }
+
+    #[test]
+    fn a_machine_starts_paused_where_someone_can_let_it_go_on() {
+        let spec = resolve("rvmm --kernel Image --paused --run-dir vm").unwrap();
+        assert_eq!(spec.on_start(), OnStart::Pause);
+        let refused = resolve("rvmm --kernel Image --paused").unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "a machine that starts paused needs --run-dir: without, nobody can let it go on"
+        );
     }
 
     #[test]

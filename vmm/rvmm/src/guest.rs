@@ -8,7 +8,7 @@ use rvmm_backends::plugged::Plugged;
 use rvmm_backends::{Lasting, News, OnNews};
 use rvmm_machine::Machine;
 use rvmm_qemu::QemuGuest;
-use rvmm_spec::{DeviceId, MemorySize, Spec};
+use rvmm_spec::{DeviceId, MemorySize, OnStart, Spec};
 
 use crate::startup;
 use crate::walls::Backend;
@@ -18,7 +18,7 @@ pub type Subscriber = Box<dyn MutEventSubscriber>;
 
 /// What is booted.
 pub struct Wanted<'a> {
-    /// The machine as it began.
+    /// The machine as it is to begin.
     pub spec: &'a Spec,
     /// What was plugged into it since.
     pub plugged: Vec<Plugged>,
@@ -60,7 +60,9 @@ impl Guest {
                     .into_iter()
                     .map(|(owner, device)| (owner, events.add_subscriber(device)))
                     .collect();
-                on_news(News::Running);
+                if spec.on_start() == OnStart::Run {
+                    on_news(News::Running);
+                }
                 startup::forget();
                 Self::Kvm {
                     machine: Box::new(machine),

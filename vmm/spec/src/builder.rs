@@ -10,8 +10,8 @@ use crate::limits::{
 use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, NetWish, Network, TapName};
 use crate::{
-    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, Rng, Sandbox, Share, Spec,
-    Transport, Vsock, Watchdog, share,
+    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, OnStart, Rng, Sandbox, Share,
+    Spec, Transport, Vsock, Watchdog, share,
 };
 
 /// RAM when none is asked for.
@@ -37,6 +37,7 @@ pub struct SpecBuilder {
     watchdog: Option<Watchdog>,
     shares: Vec<Share>,
     accelerator: AcceleratorChoice,
+    on_start: OnStart,
     on_reset: OnReset,
     sandbox: Sandbox,
 }
@@ -171,6 +172,7 @@ impl SpecBuilder {
             watchdog: None,
             shares: Vec::new(),
             accelerator: AcceleratorChoice::default(),
+            on_start: OnStart::default(),
             on_reset: OnReset::default(),
             sandbox: Sandbox::default(),
         }
@@ -297,6 +299,13 @@ impl SpecBuilder {
         self
     }
 
+    /// What the vCPUs do once they are there; they run if not set.
+    #[must_use]
+    pub fn on_start(mut self, on_start: OnStart) -> Self {
+        self.on_start = on_start;
+        self
+    }
+
     /// What a guest's reset does.
     #[must_use]
     pub fn on_reset(mut self, on_reset: OnReset) -> Self {
@@ -355,6 +364,7 @@ impl SpecBuilder {
             watchdog: self.watchdog,
             shares: self.shares,
             accelerator: self.accelerator,
+            on_start: self.on_start,
             on_reset: self.on_reset,
             sandbox: self.sandbox,
         };

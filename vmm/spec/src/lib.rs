@@ -22,6 +22,7 @@ pub mod rng;
 pub mod sandbox;
 pub mod share;
 pub mod size;
+pub mod start;
 pub mod transport;
 pub mod vsock;
 pub mod watchdog;
@@ -38,6 +39,7 @@ pub use rng::Rng;
 pub use sandbox::{HostFile, Sandbox, SandboxMode};
 pub use share::Share;
 pub use size::{MemorySize, ParseSizeError};
+pub use start::OnStart;
 pub use transport::Transport;
 pub use vsock::Vsock;
 pub use watchdog::{ParseWatchdogError, Watchdog, WatchdogAction};
@@ -62,6 +64,7 @@ pub struct Spec {
     pub(crate) watchdog: Option<Watchdog>,
     pub(crate) shares: Vec<Share>,
     pub(crate) accelerator: AcceleratorChoice,
+    pub(crate) on_start: OnStart,
     pub(crate) on_reset: OnReset,
     pub(crate) sandbox: Sandbox,
 }
@@ -217,6 +220,20 @@ impl Spec {
     /// The walls around rvmm.
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
+    }
+
+    /// What the vCPUs do once they are there.
+    pub fn on_start(&self) -> OnStart {
+        self.on_start
+    }
+
+    /// The same machine for every boot after its guest has begun: it runs at once.
+    #[must_use]
+    pub fn begun(&self) -> Self {
+        Self {
+            on_start: OnStart::Run,
+            ..self.clone()
+        }
     }
 
     /// What a guest's reset does.

@@ -18,7 +18,8 @@ use boot::BootDocument;
 use crate::builder::SpecError;
 use crate::network::ParseNetError;
 use crate::{
-    AcceleratorChoice, Boot, Console, CpuModel, MemorySize, OnReset, ParseCpuError, Rng, Spec, Transport,
+    AcceleratorChoice, Boot, Console, CpuModel, MemorySize, OnReset, OnStart, ParseCpuError, Rng, Spec,
+    Transport,
 };
 use memory::MemoryDocument;
 pub use network::NetDocument;
@@ -65,6 +66,8 @@ pub struct Document {
     shares: Vec<ShareDocument>,
     #[serde(default)]
     accelerator: AcceleratorDocument,
+    #[serde(default, skip_serializing_if = "OnStartDocument::is_default")]
+    on_start: OnStartDocument,
     #[serde(default)]
     on_reset: OnResetDocument,
     #[serde(default, skip_serializing_if = "SandboxDocument::is_default")]
@@ -93,6 +96,7 @@ use wire_enum;
 wire_enum!(TransportDocument, Transport, Mmio, Pci);
 wire_enum!(ConsoleDocument, Console, Serial, Virtio);
 wire_enum!(AcceleratorDocument, AcceleratorChoice, Auto, Kvm, Tcg);
+wire_enum!(OnStartDocument, OnStart, Run, Pause);
 wire_enum!(OnResetDocument, OnReset, Restart, Exit);
 
 /// The document does not describe a machine.
@@ -117,6 +121,14 @@ pub enum WireError {
     /// A machine that cannot be.
     #[error("the machine's description cannot be met")]
     Spec(#[source] SpecError),
+}
+
+// === impl OnStartDocument ===
+
+impl OnStartDocument {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 // === impl Document ===
@@ -156,6 +168,7 @@ impl Document {
                 bandwidth: self.rng_bytes_per_second.map(MemorySize::from_bytes),
             })
             .accelerator(self.accelerator.into())
+            .on_start(self.on_start.into())
             .on_reset(self.on_reset.into())
             .sandbox(self.sandbox.into());
         if let Some(cpu) = self.cpu {
@@ -204,6 +217,7 @@ impl From<&Spec> for Document {
             watchdog: spec.watchdog.map(WatchdogDocument::from),
             shares: spec.shares.iter().map(ShareDocument::from).collect(),
             accelerator: spec.accelerator.into(),
+            on_start: spec.on_start.into(),
             on_reset: spec.on_reset.into(),
             sandbox: (&spec.sandbox).into(),
         }
@@ -226,6 +240,7 @@ mod tests {
         let spec = Document::parse(MINIMAL.as_bytes()).unwrap();
         assert_eq!(spec.accelerator(), AcceleratorChoice::Auto);
         assert!(spec.disks().is_empty());
+        assert_eq!(spec.on_start(), OnStart::Run);
     }
 
     #[test]
@@ -256,7 +271,7 @@ mod tests {
         #[test]
         fn every_spec_survives_its_json_form(cpus in 1u64..=64, mib in 16u64..4096, disks in 0usize..3, nets in 0usize..4, uid in proptest::option::of("[a-f0-9]{8}")) {
             let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
-                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
+                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_start(if cpus % 3 == 0 { OnStart::Pause } else { OnStart::Run }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
             if mib % 2 == 0 { wish = wish.share(Share::new("data", "/s.sock").unwrap()); }
             if nets == 2 { wish = wish.rng(crate::Rng { bandwidth: Some(MemorySize::from_mib(mib)) }); }

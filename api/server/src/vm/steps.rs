@@ -9,14 +9,12 @@ use kube::{Client, Resource};
 use rvm_types::condition::{self, Condition, TRUE};
 use rvm_types::names::{annotations, conditions, events, finalizers};
 use rvm_types::vm::{RunStrategy, StateChangeRequest, Template, VirtualMachineStatus};
+use rvm_types::vmi::START_PAUSED;
 use rvm_types::{VirtualMachine, VirtualMachineInstance};
 use serde_json::{Value, json};
 
 use super::plan::Step;
 use super::{revision, status};
-
-/// `spec.startStrategy` of an instance whose processors start stopped.
-const PAUSED: &str = "Paused";
 
 /// The API, and where events go.
 pub struct Effects {
@@ -246,7 +244,7 @@ fn already_there(error: &kube::Error) -> bool {
 fn made(vm: &VirtualMachine, paused: bool) -> VirtualMachineInstance {
     let mut vmi = vm.instance();
     if paused {
-        vmi.spec.start_strategy = Some(PAUSED.to_owned());
+        vmi.spec.start_strategy = Some(START_PAUSED.to_owned());
     }
     vmi.metadata.finalizers = Some(vec![finalizers::VM_CONTROLLER.to_owned()]);
     vmi.metadata.owner_references = vm.controller_owner_ref(&()).map(|owner| vec![owner]);

@@ -8,7 +8,7 @@ use crate::VirtualMachineInstance;
 use crate::domain::{Domain, ResourceRequirements};
 use crate::names::{ARCHITECTURE, MACHINE};
 use crate::quantity::Quantity;
-use crate::vmi::VirtualMachineInstanceSpec;
+use crate::vmi::{START_PAUSED, VirtualMachineInstanceSpec};
 
 /// Most processors of a guest.
 pub const MAX_CPUS: u64 = 64;
@@ -84,10 +84,12 @@ fn validate_spec(spec: &VirtualMachineInstanceSpec, path: &Path, causes: &mut Ve
         &EVICTION,
         causes,
     );
-    if let Some(strategy) = &spec.start_strategy {
-        let why = format_args!("is {strategy:?}; rvm starts a machine at once and with running processors");
-        causes.push(path.field("startStrategy").not_supported(why));
-    }
+    one_of(
+        &spec.start_strategy,
+        &path.field("startStrategy"),
+        &[START_PAUSED],
+        causes,
+    );
 }
 
 fn validate_domain(domain: &Domain, path: &Path, causes: &mut Vec<Cause>) {

@@ -456,7 +456,7 @@ fn the_other_mistakes_are_each_named() {
         "spec.evictionStrategy"
     );
     assert_eq!(
-        field("/spec/startStrategy", json!("Paused")),
+        field("/spec/startStrategy", json!("Running")),
         "spec.startStrategy"
     );
     assert_eq!(

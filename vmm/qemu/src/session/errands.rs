@@ -11,10 +11,10 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rvmm_spec::DeviceId;
 
 use super::{Progress, Session};
+use crate::QemuError;
 use crate::bays::Step;
 use crate::errand::{Errand, Next, OnDone};
 use crate::wishes::Wish;
-use crate::{QemuError, qmp};
 
 /// What is under way.
 pub(super) struct UnderWay {
@@ -28,13 +28,13 @@ pub(super) struct UnderWay {
 // === impl Session ===
 
 impl Session {
-    /// Takes up the next errand if none is under way. When those of a start are done, the guest runs.
+    /// Takes up the next errand if none is under way. When those of a start are done, the guest runs, or is ready to.
     pub(super) fn next_errand(&mut self) -> Result<(), QemuError> {
         let may = matches!(self.progress, Progress::Plugging | Progress::Started);
         while may && self.under_way.is_none() {
             let Some((wish, on_done)) = self.ends.wishes.take_errand() else {
                 if self.progress == Progress::Plugging {
-                    self.say(qmp::CONTINUE, Progress::Listening)?;
+                    self.tell_vcpus(Progress::Listening)?;
                 }
                 return Ok(());
             };

@@ -127,6 +127,10 @@ fn image(reset: u32) -> Vec<u8> {
     image
 }
 
+fn paused(wish: SpecBuilder) -> SpecBuilder {
+    wish.on_start(OnStart::Pause)
+}
+
 #[test]
 fn a_power_off_comes_after_the_last_output_of_both_consoles() {
     let life = Life::play("shutdown guest-shutdown; echo -n one >&$uart; echo -n two >&$console");
@@ -181,6 +185,19 @@ fn a_guest_is_paused_and_resumed_and_can_be_killed_meanwhile() {
     let guest = life.guest.take().unwrap();
     guest.pause();
     assert_eq!(life.next(), News::Paused);
+    guest.resume();
+    assert_eq!(life.next(), News::Running);
+    guest.pause();
+    assert_eq!(life.next(), News::Paused);
+    guest.kill();
+    assert!(life.news.recv().is_err());
+}
+
+#[test]
+fn a_guest_that_starts_paused_runs_when_it_is_resumed() {
+    let mut life = Life::start(FAKE, &image(0), paused, "[ $first = stop ] || exit 99; pausable");
+    assert_eq!(life.next(), News::Paused);
+    let guest = life.guest.take().unwrap();
     guest.resume();
     assert_eq!(life.next(), News::Running);
     guest.pause();
@@ -280,6 +297,16 @@ fn a_real_qemu_prints_and_powers_off() {
         printed.contains("OpenSBI") && printed.ends_with("hi"),
         "{printed}"
     );
+}
+
+#[test]
+fn a_real_qemu_that_starts_paused_prints_nothing_before_it_is_resumed() {
+    let life = real(&image(0), paused);
+    assert_eq!(life.next(), News::Paused);
+    assert_eq!(life.hub.end(), 0);
+    life.guest.iter().for_each(QemuGuest::resume);
+    assert_eq!(life.outcome(), Outcome::Poweroff);
+    assert!(life.printed().ends_with("hi"));
 }
 
 #[test]

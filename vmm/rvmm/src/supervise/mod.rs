@@ -3,7 +3,7 @@
 //! ```text
 //!              ┌─────────── throttle, when it resets in a loop ◄──┐
 //!              ▼                                                  │ on_reset: restart, or a client's reset
-//!   claim ─► starting ─► running ◄─► paused                       │
+//!   claim ─► starting ─► running ◄─► paused (at once: --paused)   │
 //!     place      │          ├─ reset ────────────────────────────-┤
 //!                │          ├─ stop ─► stopping: the agent is asked, the deadline kills
 //!                │          │             │                       └ on_reset: exit ─► Finish (3)
@@ -42,7 +42,7 @@ use rvmm_backends::signals::{Signals, Told};
 use rvmm_backends::vhost_user::Servers;
 use rvmm_backends::{Agent, Lasting, News, OnNews};
 use rvmm_control::{DiskError, EndReason, Event, How, Request, State};
-use rvmm_spec::{OnReset, Outcome, Spec};
+use rvmm_spec::{OnReset, OnStart, Outcome, Spec};
 
 use crate::accelerator::Decision;
 use crate::guest::{Guest, Subscriber, Wanted};
@@ -63,6 +63,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 /// A machine's life.
 pub struct Supervisor<'a> {
+    /// The machine as it is to boot next.
     spec: Spec,
     accelerator: Decision,
     place: Option<&'a Place>,
@@ -221,6 +222,7 @@ impl<'a> Supervisor<'a> {
             Happening::News(boot, _) if boot != self.boots => Ok(None),
             Happening::News(_, News::Running) => {
                 self.disk_error = None;
+                self.begun();
                 self.notify(Event::Running);
                 self.changed(State::Running)
             }
@@ -256,11 +258,14 @@ impl<'a> Supervisor<'a> {
         self.started = Instant::now();
         let (inbox, boot) = (self.inbox.clone(), self.boots);
         let notable = self.accelerator.notable && boot == 1;
-        let reason = notable.then(|| self.accelerator.reason.clone());
+        let reason = Mutex::new(notable.then(|| self.accelerator.reason.clone()));
         let on_news: OnNews = Arc::new(move |news| {
-            // Here, so that it stands before any output of the guest.
-            if news == News::Running {
-                reason.iter().for_each(|reason| say_what_runs(reason));
+            // Here, so that it stands before any output of the guest; and once.
+            if matches!(news, News::Running | News::Paused) {
+                lock(&reason)
+                    .take()
+                    .iter()
+                    .for_each(|reason| say_what_runs(reason));
             }
             inbox.put(Happening::News(boot, news));
         });
@@ -273,6 +278,14 @@ impl<'a> Supervisor<'a> {
         self.guest = Some(guest);
         self.settled = Some(Instant::now() + SETTLED);
         Ok(())
+    }
+
+    /// Somebody is in the machine from now on. Where it stood still until now, it boots only now.
+    fn begun(&mut self) {
+        if self.spec.on_start() == OnStart::Pause {
+            self.spec = self.spec.begun();
+            self.settled = Some(Instant::now() + SETTLED);
+        }
     }
 
     fn end_guest(&mut self) {

@@ -30,6 +30,7 @@ impl Supervisor<'_> {
     fn begin_again(&mut self) -> anyhow::Result<()> {
         self.end_guest();
         self.resets += 1;
+        self.spec = self.spec.begun();
         self.state = State::Starting;
         self.notify(Event::Reset);
         // What they wanted was of the boot that is over: each is held against the state that is now.

@@ -11,6 +11,7 @@ use rvmm_backends::agent::AskError;
 use rvmm_backends::control::Answer;
 use rvmm_control::transition::check;
 use rvmm_control::{AskedBy, Event, How, Info, Refusal, RefusalCode, Reply, Request, State, Stats, Stopped};
+use rvmm_spec::OnStart;
 use serde_json::Value;
 
 /// The machine is to switch itself off by then.
@@ -189,7 +190,7 @@ impl Supervisor<'_> {
                 });
             }
         }
-        if self.state == State::Starting {
+        if self.state == State::Starting || self.spec.on_start() == OnStart::Pause {
             // Nobody is there who could be asked, and nothing is lost.
             return Some(Finish::killed("the control socket, before the guest ran"));
         }

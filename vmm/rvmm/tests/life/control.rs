@@ -179,6 +179,37 @@ fn a_paused_guest_is_resumed_to_be_asked() {
 }
 
 #[test]
+fn a_machine_starts_paused_begins_when_it_is_resumed_and_is_reset_running() {
+    let stage = Stage::new();
+    let machine = stage.start_with(&["--paused"], "echo -n $first, >&$uart; pausable");
+    let mut client = stage.client_when(State::Paused);
+    assert_eq!(refused(client.perform(Request::Pause)), RefusalCode::State);
+    client.perform(Request::Resume).unwrap();
+    assert_eq!(client.info().unwrap().state, State::Running);
+    client.perform(Request::Reset).unwrap();
+    let mut client = stage.client_when(State::Running);
+    assert_eq!(client.info().unwrap().resets, 1);
+    client.kill().unwrap();
+    assert_eq!(machine.status(), Some(0));
+    let printed = fs::read_to_string(stage.run_dir().console_log()).unwrap();
+    assert_eq!(printed, "stop,cont,");
+}
+
+#[test]
+fn a_machine_whose_guest_never_began_stops_at_once() {
+    let stage = Stage::new();
+    let machine = stage.start_with(&["--paused"], "pausable");
+    let mut client = stage.client_when(State::Paused);
+    let stopped = client.stop(600).unwrap();
+    assert_eq!((stopped.how, stopped.by), (How::Killed, None));
+    assert_eq!(machine.status(), Some(0));
+    assert_eq!(
+        stage.ending().message,
+        "ended by the control socket, before the guest ran"
+    );
+}
+
+#[test]
 fn nothing_is_left_of_an_unpacked_kernel_when_rvmm_is_killed() {
     let stage = Stage::new();
     let machine = stage.start_kernel("Image.gz", "exec sleep 1000");
