@@ -189,10 +189,10 @@ fn a_machine_starts_paused_begins_when_it_is_resumed_and_is_reset_running() {
     client.perform(Request::Reset).unwrap();
     let mut client = stage.client_when(State::Running);
     assert_eq!(client.info().unwrap().resets, 1);
+    let printed = || fs::read_to_string(stage.run_dir().console_log()).unwrap();
+    eventually(|| (printed() == "stop,cont,").then_some(()));
     client.kill().unwrap();
     assert_eq!(machine.status(), Some(0));
-    let printed = fs::read_to_string(stage.run_dir().console_log()).unwrap();
-    assert_eq!(printed, "stop,cont,");
 }
 
 #[test]
