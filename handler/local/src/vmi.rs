@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rvm_types::admission::{self, Path};
 use rvm_types::volume::Volume;
-use rvm_types::{VirtualMachine, VirtualMachineInstance};
+use rvm_types::{Phase, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceStatus, condition};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::resource::{Admission, Resource, ResourceError};
 use crate::status::Cause;
@@ -33,7 +33,9 @@ struct VmRules;
 impl Admission for VmiRules {
     /// What the author wrote stays as it was written, lists above all: `kubectl apply` compares them whole, and would find the
     /// same manifest changed each time if their items gained fields here. The handler fills in the rest for itself.
-    fn default(&self, object: &mut Value, _before: Option<&Value>) {
+    ///
+    /// A new VMI is Pending from the beginning, as with KubeVirt, whatever status its author wrote.
+    fn default(&self, object: &mut Value, before: Option<&Value>) {
         // What cannot be read is left as it is; the schema or `validate` says why.
         let Ok(mut vmi) = VirtualMachineInstance::deserialize(&*object) else {
             return;
@@ -43,6 +45,11 @@ impl Admission for VmiRules {
             // The types know one version; the object is of the one that its author chose.
             defaulted["apiVersion"] = object["apiVersion"].clone();
             fill(object, defaulted);
+        }
+        if before.is_none() {
+            let mut status = VirtualMachineInstanceStatus::default();
+            status.enter(Phase::Pending, condition::now());
+            object["status"] = json!(status);
         }
     }
 
@@ -128,7 +135,6 @@ fn cause(cause: &admission::Cause) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_volume_that_needs_a_cluster_is_refused_by_its_field() {
@@ -164,7 +170,24 @@ mod tests {
         assert_eq!(vmi["spec"]["architecture"], "riscv64");
         assert_eq!(vmi["spec"]["domain"]["devices"]["disks"][0]["name"], "root");
         let once = vmi.clone();
-        VmiRules.default(&mut vmi, None);
+        VmiRules.default(&mut vmi, Some(&once));
         assert_eq!(vmi, once);
+    }
+
+    #[test]
+    fn a_new_vmi_is_pending_whatever_its_author_wrote() {
+        let mut vmi = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "a"},
+            "spec": {"domain": {"devices": {}, "memory": {"guest": "256Mi"}}},
+            "status": {"phase": "Running", "nodeName": "elsewhere"},
+        });
+        VmiRules.default(&mut vmi, None);
+        assert_eq!(vmi["status"]["phase"], "Pending");
+        assert_eq!(vmi["status"]["nodeName"], Value::Null);
+        let running = json!({"phase": "Running", "nodeName": "n1"});
+        vmi["status"] = running.clone();
+        let before = vmi.clone();
+        VmiRules.default(&mut vmi, Some(&before));
+        assert_eq!(vmi["status"], running);
     }
 }

@@ -1,7 +1,7 @@
 //! Gives nftables' rules to the namespace that this thread is in.
 
 use std::io::{self, Write};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// Rules cannot be set.
 #[derive(Debug, thiserror::Error)]
@@ -17,26 +17,54 @@ pub enum NftError {
     Refused(String),
 }
 
+/// Rules that nft is being given: it works for as long as making all links of a machine takes.
+#[must_use]
+pub struct Applying(Child);
+
 /// Adds rules, all of them or none.
 ///
 /// # Errors
 /// [`NftError`].
 pub fn apply(rules: &str) -> Result<(), NftError> {
-    let mut nft = Command::new("nft")
+    begin(rules)?.finish()
+}
+
+/// Begins to add rules, all of them or none, to the namespace that this thread is in now.
+///
+/// # Errors
+/// [`NftError`].
+pub fn begin(rules: &str) -> Result<Applying, NftError> {
+    let nft = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(NftError::Missing)?;
-    if let Some(mut input) = nft.stdin.take() {
-        input.write_all(rules.as_bytes()).map_err(NftError::Talk)?;
+    let mut applying = Applying(nft);
+    let input = applying.0.stdin.take();
+    let told = input.map_or(Ok(()), |mut input| input.write_all(rules.as_bytes()));
+    match told {
+        Ok(()) => Ok(applying),
+        // Why it did not listen it says itself, if it can.
+        Err(error) => applying.finish().and(Err(NftError::Talk(error))),
     }
-    let done = nft.wait_with_output().map_err(NftError::Talk)?;
-    if done.status.success() {
-        return Ok(());
+}
+
+// === impl Applying ===
+
+impl Applying {
+    /// Waits until the rules hold.
+    ///
+    /// # Errors
+    /// [`NftError`].
+    pub fn finish(self) -> Result<(), NftError> {
+        let done = self.0.wait_with_output().map_err(NftError::Talk)?;
+        if done.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&done.stderr);
+        let first = said.lines().next().unwrap_or("it says nothing");
+        Err(NftError::Refused(first.to_owned()))
     }
-    let said = String::from_utf8_lossy(&done.stderr);
-    let first = said.lines().next().unwrap_or("it says nothing");
-    Err(NftError::Refused(first.to_owned()))
 }

@@ -122,8 +122,18 @@ fn away<T>(node: &mut Node, act: impl FnOnce(&Node) -> Result<T, BuildError>) ->
     done
 }
 
-/// Links, addresses and rules of the namespace that this thread is in. The guest's tap is told.
+/// Links, addresses and rules of the namespace that this thread is in. The guest's tap is told. Nothing can pass before all of it is
+/// there: the node's end of the link is not switched on yet, and nobody holds the tap.
 fn furnish(plan: &Plan, node: &Node, link: &str) -> Result<Index, BuildError> {
+    // nft only knows the links by their names, so they may come meanwhile.
+    let rules = nft::begin(&rules::ruleset(plan))?;
+    let tap = links(plan, node, link);
+    rules.finish()?;
+    tap
+}
+
+/// Links and addresses of the namespace that this thread is in. The guest's tap is told.
+fn links(plan: &Plan, node: &Node, link: &str) -> Result<Index, BuildError> {
     node::forward()?;
     let mut netlink = Netlink::open()?;
     let loopback = netlink.index("lo")?;
@@ -132,7 +142,6 @@ fn furnish(plan: &Plan, node: &Node, link: &str) -> Result<Index, BuildError> {
     tap::make(TAP, plan.queues)?;
     let inner = netlink.index(TAP)?;
     netlink.switch_on(inner, Some(TAP_MAC), Some(plan.mtu))?;
-    nft::apply(&rules::ruleset(plan))?;
     if plan.binding == Binding::Bridge {
         let bridge = netlink.add_bridge(POD_BRIDGE, None, plan.mtu)?;
         netlink.plug(outer, bridge)?;
