@@ -22,6 +22,9 @@ const SUBRESOURCES: &str = "/apis/subresources.kubevirt.io/v1";
 
 /// Nothing is there.
 const NOT_FOUND: u16 = 404;
+/// What is asked for is not there yet, where the message is this one.
+const EARLY: u16 = 400;
+const NOT_RUNNING: &str = "VMI is not running";
 
 /// What there is of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,7 @@ pub enum Resource {
 }
 
 /// A cluster and a namespace of it.
+#[derive(Clone)]
 pub struct Cluster {
     client: Client,
     namespace: String,
@@ -66,6 +70,19 @@ impl Cluster {
             client: Client::try_from(config).context("the kubeconfig cannot be used")?,
             namespace,
         })
+    }
+
+    /// The client of it.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The same cluster, and another namespace.
+    pub fn in_another(&self, namespace: &str) -> Self {
+        Self {
+            client: self.client.clone(),
+            namespace: namespace.to_owned(),
+        }
     }
 
     /// The namespace.
@@ -131,11 +148,34 @@ impl Cluster {
 
 /// What came instead of an answer.
 #[derive(Debug, thiserror::Error)]
-enum Said {
+pub enum Said {
+    /// No.
     #[error("{}", words(.0))]
     Refused(Box<Status>),
+    /// An answer to another question.
+    #[error("the server does not open a websocket")]
+    NoWebsocket,
+    /// Nothing.
     #[error("cannot reach the Kubernetes API; name it by --kubeconfig or KUBECONFIG")]
     Nothing(#[source] kube::Error),
+}
+
+// === impl Said ===
+
+impl Said {
+    /// A refusal with this body, which should be a `Status`.
+    pub fn refused(code: u16, body: &[u8]) -> Self {
+        let status = serde_json::from_slice(body).unwrap_or_else(|_| {
+            let text = String::from_utf8_lossy(body);
+            Status::failure(text.trim(), "").with_code(code)
+        });
+        Self::Refused(Box::new(status))
+    }
+
+    /// Whether there may be another answer to the same question soon.
+    pub fn is_early(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code == EARLY && status.message == NOT_RUNNING)
+    }
 }
 
 /// What a status says; its code where that is nothing.

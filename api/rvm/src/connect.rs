@@ -1,4 +1,4 @@
-//! Finding the API: the URL that was given, or this machine's local mode.
+//! Finding the API: the URL that was given, the cluster of a kubeconfig, or this machine's local mode.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,8 @@ use rvm_proto::v1::images_client::ImagesClient;
 use rvm_proto::v1::machines_client::MachinesClient;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 
-use crate::args::Global;
+use crate::args::{Global, is_plugin};
+use crate::cluster::Cluster;
 use crate::paths;
 
 /// A client of the API.
@@ -28,6 +29,32 @@ enum Address {
     Tls(Uri),
     /// Plain text never leaves the machine.
     Loopback(Uri),
+}
+
+/// Where a machine's console and ports are.
+#[derive(Clone)]
+pub enum Door {
+    /// rvm.v1, which has more to give: what was said to others, several viewers, half-closed connections.
+    Rvm(Client),
+    /// The Kubernetes API, which needs no more than kubectl does.
+    Kubernetes(Cluster),
+}
+
+// === impl Door ===
+
+impl Door {
+    /// The one that is meant: a server that is named, then a kubeconfig that is, or that kubectl has; then this machine's own.
+    pub async fn find(global: &Global) -> Result<Self> {
+        if global.server.is_none() && means_kubernetes(global) {
+            return Ok(Self::Kubernetes(Cluster::of(global).await?));
+        }
+        Ok(Self::Rvm(connect(global).await?))
+    }
+}
+
+fn means_kubernetes(global: &Global) -> bool {
+    let is_set = std::env::var_os("KUBECONFIG").is_some_and(|value| !value.is_empty());
+    is_set || global.kubeconfig.is_some() || global.context.is_some() || is_plugin()
 }
 
 /// Connects to the API.

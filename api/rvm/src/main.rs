@@ -16,6 +16,7 @@ mod paths;
 mod screen;
 mod terminal;
 mod verbs;
+mod websocket;
 
 use std::io;
 use std::process::ExitCode;

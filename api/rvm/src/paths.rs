@@ -50,6 +50,12 @@ pub fn kubeconfig() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The kubeconfig that kubectl reads where none is named, if it is there.
+pub fn kubectls_own() -> Option<PathBuf> {
+    let path = variable("HOME")?.join(".kube/config");
+    path.is_file().then_some(path)
+}
+
 fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name)
         .filter(|value| !value.is_empty())

@@ -154,7 +154,10 @@ fn a_guest_tells_of_itself_and_boots_again_when_it_is_asked() {
     let handler = HandlerSetup::local().start(&tools).unwrap();
     let kubectl = handler.kubectl().unwrap();
     kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
-    let mut console = guest::answers(handler.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
+    // By the Kubernetes API, as in a cluster: its console is a websocket there.
+    let kubeconfig = handler.state_dir().join("kubeconfig");
+    let by_kubernetes = ["console", NAME, "--kubeconfig", kubeconfig.to_str().unwrap()];
+    let mut console = guest::answers(handler.rvm_on_terminal(&by_kubernetes).unwrap()).unwrap();
     kubectl
         .ok(&[
             "wait",
@@ -164,11 +167,8 @@ fn a_guest_tells_of_itself_and_boots_again_when_it_is_asked() {
             "--timeout=120s",
         ])
         .unwrap();
-    let base = format!("{SUBRESOURCES}/virtualmachineinstances/{NAME}");
-    let ask = |what: &str| -> Value {
-        let said = kubectl.ok(&["get", "--raw", &format!("{base}/{what}")]).unwrap();
-        serde_json::from_str(&said).unwrap()
-    };
+    let rvm = |verb: &str| handler.rvm(&[verb, NAME]).unwrap();
+    let ask = |verb: &str| -> Value { serde_json::from_str(&rvm(verb).ok().unwrap()).unwrap() };
     let told = ask("guestosinfo");
     assert_eq!(
         (&told["hostname"], &told["os"]["id"]),
@@ -176,20 +176,16 @@ fn a_guest_tells_of_itself_and_boots_again_when_it_is_asked() {
     );
     let kernel = console.ask("uname -r").unwrap();
     assert_eq!(told["os"]["kernelRelease"], kernel);
-    assert_eq!(ask("filesystemlist")["items"], json!([]), "it has no disk");
+    assert_eq!(ask("fslist")["items"], json!([]), "it has no disk");
 
-    let put = |action: &str| {
-        kubectl.feed(
-            &["replace", "--raw", &format!("{base}/{action}"), "-f", "-"],
-            "{}",
-        )
-    };
-    let refused = put("freeze").unwrap().error_text();
+    let refused = rvm("freeze").error_text();
     assert!(refused.contains("guest-fsfreeze-freeze"), "{refused}");
     console.ask("touch /before").unwrap();
-    put("softreboot").unwrap().ok().unwrap();
+    let rebooted = rvm("soft-reboot").ok().unwrap();
+    assert_eq!(rebooted, format!("VMI {NAME} was scheduled to soft-reboot\n"));
     console.expect(guest::PROMPT).unwrap();
     assert_eq!(console.ask("ls /before 2>/dev/null | wc -l").unwrap(), "0");
     let vmi = kubectl.vmi(NAME).unwrap();
     assert_eq!(vmi["status"]["phase"], "Running");
+    assert!(console.leave().unwrap().status() == Some(0));
 }

@@ -1,14 +1,20 @@
 //! `rvm console`: waits for the machine, attaches, and is in the way of nothing.
 //!
 //! ```text
-//!   open ──NOT_RUNNING_YET──► watch its phase (a line for each) ──► open again … until --timeout
+//!   attach ──not running yet──► watch its phase (a line for each) ──► open again … until --timeout
 //!    └─attached─► banner, raw mode ─► ┌ what is typed ─► guest      Ctrl+] ends it, status 0
 //!                                     ├ what is printed ─► stdout   --until TEXT ends it, status 0
 //!                                     └ SIGTERM, SIGINT, SIGHUP     end it, status 1
 //! ```
 //!
+//! Which API is asked makes no difference here: `machine` says what both can do, `rvm` and `kubernetes` do it.
+//!
 //! The terminal is restored before anything else is said. With an input that is no terminal nothing is made raw, and
 //! its end does not end the console: scripts pipe their lines in and read what comes of them.
+
+mod kubernetes;
+mod machine;
+mod rvm;
 
 use std::cell::Cell;
 use std::io::Read;
@@ -16,22 +22,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use rvm_proto::reasons::NOT_RUNNING_YET;
-use rvm_proto::v1::console_request::{Close, Open, Request};
-use rvm_proto::v1::console_response::Response;
-use rvm_proto::v1::{ConsoleRequest, ConsoleResponse, GetRequest};
-use rvm_types::Phase;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
-use tonic_types::StatusExt;
 
-use super::{Changes, bare_name, parse};
-use crate::args::Console;
-use crate::connect::Client;
+use self::machine::Machine;
+use super::bare_name;
+use crate::args::{Console, Global};
 use crate::screen::progress;
 use crate::terminal::{self, Raw};
 
@@ -41,8 +41,6 @@ const ESCAPE: u8 = 0x1d;
 const CHUNK: usize = 1024;
 /// Chunks that wait to be sent.
 const QUEUE: usize = 16;
-/// Between two attempts to attach to a machine that should run by now.
-const AGAIN: Duration = Duration::from_millis(200);
 /// How long what was typed before the escape key may take to arrive.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Longest time that is waited where `--timeout` asks for more than a clock can hold.
@@ -65,19 +63,30 @@ struct Signals {
 
 /// An attached console.
 struct Attached {
-    typed: mpsc::Sender<ConsoleRequest>,
-    seen: Streaming<ConsoleResponse>,
+    typed: mpsc::Sender<Typed>,
+    seen: BoxStream<'static, Result<Bytes>>,
 }
 
-pub async fn run(mut client: Client, namespace: &str, args: &Console) -> Result<()> {
+/// What goes to the guest.
+#[derive(Debug, PartialEq, Eq)]
+enum Typed {
+    Input(Bytes),
+    /// The end, which is answered when all before it has arrived.
+    Close,
+}
+
+/// What came of an attempt.
+enum Attempt {
+    Attached(Attached),
+    /// The machine has yet to start.
+    Early(anyhow::Error),
+}
+
+pub async fn run(global: &Global, args: &Console) -> Result<()> {
     let name = bare_name(&args.name)?;
     let deadline = Instant::now() + args.patience.timeout.min(FOREVER);
-    let open = Open {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        read_only: args.read_only,
-    };
-    let console = wait_and_attach(&mut client, &open, deadline).await?;
+    let mut machine = Machine::find(global, name, args.read_only).await?;
+    let console = wait_and_attach(&mut machine, deadline).await?;
     progress(&format!(
         "Successfully connected to {name} console. Press Ctrl+] or Ctrl+5 to exit console."
     ));
@@ -92,7 +101,10 @@ pub async fn run(mut client: Client, namespace: &str, args: &Console) -> Result<
     match end? {
         End::Detached | End::Seen => Ok(()),
         End::Closed => {
-            let how = ending(&mut client, &open).await;
+            let how = match machine.phase().await {
+                Ok(Some(phase)) if phase.is_final() => format!("{name} has ended ({phase})"),
+                _ => format!("The console of {name} was closed"),
+            };
             match &args.until {
                 Some(text) => bail!("{how} before it printed {text:?}"),
                 None => progress(&format!("\n{how}.")),
@@ -121,63 +133,22 @@ impl Signals {
     }
 }
 
-// === attaching ===
-
-/// Attaches; a machine that has yet to start is waited for.
-async fn wait_and_attach(client: &mut Client, open: &Open, deadline: Instant) -> Result<Attached> {
+/// Attaches; a machine that has yet to start is waited for, with a line for each phase on the way.
+async fn wait_and_attach(machine: &mut Machine, deadline: Instant) -> Result<Attached> {
     let mut said = None;
     loop {
-        let status = match attach(client, open).await {
-            Ok(console) => return Ok(console),
-            Err(status) if is_early(&status) => status,
-            Err(status) => return Err(status.into()),
+        let early = match machine.attach().await? {
+            Attempt::Attached(console) => return Ok(console),
+            Attempt::Early(why) => why,
         };
         if Instant::now() >= deadline {
-            return Err(status.into());
+            return Err(early);
         }
-        let waited = timeout_at(deadline, until_it_should_run(client, open, &mut said)).await;
-        match waited {
+        match timeout_at(deadline, machine.until_it_should_run(&mut said)).await {
             Ok(waited) => waited?,
-            Err(_) => return Err(status).context("timed out"),
+            Err(_) => return Err(early).context("timed out"),
         }
     }
-}
-
-async fn attach(client: &mut Client, open: &Open) -> Result<Attached, Status> {
-    let (typed, requests) = mpsc::channel(QUEUE);
-    let first = ConsoleRequest {
-        request: Some(Request::Open(open.clone())),
-    };
-    // The channel is empty and its other end is right here.
-    let _ = typed.try_send(first);
-    let mut seen = client.console(ReceiverStream::new(requests)).await?.into_inner();
-    match seen.message().await?.and_then(|first| first.response) {
-        Some(Response::Attached(_)) => Ok(Attached { typed, seen }),
-        _ => Err(Status::internal("the server has closed the console at once")),
-    }
-}
-
-fn is_early(status: &Status) -> bool {
-    status
-        .get_details_error_info()
-        .is_some_and(|info| info.reason == NOT_RUNNING_YET)
-}
-
-/// Waits until attaching is worth another try, with a line for each phase on the way.
-async fn until_it_should_run(client: &mut Client, open: &Open, said: &mut Option<Phase>) -> Result<()> {
-    sleep(AGAIN).await;
-    let mut changes = Changes::of(client, &open.namespace, &open.name).await?;
-    while let Some(vmi) = changes.next().await? {
-        let phase = vmi.phase().cloned().unwrap_or(Phase::Pending);
-        if !phase.is_before_running() {
-            return Ok(());
-        }
-        if said.as_ref() != Some(&phase) {
-            progress(&format!("Waiting for {}: {phase}", open.name));
-            *said = Some(phase);
-        }
-    }
-    bail!("{} was deleted meanwhile", open.name)
 }
 
 // === talking ===
@@ -213,13 +184,11 @@ async fn talk(
 }
 
 /// From the guest to standard output, until the console closes or the text appears.
-async fn print(mut seen: Streaming<ConsoleResponse>, until: Option<&str>) -> Result<End> {
+async fn print(mut seen: BoxStream<'static, Result<Bytes>>, until: Option<&str>) -> Result<End> {
     let mut stdout = tokio::io::stdout();
     let mut search = until.map(Search::new);
-    while let Some(response) = seen.message().await? {
-        let Some(Response::Output(output)) = response.response else {
-            continue;
-        };
+    while let Some(output) = seen.next().await {
+        let output = output?;
         stdout.write_all(&output).await?;
         stdout.flush().await?;
         if search.as_mut().is_some_and(|search| search.finds(&output)) {
@@ -231,27 +200,19 @@ async fn print(mut seen: Streaming<ConsoleResponse>, until: Option<&str>) -> Res
 
 /// From the keyboard to the guest. Ends with the escape key, when what was typed before it has arrived; at the end of
 /// a script it has no more to do, and says nothing, so that printing goes on.
-async fn type_in(typed: mpsc::Sender<ConsoleRequest>, leaving: &Cell<bool>) -> Option<End> {
+async fn type_in(typed: mpsc::Sender<Typed>, leaving: &Cell<bool>) -> Option<End> {
     let mut keys = keyboard();
     while let Some(chunk) = keys.recv().await {
         let escape = chunk.iter().position(|byte| *byte == ESCAPE);
         let input = chunk.slice(..escape.unwrap_or(chunk.len()));
         // A console that is closed is reported by the side that reads it.
         if !input.is_empty() {
-            typed
-                .send(ConsoleRequest {
-                    request: Some(Request::Input(input)),
-                })
-                .await
-                .ok()?;
+            typed.send(Typed::Input(input)).await.ok()?;
         }
         if escape.is_some() {
             leaving.set(true);
-            let close = ConsoleRequest {
-                request: Some(Request::Close(Close {})),
-            };
             // The closed stream ends the console; a guest that does not read must not hold its viewer.
-            let _ = typed.try_send(close);
+            let _ = typed.try_send(Typed::Close);
             sleep(FAREWELL).await;
             return Some(End::Detached);
         }
@@ -274,24 +235,6 @@ fn keyboard() -> mpsc::Receiver<Bytes> {
         }
     });
     receiver
-}
-
-/// How the machine whose console was closed has ended, for people.
-async fn ending(client: &mut Client, open: &Open) -> String {
-    let request = GetRequest {
-        namespace: open.namespace.clone(),
-        name: open.name.clone(),
-    };
-    let object = client
-        .get(request)
-        .await
-        .ok()
-        .map(|response| response.into_inner().object);
-    let phase = object.and_then(|object| parse(&object).ok()?.phase().cloned());
-    match phase {
-        Some(phase) if phase.is_final() => format!("{} has ended ({phase})", open.name),
-        _ => format!("The console of {} was closed", open.name),
-    }
 }
 
 // === --until ===

@@ -38,8 +38,8 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
     match verb {
         Verb::Apply(args) => apply::run(connect(&global).await?, &namespace, &args).await,
         Verb::Get(args) => get::run(connect(&global).await?, &namespace, &args).await,
-        Verb::Console(args) => console::run(connect(&global).await?, &namespace, &args).await,
-        Verb::PortForward(args) => port_forward::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Console(args) => console::run(&global, &args).await,
+        Verb::PortForward(args) => port_forward::run(&global, &args).await,
         Verb::Ssh(args) => Err(ssh::ssh(&global, &args)?.into()),
         Verb::Scp(args) => Err(ssh::scp(&global, &args)?.into()),
         Verb::Stop(args) => stop::run(&global, &namespace, &args).await,

@@ -2,37 +2,33 @@
 //!
 //! ```text
 //!   local TCP connection ─┐                              half-closed by either end, and so the other one
-//!   local UDP peer       ─┼─► PortForward (rvm.v1) ─► guest's port
+//!   local UDP peer       ─┼─► PortForward (rvm.v1), or a websocket ─► guest's port
 //!   --stdio              ─┘
 //! ```
 //!
 //! It goes on until it is interrupted; a connection that cannot be made costs one line and that connection.
+
+mod connection;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use futures::StreamExt;
 use rvm_proto::MAX_PORT_CHUNK;
-use rvm_proto::v1::port_forward_request::{Open, Protocol, Request};
-use rvm_proto::v1::port_forward_response::Response;
-use rvm_proto::v1::{PortForwardRequest, PortForwardResponse};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
 
-use crate::args::{Forward, Forwarded, PortForward};
-use crate::connect::Client;
+use self::connection::{Connection, Heard, Port};
+use crate::args::{Forward, Forwarded, Global, PortForward};
+use crate::connect::Door;
 use crate::screen::{error_line, progress};
 
-/// Bytes that are read at once.
-const CHUNK: usize = 16 << 10;
 /// Messages that wait to be sent.
 const QUEUE: usize = 16;
 /// Connections of one local port at once; more of them wait.
@@ -42,27 +38,19 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 /// How long a listener that could not accept (too many open files) waits.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// A connection to a guest's port.
-struct Connection {
-    into: mpsc::Sender<PortForwardRequest>,
-    out: Streaming<PortForwardResponse>,
-}
-
-pub async fn run(client: Client, namespace: &str, args: &PortForward) -> Result<()> {
-    let open = |forward: &Forward| Open {
-        namespace: args.target.namespace.clone().unwrap_or(namespace.to_owned()),
+pub async fn run(global: &Global, args: &PortForward) -> Result<()> {
+    let door = Door::find(global).await?;
+    let port = |forward: &Forward| Port {
+        namespace: args.target.namespace.clone().or_else(|| global.namespace.clone()),
         name: args.target.name.clone(),
-        protocol: match forward.protocol {
-            Forwarded::Tcp => Protocol::Tcp.into(),
-            Forwarded::Udp => Protocol::Udp.into(),
-        },
-        port: forward.remote.into(),
+        protocol: forward.protocol,
+        number: forward.remote,
     };
     if args.stdio {
         return match args.ports.as_slice() {
             [one] if one.protocol == Forwarded::Tcp => {
-                let connection = Connection::open(client, open(one)).await?;
-                Ok(connection.join(tokio::io::stdin(), tokio::io::stdout()).await?)
+                let connection = Connection::open(&door, &port(one)).await?;
+                connection.join(tokio::io::stdin(), tokio::io::stdout()).await
             }
             _ => bail!("--stdio is for one TCP port"),
         };
@@ -70,18 +58,18 @@ pub async fn run(client: Client, namespace: &str, args: &PortForward) -> Result<
     let mut ports = JoinSet::new();
     for forward in &args.ports {
         let local = SocketAddr::new(args.address, forward.local);
-        let (client, open) = (client.clone(), open(forward));
+        let (door, port) = (door.clone(), port(forward));
         let busy = || format!("cannot listen on {local}");
         match forward.protocol {
             Forwarded::Tcp => {
                 let listener = TcpListener::bind(local).await.with_context(busy)?;
                 announce("tcp", listener.local_addr()?, forward.remote);
-                ports.spawn(tcp(listener, client, open));
+                ports.spawn(tcp(listener, door, port));
             }
             Forwarded::Udp => {
                 let socket = UdpSocket::bind(local).await.with_context(busy)?;
                 announce("udp", socket.local_addr()?, forward.remote);
-                ports.spawn(udp(socket, client, open));
+                ports.spawn(udp(socket, door, port));
             }
         }
     }
@@ -94,76 +82,11 @@ fn announce(protocol: &str, local: SocketAddr, remote: u16) {
     progress(&format!("Forwarding {protocol} {local} to {remote}"));
 }
 
-impl Connection {
-    async fn open(mut client: Client, open: Open) -> Result<Self, Status> {
-        let (into, requests) = mpsc::channel(QUEUE);
-        // The channel is empty and its other end is right here.
-        let _ = into.try_send(PortForwardRequest {
-            request: Some(Request::Open(open)),
-        });
-        let mut out = client
-            .port_forward(ReceiverStream::new(requests))
-            .await?
-            .into_inner();
-        match out.message().await?.and_then(|first| first.response) {
-            Some(Response::Connected(_)) => Ok(Self { into, out }),
-            _ => Err(Status::internal("the server has closed the port at once")),
-        }
-    }
-
-    /// Moves bytes until both ends are done, or one of them breaks.
-    async fn join(
-        self,
-        mut reader: impl AsyncRead + Unpin,
-        mut writer: impl AsyncWrite + Unpin,
-    ) -> Result<(), Status> {
-        let Self { into, mut out } = self;
-        let typed = async move {
-            let mut chunk = vec![0; CHUNK];
-            // Dropping the sender is what says that there is no more.
-            while let Ok(length @ 1..) = reader.read(&mut chunk).await {
-                if into.send(data(&chunk[..length])).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let seen = async move {
-            while let Some(response) = out.message().await? {
-                match response.response {
-                    Some(Response::Data(data)) => {
-                        // Who no longer reads has had enough.
-                        if writer.write_all(&data).await.is_err() || writer.flush().await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                    Some(Response::Ended(_)) => {
-                        writer.shutdown().await.ok();
-                    }
-                    Some(Response::Connected(_)) | None => {}
-                }
-            }
-            Ok(())
-        };
-        tokio::pin!(seen);
-        tokio::select! {
-            // The answers' end is the connection's: the server waits for ours, and for the guest's.
-            done = &mut seen => done,
-            () = typed => seen.await,
-        }
-    }
+fn complain(error: &anyhow::Error) {
+    anstream::eprintln!("{}", error_line(error));
 }
 
-fn data(bytes: &[u8]) -> PortForwardRequest {
-    PortForwardRequest {
-        request: Some(Request::Data(Bytes::copy_from_slice(bytes))),
-    }
-}
-
-fn complain(status: Status) {
-    anstream::eprintln!("{}", error_line(&anyhow!(status)));
-}
-
-async fn tcp(listener: TcpListener, client: Client, open: Open) -> Result<()> {
+async fn tcp(listener: TcpListener, door: Door, port: Port) -> Result<()> {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     loop {
         let place = Arc::clone(&places).acquire_owned().await?;
@@ -171,20 +94,20 @@ async fn tcp(listener: TcpListener, client: Client, open: Open) -> Result<()> {
             tokio::time::sleep(BREATH).await;
             continue;
         };
-        let (client, open) = (client.clone(), open.clone());
+        let (door, port) = (door.clone(), port.clone());
         tokio::spawn(async move {
             let _place = place;
             let (reader, writer) = stream.into_split();
-            let joined = async { Connection::open(client, open).await?.join(reader, writer).await };
-            if let Err(status) = joined.await {
-                complain(status);
+            let joined = async { Connection::open(&door, &port).await?.join(reader, writer).await };
+            if let Err(error) = joined.await {
+                complain(&error);
             }
         });
     }
 }
 
 /// Each local peer has a connection of its own, so that answers find back.
-async fn udp(socket: UdpSocket, client: Client, open: Open) -> Result<()> {
+async fn udp(socket: UdpSocket, door: Door, port: Port) -> Result<()> {
     let socket = Arc::new(socket);
     let mut peers: HashMap<SocketAddr, mpsc::Sender<Bytes>> = HashMap::new();
     let mut datagram = vec![0; MAX_PORT_CHUNK];
@@ -199,10 +122,10 @@ async fn udp(socket: UdpSocket, client: Client, open: Open) -> Result<()> {
         }
         let sender = peers.entry(peer).or_insert_with(|| {
             let (sender, datagrams) = mpsc::channel(QUEUE);
-            let (socket, client, open) = (Arc::clone(&socket), client.clone(), open.clone());
+            let (socket, door, port) = (Arc::clone(&socket), door.clone(), port.clone());
             tokio::spawn(async move {
-                if let Err(status) = converse(&socket, peer, datagrams, client, open).await {
-                    complain(status);
+                if let Err(error) = converse(&socket, peer, datagrams, door, port).await {
+                    complain(&error);
                 }
             });
             sender
@@ -217,25 +140,24 @@ async fn converse(
     socket: &UdpSocket,
     peer: SocketAddr,
     mut datagrams: mpsc::Receiver<Bytes>,
-    client: Client,
-    open: Open,
-) -> Result<(), Status> {
-    let Connection { into, mut out } = Connection::open(client, open).await?;
+    door: Door,
+    port: Port,
+) -> Result<()> {
+    let Connection { into, mut out } = Connection::open(&door, &port).await?;
     loop {
         let heard = async {
             tokio::select! {
-                datagram = datagrams.recv() => Heard::Here(datagram),
-                answer = out.message() => Heard::There(answer),
+                datagram = datagrams.recv() => Side::Here(datagram),
+                answer = out.next() => Side::There(answer.transpose()),
             }
         };
         match timeout(FORGOTTEN, heard).await {
-            Err(_) | Ok(Heard::Here(None) | Heard::There(Ok(None))) => return Ok(()),
-            Ok(Heard::Here(Some(datagram))) => {
-                let request = Some(Request::Data(datagram));
-                into.send(PortForwardRequest { request }).await.ok();
+            Err(_) | Ok(Side::Here(None) | Side::There(Ok(None))) => return Ok(()),
+            Ok(Side::Here(Some(datagram))) => {
+                into.send(datagram).await.ok();
             }
-            Ok(Heard::There(answer)) => {
-                if let Some(Response::Data(data)) = answer?.and_then(|answer| answer.response) {
+            Ok(Side::There(answer)) => {
+                if let Some(Heard::Data(data)) = answer? {
                     socket.send_to(&data, peer).await.ok();
                 }
             }
@@ -244,7 +166,7 @@ async fn converse(
 }
 
 /// From a local peer, or from the guest.
-enum Heard {
+enum Side {
     Here(Option<Bytes>),
-    There(Result<Option<PortForwardResponse>, Status>),
+    There(Result<Option<Heard>>),
 }

@@ -9,7 +9,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::args::{Global, Scp, Ssh, SshOptions, Target};
+use crate::args::{Global, Scp, Ssh, SshOptions, Target, is_plugin};
+use crate::paths;
 
 /// Becomes ssh; returns only where that fails.
 pub fn ssh(global: &Global, args: &Ssh) -> Result<NotRun> {
@@ -122,9 +123,12 @@ impl End {
 fn program(name: &str, global: &Global, options: &SshOptions, target: &Target) -> Result<Command> {
     let ourselves = std::env::current_exe().context("cannot find this program's own file")?;
     let mut command = Command::new(name);
-    command
-        .arg("-o")
-        .arg(proxy(ourselves.as_os_str(), target, options.port));
+    command.arg("-o").arg(proxy(
+        ourselves.as_os_str(),
+        global.context.as_deref(),
+        target,
+        options.port,
+    ));
     if let Some(file) = &options.known_hosts {
         let mut known = OsString::from("UserKnownHostsFile=");
         known.push(file);
@@ -138,6 +142,7 @@ fn program(name: &str, global: &Global, options: &SshOptions, target: &Target) -
         ("RVM_CA", &global.ca),
         ("RVM_CERT", &global.cert),
         ("RVM_KEY", &global.key),
+        ("KUBECONFIG", &global.kubeconfig),
     ];
     for (variable, file) in files {
         if let Some(file) = file {
@@ -147,22 +152,30 @@ fn program(name: &str, global: &Global, options: &SshOptions, target: &Target) -
     if let Some(server) = &global.server {
         command.env("RVM_SERVER", server);
     }
+    // It is not called by kubectl's name, and goes our way all the same.
+    let is_named = global.kubeconfig.is_some() || std::env::var_os("KUBECONFIG").is_some();
+    if let (true, false, Some(file)) = (is_plugin(), is_named, paths::kubectls_own()) {
+        command.env("KUBECONFIG", file);
+    }
     Ok(command)
 }
 
 /// `ProxyCommand=…`: ssh gives it to a shell, after it has replaced its own %.
-fn proxy(ourselves: &OsStr, target: &Target, port: u16) -> OsString {
-    let quoted = ourselves
-        .to_string_lossy()
-        .replace('%', "%%")
-        .replace('\'', r"'\''");
+fn proxy(ourselves: &OsStr, context: Option<&str>, target: &Target, port: u16) -> OsString {
+    let ourselves = quoted(&ourselves.to_string_lossy());
+    let context = context.map_or(String::new(), |name| format!(" --context={}", quoted(name)));
     let Target { name, namespace } = target;
     let namespace = namespace
         .as_deref()
         .map_or(String::new(), |name| format!("/{name}"));
     OsString::from(format!(
-        "ProxyCommand='{quoted}' port-forward --stdio=true vmi/{name}{namespace} {port}"
+        "ProxyCommand={ourselves}{context} port-forward --stdio=true vmi/{name}{namespace} {port}"
     ))
+}
+
+/// One word for ssh and for the shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('%', "%%").replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -198,10 +211,12 @@ mod tests {
     #[test]
     fn our_own_path_is_one_word_for_the_shell() {
         let target = "vmi/a/lab".parse().unwrap();
-        let proxy = proxy(OsStr::new("/it's/100%/rvm"), &target, 2222);
+        let proxy = proxy(OsStr::new("/it's/100%/rvm"), Some("a b"), &target, 2222);
         assert_eq!(
             proxy,
-            OsStr::new(r"ProxyCommand='/it'\''s/100%%/rvm' port-forward --stdio=true vmi/a/lab 2222")
+            OsStr::new(
+                r"ProxyCommand='/it'\''s/100%%/rvm' --context='a b' port-forward --stdio=true vmi/a/lab 2222"
+            )
         );
     }
 }

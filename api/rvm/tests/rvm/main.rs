@@ -2,6 +2,7 @@
 
 mod console;
 mod images;
+mod kubernetes;
 mod lab;
 mod machine;
 mod ports;

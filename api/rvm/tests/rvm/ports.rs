@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::lab::{Lab, PATIENCE};
 
 /// The local address that a forwarder announces.
-async fn announced(forwarder: &mut Child) -> (String, BufReader<ChildStderr>) {
+pub async fn announced(forwarder: &mut Child) -> (String, BufReader<ChildStderr>) {
     let mut lines = BufReader::new(forwarder.stderr.take().expect("it is piped"));
     let mut line = String::new();
     timeout(PATIENCE, lines.read_line(&mut line))
@@ -23,7 +23,7 @@ async fn announced(forwarder: &mut Child) -> (String, BufReader<ChildStderr>) {
 }
 
 /// A guest that sends back all that it gets, and then ends.
-async fn echo() -> u16 {
+pub async fn echo() -> u16 {
     let guest = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = guest.local_addr().expect("it has one").port();
     tokio::spawn(async move {

@@ -1,0 +1,195 @@
+//! Consoles and ports by the Kubernetes API that a kubeconfig leads to, with no more than kubectl has.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::process::Child;
+use tokio::time::timeout;
+
+use crate::lab::{Lab, PATIENCE, stderr, stdout};
+use crate::ports::{announced, echo};
+
+/// Says that the Kubernetes API is meant, and not this machine's rvm.v1.
+const BY: [&str; 2] = ["--kubeconfig", "state/kubeconfig"];
+
+impl Lab {
+    fn by_kubernetes(&self, args: &[&str]) -> Child {
+        self.command(&[args, &BY].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts")
+    }
+}
+
+#[tokio::test]
+async fn a_console_is_bytes_both_ways_and_ends_at_the_text() {
+    let mut lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let mut viewer = lab.by_kubernetes(&["console", "alpine", "--until", "login:"]);
+    let mut machine = lab.console().await;
+    let mut keyboard = viewer.stdin.take().expect("it is piped");
+    keyboard.write_all(b"root\n").await.expect("it is typed");
+    let mut typed = [0; 5];
+    machine.read_exact(&mut typed).await.expect("it arrives");
+    assert_eq!(&typed, b"root\n");
+    machine.write_all(b"alpine login: ").await.expect("it is printed");
+    let output = timeout(PATIENCE, viewer.wait_with_output())
+        .await
+        .expect("it ends");
+    let output = output.expect("it can be waited for");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "alpine login: ");
+    assert!(stderr(&output).contains("Successfully connected to alpine console."));
+}
+
+#[tokio::test]
+async fn the_escape_key_leaves_when_what_was_typed_has_arrived() {
+    let mut lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let mut viewer = lab.by_kubernetes(&["console", "alpine"]);
+    let mut machine = lab.console().await;
+    let mut keyboard = viewer.stdin.take().expect("it is piped");
+    keyboard.write_all(b"last words\x1d").await.expect("it is typed");
+    let mut typed = Vec::new();
+    timeout(PATIENCE, machine.read_to_end(&mut typed))
+        .await
+        .expect("it ends")
+        .expect("well");
+    assert_eq!(typed, b"last words");
+    let status = timeout(PATIENCE, viewer.wait()).await.expect("it ends");
+    assert!(status.expect("it can be waited for").success());
+}
+
+#[tokio::test]
+async fn a_machine_that_has_yet_to_start_is_waited_for() {
+    let mut lab = Lab::with_kubernetes().await;
+    lab.machine_in("Scheduling");
+    let mut viewer = lab.by_kubernetes(&["console", "alpine", "--until", "here"]);
+    let mut said = tokio::io::BufReader::new(viewer.stderr.take().expect("it is piped"));
+    let mut line = String::new();
+    timeout(
+        PATIENCE,
+        tokio::io::AsyncBufReadExt::read_line(&mut said, &mut line),
+    )
+    .await
+    .expect("it says something")
+    .expect("it can be read");
+    assert_eq!(line, "Waiting for alpine: Scheduling\n");
+    lab.machine_in("Running");
+    lab.console()
+        .await
+        .write_all(b"here")
+        .await
+        .expect("it is printed");
+    let status = timeout(PATIENCE, viewer.wait()).await.expect("it ends");
+    assert!(status.expect("it can be waited for").success());
+}
+
+#[tokio::test]
+async fn who_loses_a_console_is_told_in_one_line() {
+    let mut lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let first = lab.by_kubernetes(&["console", "alpine"]);
+    let _first = lab.console().await;
+    let _second = lab.by_kubernetes(&["console", "alpine"]);
+    let _machine = lab.console().await;
+    let output = timeout(PATIENCE, first.wait_with_output())
+        .await
+        .expect("it ends");
+    let output = output.expect("it can be waited for");
+    assert_eq!(output.status.code(), Some(1));
+    let error = stderr(&output);
+    assert!(
+        error.ends_with("error: the connection was lost, or another viewer has taken it\n"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_is_the_servers_own_line() {
+    let lab = Lab::with_kubernetes().await;
+    let error = |name: &'static str| {
+        let lab = &lab;
+        async move {
+            lab.error(&[&["console", name, "--timeout", "0"], &BY[..]].concat())
+                .await
+        }
+    };
+    assert!(error("nobody").await.ends_with("\"nobody\" not found"));
+    lab.machine_in("Succeeded");
+    assert_eq!(error("alpine").await, "error: VMI is not running");
+    lab.machine_in("Failed");
+    assert!(error("alpine").await.ends_with("VMI is in failed status"));
+}
+
+#[tokio::test]
+async fn a_local_port_leads_into_the_guest() {
+    let lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let port = format!("0:{}", echo().await);
+    let mut forwarder = lab.by_kubernetes(&["port-forward", "vmi/alpine", &port]);
+    let (address, _errors) = announced(&mut forwarder).await;
+    let mut stream = TcpStream::connect(&address).await.expect("it listens");
+    // More than one message.
+    let much = vec![b'x'; 100_000];
+    stream.write_all(&much).await.expect("it takes it");
+    let mut back = vec![0; much.len()];
+    timeout(PATIENCE, stream.read_exact(&mut back))
+        .await
+        .expect("it comes back")
+        .expect("all of it");
+    assert!(back == much);
+    let asked = lab.asked.lock().expect("nobody panics").clone();
+    assert!(
+        asked[0].ends_with("/tcp") && asked[0].contains("virtualmachineinstances/alpine/portforward/"),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn datagrams_are_messages() {
+    let lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let guest = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let port = format!("udp/0:{}", guest.local_addr().expect("it has one").port());
+    let mut forwarder = lab.by_kubernetes(&["port-forward", "alpine", &port]);
+    let (address, _errors) = announced(&mut forwarder).await;
+    let local = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    local.send_to(b"question", &address).await.expect("it goes");
+    let mut datagram = [0; 100];
+    let heard = timeout(PATIENCE, guest.recv_from(&mut datagram))
+        .await
+        .expect("a datagram");
+    let (length, from) = heard.expect("it is good");
+    assert_eq!(&datagram[..length], b"question");
+    guest.send_to(b"answer", from).await.expect("it goes");
+    let heard = timeout(PATIENCE, local.recv(&mut datagram))
+        .await
+        .expect("a datagram");
+    assert_eq!(&datagram[..heard.expect("it is good")], b"answer");
+}
+
+#[tokio::test]
+async fn standard_input_and_output_are_a_connection() {
+    let lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let port = echo().await.to_string();
+    let mut caller = lab.by_kubernetes(&["port-forward", "--stdio", "vmi/alpine", &port]);
+    let (mut input, mut output) = (
+        caller.stdin.take().expect("piped"),
+        caller.stdout.take().expect("piped"),
+    );
+    input.write_all(b"there and back").await.expect("it takes it");
+    let mut back = [0; 14];
+    timeout(PATIENCE, output.read_exact(&mut back))
+        .await
+        .expect("it comes back")
+        .expect("all of it");
+    assert_eq!(&back, b"there and back");
+    drop(input);
+    let status = timeout(PATIENCE, caller.wait()).await.expect("it ends");
+    assert!(status.expect("it can be waited for").success());
+}
