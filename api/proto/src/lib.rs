@@ -13,6 +13,9 @@ pub mod v1 {
     tonic::include_proto!("rvm.v1");
 }
 
+/// The `.proto` file as programs read it, a `FileDescriptorSet`: what a server tells those who ask what it speaks.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Largest message either way: a manifest of 3 MiB with room for its frame. A list of machines is bounded by it too.
 pub const MAX_MESSAGE: usize = 16 << 20;
 

@@ -1,5 +1,6 @@
 //! The arguments, as they are typed. Help, usage errors and completions all come from here.
 
+mod events;
 mod images;
 mod machine;
 mod ports;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use events::{Events, EventsOutput};
 pub use images::{Images, ImagesOutput, ImagesVerb};
 pub use machine::{
     Document, Expand, Force, Freeze, Instance, MachineVerb, Pause, PauseKind, Rehearsal, Restart, Start,
@@ -100,6 +102,8 @@ pub enum Verb {
     Machine(MachineVerb),
     /// End machines and take their objects away
     Delete(Delete),
+    /// Show what was recorded about machines
+    Events(Events),
     /// Show, fetch and remove the images of registries that a node keeps
     Images(Images),
     /// Print the versions of this program and of the server

@@ -96,6 +96,11 @@ impl Cluster {
         format!("{SUBRESOURCES}/namespaces/{namespace}/{plural}/{name}/{what}")
     }
 
+    /// The path of something that the group says of itself.
+    pub fn of_group(&self, what: &str) -> String {
+        format!("{SUBRESOURCES}/{what}")
+    }
+
     /// The path of something of the namespace.
     pub fn in_namespace(&self, what: &str) -> String {
         format!("{SUBRESOURCES}/namespaces/{}/{what}", self.namespace)

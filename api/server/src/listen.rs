@@ -16,6 +16,8 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tonic::transport::server::Connected;
+use tonic_reflection::server as reflection;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use crate::MachinesService;
 use crate::tls::TlsDoor;
@@ -144,6 +146,7 @@ where
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .max_concurrent_streams(MAX_STREAMS)
+        .add_service(reflection())
         .add_optional_service(service.images_server())
         .add_service(service.into_server());
     let drained = async {
@@ -157,6 +160,15 @@ where
         }
         () = drained => Ok(()),
     }
+}
+
+/// What tells programs which calls there are, and what each of them means.
+fn reflection() -> ServerReflectionServer<impl ServerReflection> {
+    let described =
+        reflection::Builder::configure().register_encoded_file_descriptor_set(rvm_proto::DESCRIPTORS);
+    described
+        .build_v1()
+        .expect("our own file was compiled with this program")
 }
 
 /// Binds the socket; the lock beside it says for as long as it is held that its server lives.

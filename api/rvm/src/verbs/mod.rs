@@ -3,6 +3,7 @@
 mod apply;
 mod console;
 mod delete;
+mod events;
 mod get;
 mod images;
 mod machine;
@@ -44,6 +45,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::Scp(args) => Err(ssh::scp(&global, &args)?.into()),
         Verb::Stop(args) => stop::run(&global, &namespace, &args).await,
         Verb::Delete(args) => delete::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Events(args) => events::run(&Cluster::of(&global).await?, &args).await,
         Verb::Images(args) => images::run(connect_to_images(&global).await?, &args).await,
         Verb::Version(args) => version::run(&global, &args).await,
         Verb::Kubeconfig => Ok(say(&paths::kubeconfig()?.display().to_string())?),

@@ -5,7 +5,7 @@ use rvm_proto::v1::{VersionRequest, VersionResponse};
 use serde_json::json;
 
 use crate::args::{Global, Version, VersionOutput};
-use crate::connect::connect;
+use crate::connect::Door;
 use crate::screen::say;
 
 const CLIENT: &str = env!("CARGO_PKG_VERSION");
@@ -39,10 +39,17 @@ pub async fn run(global: &Global, args: &Version) -> Result<()> {
     server.map(drop)
 }
 
+/// Whoever answers for machines: rvm.v1, or the Kubernetes API below which they are.
 async fn ask(global: &Global) -> Result<VersionResponse> {
-    Ok(connect(global)
-        .await?
-        .version(VersionRequest {})
-        .await?
-        .into_inner())
+    match Door::find(global).await? {
+        Door::Rvm(mut client) => Ok(client.version(VersionRequest {}).await?.into_inner()),
+        Door::Kubernetes(cluster) => {
+            let said = cluster.get(&cluster.of_group("version")).await?;
+            let text = |field: &str| said[field].as_str().unwrap_or_default().to_owned();
+            Ok(VersionResponse {
+                version: text("gitCommit"),
+                api_versions: vec![format!("KubeVirt's {}", text("gitVersion"))],
+            })
+        }
+    }
 }
