@@ -13,6 +13,7 @@ use rvm_handler::networks::range::Range;
 use rvm_handler::node::is_name;
 use rvm_handler::volumes::host_disk::Allowed;
 use rvm_server::TlsFiles;
+use rvm_server::program::LogFormat;
 use rvm_types::quantity::Quantity;
 use rvmm_spec::AcceleratorChoice;
 
@@ -40,15 +41,20 @@ pub struct Args {
     /// A Unix socket for the gRPC API [default with --local: rvm.sock in the run directory]
     #[arg(long, value_name = "unix:///PATH", value_parser = unix_socket)]
     grpc: Option<PathBuf>,
-    /// A TCP address for the gRPC API, by mutual TLS only
+    /// A TCP address for the gRPC API, by mutual TLS only; without certificates of its own, with those that rvm-api hands over, and for
+    /// rvm-api alone, which then finds it by the node's object
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    grpc_listen: Option<SocketAddr>,
+    /// The namespace in which rvm-api hands over certificates
     #[arg(
         long,
-        value_name = "ADDRESS:PORT",
-        requires = "tls_cert",
-        requires = "tls_key",
-        requires = "client_ca"
+        env = "RVM_NAMESPACE",
+        value_name = "NAMESPACE",
+        default_value = "rvm",
+        conflicts_with = "local",
+        requires = "grpc_listen"
     )]
-    grpc_listen: Option<SocketAddr>,
+    api_namespace: String,
     #[command(flatten)]
     tls: Option<Tls>,
     /// Where running machines are kept [default: /run/rvm, or $XDG_RUNTIME_DIR/rvm without root]
@@ -125,15 +131,6 @@ enum Accel {
     Tcg,
 }
 
-/// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// What is to be done, with every default filled in.
 #[derive(Debug)]
 pub struct Settings {
@@ -150,7 +147,7 @@ pub struct Settings {
     /// The gRPC API's Unix socket.
     pub grpc: Option<PathBuf>,
     /// The gRPC API's TCP address.
-    pub grpc_tls: Option<(SocketAddr, TlsFiles)>,
+    pub grpc_tls: Option<(SocketAddr, Shown)>,
     /// Where running machines are kept.
     pub run_dir: PathBuf,
     /// Where everything else is kept.
@@ -171,6 +168,15 @@ pub struct Settings {
     pub pod_network: Option<Range>,
     /// What runs the guests.
     pub accelerator: AcceleratorChoice,
+}
+
+/// The certificates that are shown at a door.
+#[derive(Debug)]
+pub enum Shown {
+    /// The operator's.
+    Files(TlsFiles),
+    /// Those that rvm-api hands over in this namespace.
+    HandedOver(String),
 }
 
 /// Where the VMIs are.
@@ -199,6 +205,19 @@ impl Cluster {
     }
 }
 
+// === impl Tls ===
+
+impl Tls {
+    fn files(self) -> TlsFiles {
+        TlsFiles {
+            certificate: self.tls_cert,
+            key: self.tls_key,
+            client_ca: self.client_ca,
+            clients: self.client,
+        }
+    }
+}
+
 // === impl Args ===
 
 impl Args {
@@ -211,15 +230,16 @@ impl Args {
         let run_dir = absolute(self.run_dir.map_or_else(|| default_run_dir(root), Ok)?)?;
         let state_dir = absolute(self.state_dir.map_or_else(|| default_state_dir(root), Ok)?)?;
         let grpc = self.grpc.or_else(|| self.local.then(|| run_dir.join("rvm.sock")));
-        let grpc_tls = self.grpc_listen.zip(self.tls).map(|(address, tls)| {
-            let files = TlsFiles {
-                certificate: tls.tls_cert,
-                key: tls.tls_key,
-                client_ca: tls.client_ca,
-                clients: tls.client,
-            };
-            (address, files)
+        let shown = match (self.tls, self.local) {
+            (Some(tls), _) => Some(Shown::Files(tls.files())),
+            (None, false) => Some(Shown::HandedOver(self.api_namespace)),
+            (None, true) => None,
+        };
+        let grpc_tls = self.grpc_listen.map(|address| {
+            let shown = shown.context("--grpc-listen with --local needs --tls-cert, --tls-key and --client-ca: there is no rvm-api to hand certificates over");
+            shown.map(|shown| (address, shown))
         });
+        let grpc_tls = grpc_tls.transpose()?;
         let node = self.node.unwrap_or_else(host_name);
         ensure!(
             is_name(&node),
@@ -362,8 +382,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tcp_address_without_certificates_is_refused() {
-        assert!(parse(&["--grpc-listen", "0.0.0.0:1"]).is_err());
+    fn a_tcp_address_without_certificates_is_refused_where_nobody_hands_them_over() {
+        let local = ["--local", "--rvmm", "/bin/true", "--grpc-listen", "0.0.0.0:1"];
+        assert!(parse(&local).unwrap().resolve().is_err());
         assert!(parse(&["--grpc-listen", "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"]).is_err());
         let args = parse(&[
             "--rvmm",
@@ -377,10 +398,15 @@ mod tests {
             "--client-ca",
             "a",
         ]);
-        assert_eq!(
-            args.unwrap().resolve().unwrap().grpc_tls.unwrap().1.key,
-            Path::new("k")
-        );
+        let (_, shown) = args.unwrap().resolve().unwrap().grpc_tls.unwrap();
+        assert!(matches!(shown, Shown::Files(files) if files.key == Path::new("k")));
+    }
+
+    #[test]
+    fn in_a_cluster_rvm_api_hands_the_certificates_over() {
+        let args = parse(&["--rvmm", "/bin/true", "--grpc-listen", "0.0.0.0:1"]).unwrap();
+        let (_, shown) = args.resolve().unwrap().grpc_tls.unwrap();
+        assert!(matches!(shown, Shown::HandedOver(namespace) if namespace == "rvm"));
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn no_network(error: &NetworkError) -> DialError {
 /// The connection that this socket has begun to make, when it stands.
 async fn connected(socket: OwnedFd, protocol: Protocol) -> io::Result<Connection> {
     if protocol == Protocol::Udp {
-        return Ok(Connection::Udp(UdpSocket::from_std(socket.into())?));
+        return Ok(Connection::udp(UdpSocket::from_std(socket.into())?));
     }
     let stream = TcpStream::from_std(socket.into())?;
     match timeout(TAKES, stream.writable()).await {
@@ -193,7 +193,7 @@ async fn connected(socket: OwnedFd, protocol: Protocol) -> io::Result<Connection
     }
     match stream.take_error()? {
         Some(error) => Err(error),
-        None => Ok(Connection::Tcp(stream)),
+        None => Ok(Connection::tcp(stream)),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Register {
     pub name: String,
     /// The id of its handler.
     pub handler: String,
+    /// Where rvm-api reaches its handler: `HOST:PORT`, or `:PORT` at the node's own address.
+    pub address: Option<String>,
     /// Make its object where there is none; elsewhere the kubelet makes it.
     pub create: bool,
     /// Time between heartbeats.
@@ -166,6 +168,7 @@ impl Register {
             "annotations": {
                 annotations::HEARTBEAT: heartbeat(Timestamp::now()),
                 annotations::HANDLER: self.handler,
+                annotations::HANDLER_ADDRESS: self.address,
             },
             "labels": {labels::SCHEDULABLE: "true", format!("{VM_ARCH}{ARCHITECTURE}"): "true"},
         }})
@@ -281,6 +284,7 @@ mod tests {
         Register {
             name: "a".to_owned(),
             handler: handler.to_owned(),
+            address: None,
             create: true,
             interval: Duration::from_secs(60),
             stale_after: Duration::from_secs(300),

@@ -5,15 +5,13 @@
 //!   Ctrl-C, SIGTERM ─► the loop finishes what it is at ─► servers end ─► exit; machines run on
 //! ```
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Client;
 use rvm_handler::agent::Agents;
 use rvm_handler::controller;
 use rvm_handler::doors::Doors;
@@ -33,17 +31,13 @@ use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
 use rvm_handler::volumes::binder;
 use rvm_handler::volumes::claims::Claims;
-use rvm_server::{MachinesService, TlsDoor, TlsFiles, UnixDoor};
+use rvm_server::{MachinesService, TlsDoor, UnixDoor, certificates, program};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::args::{Cluster, LogFormat, Settings};
+use crate::args::{Cluster, Settings, Shown};
 use crate::local_door::LocalDoor;
 
 /// How long the loop may take to finish what it is at; an image that is being unpacked is begun anew next time.
@@ -60,7 +54,7 @@ const OURS: [&str; 3] = ["rvm_handler", "rvm_local", "rvm_server"];
 /// # Errors
 /// What cannot be had at the start, or broke later.
 pub fn run(settings: Settings) -> Result<()> {
-    log(settings.log_format);
+    program::log(settings.log_format, &OURS);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("no threads can be started")?;
     let served = runtime.block_on(serve(settings));
@@ -69,32 +63,11 @@ pub fn run(settings: Settings) -> Result<()> {
     served
 }
 
-/// Our own lines, and of the libraries only what is wrong.
-fn log(format: LogFormat) {
-    let ours = Targets::new().with_default(LevelFilter::WARN);
-    let ours = OURS
-        .iter()
-        .fold(ours, |ours, name| ours.with_target(*name, LevelFilter::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let subscriber = tracing_subscriber::registry();
-    match format {
-        LogFormat::Text => {
-            let lines = lines
-                .with_target(false)
-                .with_ansi(std::io::stderr().is_terminal());
-            subscriber.with(lines.with_filter(ours)).init();
-        }
-        LogFormat::Json => subscriber
-            .with(lines.json().flatten_event(true).with_filter(ours))
-            .init(),
-    }
-}
-
 async fn serve(settings: Settings) -> Result<()> {
-    let stop = stopped_by_signals()?;
+    let stop = program::stopped_by_signals()?;
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     let place = Place::take(&settings.run_dir, &settings.state_dir)?;
-    let register = registration(&settings, &place);
+    let (listener, register) = registration(&settings, &place).await?;
     let ourselves = std::env::current_exe().context("our own program is not known")?;
     let networks = Networks::new(place.run(), ourselves.clone(), settings.pod_network);
     let puller = Puller::new(ourselves).believing(settings.registry_certs);
@@ -106,7 +79,8 @@ async fn serve(settings: Settings) -> Result<()> {
     let Some((cluster, me)) = stop.run_until_cancelled(arrived).await.transpose()? else {
         return Ok(());
     };
-    let grpc = GrpcDoors::open(settings.grpc.as_deref(), settings.grpc_tls.as_ref()).await?;
+    let tls = listener.zip(settings.grpc_tls.map(|(_, shown)| shown));
+    let grpc = GrpcDoors::open(settings.grpc.as_deref(), tls, &client, &mut tasks)?;
     let home = format!("cluster {cluster} node {}", settings.node);
     let machines = Arc::new(Machines::open(place, settings.rvmm, home)?);
     let networks = keep(networks, &machines).await?;
@@ -183,15 +157,36 @@ async fn keep(networks: Networks, machines: &Arc<Machines>) -> Result<Arc<Networ
     tokio::task::spawn_blocking(keep).await?
 }
 
-/// How this node is known in the cluster.
-fn registration(settings: &Settings, place: &Place) -> Register {
-    Register {
+/// Takes the gRPC API's TCP address, and says how this node is known in the cluster.
+async fn registration(settings: &Settings, place: &Place) -> Result<(Option<TcpListener>, Register)> {
+    let listener = listen(settings.grpc_tls.as_ref()).await?;
+    // Only rvm-api looks for it, and only by the certificates that it handed over does it know it.
+    let by_api = matches!(settings.grpc_tls, Some((_, Shown::HandedOver(_))));
+    let address = listener.as_ref().filter(|_| by_api);
+    let address = address.map(TcpListener::local_addr).transpose();
+    let address = address.context("the listener has no address")?.map(|address| {
+        if address.ip().is_unspecified() {
+            format!(":{}", address.port())
+        } else {
+            address.to_string()
+        }
+    });
+    let register = Register {
         name: settings.node.clone(),
         handler: place.id(),
+        address,
         create: settings.register_node,
         interval: settings.heartbeat.0,
         stale_after: settings.heartbeat.1,
-    }
+    };
+    Ok((listener, register))
+}
+
+async fn listen(tls: Option<&(SocketAddr, Shown)>) -> Result<Option<TcpListener>> {
+    let Some((address, _)) = tls else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
+    Ok(Some(listener))
 }
 
 /// Opens the ways to the machines.
@@ -245,22 +240,6 @@ async fn until_stopped(
     broken
 }
 
-/// What is cancelled once we are asked to end.
-fn stopped_by_signals() -> Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let stop = CancellationToken::new();
-    let asked = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        asked.cancel();
-    });
-    Ok(stop)
-}
-
 /// The client of the cluster, and the cluster's own door where that is ours.
 async fn connect(cluster: &Cluster, state: &Path) -> Result<(Client, Option<LocalDoor>)> {
     match cluster {
@@ -269,10 +248,8 @@ async fn connect(cluster: &Cluster, state: &Path) -> Result<(Client, Option<Loca
             Ok((local.client(), Some(local)))
         }
         Cluster::Remote(kubeconfig) => {
-            let config = config(kubeconfig.as_deref()).await?;
-            let client = Client::try_from(config);
-            let client = client.context("the cluster's address or certificates cannot be used")?;
-            Ok((client, None))
+            let otherwise = "no cluster is known; give --kubeconfig or --local";
+            Ok((program::connect(kubeconfig.as_deref(), otherwise).await?, None))
         }
     }
 }
@@ -281,17 +258,6 @@ async fn connect(cluster: &Cluster, state: &Path) -> Result<(Client, Option<Loca
 async fn arrive(cluster: &Cluster, register: &Register, client: &Client) -> Result<(String, Me)> {
     let id = node::cluster_id(client, cluster.oldest_namespace()).await;
     Ok((id, register.first_beat(client).await?))
-}
-
-async fn config(kubeconfig: Option<&Path>) -> Result<Config> {
-    let Some(path) = kubeconfig else {
-        return Config::infer()
-            .await
-            .context("no cluster is known; give --kubeconfig or --local");
-    };
-    let read = Kubeconfig::read_from(path).with_context(|| format!("'{}' cannot be read", path.display()))?;
-    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-    config.with_context(|| format!("'{}' names no usable cluster", path.display()))
 }
 
 /// The doors of the gRPC API, open before anything is promised.
@@ -303,14 +269,28 @@ struct GrpcDoors {
 // === impl GrpcDoors ===
 
 impl GrpcDoors {
-    async fn open(socket: Option<&Path>, tls: Option<&(SocketAddr, TlsFiles)>) -> Result<Self> {
+    fn open(
+        socket: Option<&Path>,
+        tls: Option<(TcpListener, Shown)>,
+        client: &Client,
+        tasks: &mut JoinSet<Result<()>>,
+    ) -> Result<Self> {
         let unix = socket.map(UnixDoor::bind).transpose()?;
         let tls = match tls {
             None => None,
-            Some((address, files)) => {
-                let listener = TcpListener::bind(address).await;
-                let listener = listener.with_context(|| format!("cannot listen on {address}"))?;
-                Some(TlsDoor::new(listener, files)?)
+            Some((listener, Shown::Files(files))) => Some(TlsDoor::new(listener, &files)?),
+            Some((listener, Shown::HandedOver(namespace))) => {
+                let (sender, config) = watch::channel(None);
+                let received = certificates::receive(client.clone(), namespace, sender);
+                tasks.spawn(async move {
+                    received.await;
+                    Ok(())
+                });
+                Some(TlsDoor::renewed(
+                    listener,
+                    config,
+                    vec![certificates::API.to_owned()],
+                ))
             }
         };
         Ok(Self { unix, tls })

@@ -40,6 +40,10 @@ pub mod reasons {
     pub const NO_CONSOLE: &str = "NO_CONSOLE";
     /// The machine has no network that this server reaches.
     pub const NO_NETWORK: &str = "NO_NETWORK";
+    /// No agent listens in the guest.
+    pub const NO_AGENT: &str = "NO_AGENT";
+    /// The guest's agent could not, or did not want to.
+    pub const AGENT_REFUSED: &str = "AGENT_REFUSED";
     /// A machine uses the image.
     pub const IMAGE_IN_USE: &str = "IMAGE_IN_USE";
 }

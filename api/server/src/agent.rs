@@ -2,9 +2,13 @@
 //!
 //! The commands are QEMU's; which there are is said here, so that nobody who comes through the API can have a guest run what it likes.
 
+use rvm_proto::reasons;
+use rvm_proto::v1::agent_request::Command as Asked;
 use rvm_types::VirtualMachineInstance;
 use serde_json::Value;
+use tonic::Status;
 
+use crate::error::{invalid_argument, precondition};
 use crate::reach::Unreachable;
 
 /// What an agent can be told or asked.
@@ -29,6 +33,19 @@ pub enum Command {
     /// The guest is to boot again, as its own command does it. Nobody answers that.
     Reboot,
 }
+
+/// The same commands, as they are asked for by gRPC.
+const ASKED: [(Asked, Command); 9] = [
+    (Asked::Info, Command::Info),
+    (Asked::HostName, Command::HostName),
+    (Asked::System, Command::System),
+    (Asked::TimeZone, Command::TimeZone),
+    (Asked::Users, Command::Users),
+    (Asked::FileSystems, Command::FileSystems),
+    (Asked::Freeze, Command::Freeze),
+    (Asked::Thaw, Command::Thaw),
+    (Asked::Reboot, Command::Reboot),
+];
 
 /// Why an agent has said nothing.
 #[derive(Debug, thiserror::Error)]
@@ -67,5 +84,31 @@ impl Command {
             Self::Thaw => "guest-fsfreeze-thaw",
             Self::Reboot => "guest-shutdown",
         }
+    }
+}
+
+/// What a call asks for.
+pub(crate) fn wanted(asked: Asked) -> Result<Command, Status> {
+    let found = ASKED.iter().find(|(one, _)| *one == asked);
+    let found = found.map(|(_, command)| *command);
+    found.ok_or_else(|| invalid_argument("the request does not say what the agent is to do"))
+}
+
+/// The same, for the one who asks.
+impl From<Command> for Asked {
+    fn from(command: Command) -> Self {
+        let found = ASKED.iter().find(|(_, one)| *one == command);
+        found.map_or(Self::Unspecified, |(asked, _)| *asked)
+    }
+}
+
+/// The status that says so about this machine.
+pub(crate) fn refusal(name: &str, error: &AgentError) -> Status {
+    let asked = format!("the agent of {name:?} does not answer");
+    match error {
+        AgentError::Unreachable(why) => why.status(&asked),
+        AgentError::Absent => precondition(reasons::NO_AGENT, format!("{asked}: {error}"), &[]),
+        // As it is: whoever asked for another passes it on.
+        AgentError::Refused(word) => precondition(reasons::AGENT_REFUSED, word, &[]),
     }
 }

@@ -1,4 +1,6 @@
-//! The controller of VirtualMachines ([`vm`]), and the server of the gRPC API rvm.v1: a door to the cluster's objects, and to the consoles of this node's machines.
+//! What stands between users and machines: the server of `subresources.kubevirt.io` ([`subresources`]; [`aggregated`] into a cluster's API), the controller of
+//! VirtualMachines ([`vm`]), and the server of the gRPC API rvm.v1: a door to the cluster's objects, and to the consoles of a [`Node`]'s machines,
+//! which is one node, or all of a cluster ([`Fleet`]).
 //!
 //! ```text
 //!   rvm, programs ──gRPC──► MachinesService ──kube::Client──► kube-apiserver, or the local store
@@ -16,17 +18,23 @@
 //! what its `kube::Client` may.
 
 pub mod agent;
+pub mod aggregated;
 pub mod apply;
+pub mod certificates;
+mod connection;
 pub mod console;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;
+pub mod fleet;
 pub mod images;
+pub mod leader;
 pub mod listen;
 pub mod node;
 mod objects;
 pub mod ports;
 pub mod power;
+pub mod program;
 pub mod reach;
 pub mod scheduling;
 mod service;
@@ -36,11 +44,13 @@ pub mod vm;
 mod watch;
 
 pub use agent::{AgentError, Agents};
+pub use connection::Connection;
 pub use console::{AttachError, ConsoleStream, Consoles};
+pub use fleet::Fleet;
 pub use images::{ImageStore, ImageStoreError};
 pub use listen::{ListenError, UnixDoor, serve_tls};
 pub use node::Node;
-pub use ports::{Connection, DialError, Ports, Protocol};
+pub use ports::{DialError, Ports, Protocol};
 pub use power::{Act, Power};
 pub use reach::Unreachable;
 pub use rvm_proto::v1::Image;

@@ -62,7 +62,7 @@ pub enum ListenError {
         source: io::Error,
     },
     /// The certificates and the key do not fit together, or are none.
-    #[error("the gRPC server's certificates cannot be used: {0}")]
+    #[error("certificates cannot be used: {0}")]
     Certificates(String),
     /// The server broke.
     #[error("the gRPC server failed")]

@@ -8,17 +8,13 @@ use rvm_proto::v1::port_forward_response::{Connected, Ended, Response as FromPor
 use rvm_proto::v1::{PortForwardRequest, PortForwardResponse};
 use rvm_proto::{MAX_PORT_CHUNK, reasons};
 use rvm_types::VirtualMachineInstance;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
+use crate::connection::{Connection, Reader, Writer};
 use crate::error::{invalid_argument, precondition};
 use crate::reach::Unreachable;
 
-/// Bytes that are read from a connection at once.
-const CHUNK: usize = 16 << 10;
 /// Messages that wait for a caller before its connection is no longer read.
 const QUEUE: usize = 4;
 
@@ -43,15 +39,6 @@ pub trait Ports: Send + Sync + 'static {
     ) -> Result<Connection, DialError>;
 }
 
-/// A connection to a guest.
-#[derive(Debug)]
-pub enum Connection {
-    /// That stands.
-    Tcp(TcpStream),
-    /// A socket that sends to the guest's port and hears from nobody else.
-    Udp(UdpSocket),
-}
-
 /// Why a port cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
@@ -64,6 +51,16 @@ pub enum DialError {
     /// Nobody takes the connection.
     #[error("the guest does not take the connection")]
     Refused(#[source] io::Error),
+}
+
+/// What is asked of a handler.
+impl From<Protocol> for asked::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+        }
+    }
 }
 
 // === judging ===
@@ -105,15 +102,19 @@ pub(crate) fn forward(
         if send(&out, FromPort::Connected(Connected {})).await.is_err() {
             return;
         }
+        let Connection {
+            protocol,
+            reader,
+            writer,
+        } = connection;
+        let (from, into) = (bring(reader, &out), take(requests, writer));
         let moved = async {
-            match connection {
-                Connection::Tcp(mut stream) => {
-                    let (reader, writer) = stream.split();
-                    tokio::try_join!(bytes_out(reader, &out), bytes_in(requests, writer)).map(drop)
-                }
-                Connection::Udp(socket) => tokio::select! {
-                    done = datagrams_out(&socket, &out) => done,
-                    done = datagrams_in(requests, &socket) => done,
+            match protocol {
+                Protocol::Tcp => tokio::try_join!(from, into).map(drop),
+                // Datagrams have no end, so the caller's is the end of both.
+                Protocol::Udp => tokio::select! {
+                    done = from => done,
+                    done = into => done,
                 },
             }
         };
@@ -131,52 +132,19 @@ pub(crate) fn forward(
 }
 
 /// From the guest to the caller, until the guest is done.
-async fn bytes_out(mut guest: ReadHalf<'_>, out: &Outgoing) -> Result<(), Status> {
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match guest.read(&mut chunk).await {
-            Ok(0) => return send(out, FromPort::Ended(Ended {})).await,
-            Ok(length) => {
-                let data = Bytes::copy_from_slice(&chunk[..length]);
-                send(out, FromPort::Data(data)).await?;
-            }
-            Err(error) => return Err(broken(&error)),
-        }
+async fn bring(mut guest: Reader, out: &Outgoing) -> Result<(), Status> {
+    while let Some(data) = guest.next().await.map_err(|error| broken(&error))? {
+        send(out, FromPort::Data(data)).await?;
     }
+    send(out, FromPort::Ended(Ended {})).await
 }
 
 /// From the caller to the guest, until the caller is done.
-async fn bytes_in(
-    mut requests: Streaming<PortForwardRequest>,
-    mut guest: WriteHalf<'_>,
-) -> Result<(), Status> {
+async fn take(mut requests: Streaming<PortForwardRequest>, mut guest: Writer) -> Result<(), Status> {
     while let Some(data) = next(&mut requests).await? {
-        guest.write_all(&data).await.map_err(|error| broken(&error))?;
+        guest.send(data).await.map_err(|error| broken(&error))?;
     }
-    // A guest that is gone already need not be told.
-    guest.shutdown().await.ok();
-    Ok(())
-}
-
-async fn datagrams_out(guest: &UdpSocket, out: &Outgoing) -> Result<(), Status> {
-    let mut datagram = vec![0; MAX_PORT_CHUNK];
-    loop {
-        match guest.recv(&mut datagram).await {
-            Ok(length) => {
-                let data = Bytes::copy_from_slice(&datagram[..length]);
-                send(out, FromPort::Data(data)).await?;
-            }
-            // A port that nobody listens on is no end: somebody may, later.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Err(error) => return Err(broken(&error)),
-        }
-    }
-}
-
-async fn datagrams_in(mut requests: Streaming<PortForwardRequest>, guest: &UdpSocket) -> Result<(), Status> {
-    while let Some(data) = next(&mut requests).await? {
-        guest.send(&data).await.ok();
-    }
+    guest.finish().await;
     Ok(())
 }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use rvm_proto::v1::act_request::Act as Asked;
 use rvm_types::VirtualMachineInstance;
+use tonic::Status;
 
+use crate::error::invalid_argument;
 use crate::reach::Unreachable;
 
 /// What can be done with a machine that runs.
@@ -26,4 +29,25 @@ pub trait Power: Send + Sync + 'static {
 
     /// Does this with a machine that runs, at once.
     async fn act(&self, vmi: &VirtualMachineInstance, act: Act) -> Result<(), Unreachable>;
+}
+
+/// What a call asks for.
+pub(crate) fn wanted(asked: Asked) -> Result<Act, Status> {
+    match asked {
+        Asked::Pause => Ok(Act::Pause),
+        Asked::Resume => Ok(Act::Resume),
+        Asked::Reset => Ok(Act::Reset),
+        Asked::Unspecified => Err(invalid_argument("the request does not say what to do")),
+    }
+}
+
+/// The same, for the one who asks.
+impl From<Act> for Asked {
+    fn from(act: Act) -> Self {
+        match act {
+            Act::Pause => Self::Pause,
+            Act::Resume => Self::Resume,
+            Act::Reset => Self::Reset,
+        }
+    }
 }

@@ -12,19 +12,22 @@ use rvm_proto::v1::images_server::ImagesServer;
 use rvm_proto::v1::machines_server::{Machines, MachinesServer};
 use rvm_proto::v1::port_forward_request::Request as IntoPort;
 use rvm_proto::v1::{
-    ApplyRequest, ApplyResponse, ConsoleRequest, ConsoleResponse, DeleteRequest, DeleteResponse, GetRequest,
-    GetResponse, ListRequest, ListResponse, PortForwardRequest, PortForwardResponse, StopRequest,
-    StopResponse, VersionRequest, VersionResponse, WatchRequest, WatchResponse,
+    ActRequest, ActResponse, AgentRequest, AgentResponse, ApplyRequest, ApplyResponse, ConsoleRequest,
+    ConsoleResponse, DeleteRequest, DeleteResponse, GetRequest, GetResponse, ListRequest, ListResponse,
+    PortForwardRequest, PortForwardResponse, StopRequest, StopResponse, VersionRequest, VersionResponse,
+    WatchRequest, WatchResponse,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::agent::{self, AgentError};
 use crate::console::{self, AttachError};
 use crate::error::invalid_argument;
 use crate::images::{ImageStore, ImagesService};
 use crate::node::Node;
 use crate::objects::{Objects, to_json};
 use crate::ports::{self, DialError};
+use crate::power;
 use crate::reach::Unreachable;
 use crate::watch::watch;
 
@@ -167,6 +170,29 @@ impl Machines for MachinesService {
         let grace = grace_period_seconds.map(|seconds| Duration::from_secs(seconds.into()));
         self.node.stop(&vmi, grace).await.map_err(refusal)?;
         Ok(Response::new(StopResponse {}))
+    }
+
+    async fn act(&self, request: Request<ActRequest>) -> Result<Response<ActResponse>, Status> {
+        let request = request.into_inner();
+        let act = power::wanted(request.act())?;
+        let name = &request.name;
+        let vmi = self.objects.get_typed(&request.namespace, name).await?;
+        let refusal = |error: Unreachable| error.status(&format!("nothing can be done with {name:?}"));
+        Unreachable::judge(&vmi).map_err(refusal)?;
+        self.node.act(&vmi, act).await.map_err(refusal)?;
+        Ok(Response::new(ActResponse {}))
+    }
+
+    async fn agent(&self, request: Request<AgentRequest>) -> Result<Response<AgentResponse>, Status> {
+        let request = request.into_inner();
+        let command = agent::wanted(request.command())?;
+        let name = &request.name;
+        let vmi = self.objects.get_typed(&request.namespace, name).await?;
+        let refusal = |error: AgentError| agent::refusal(name, &error);
+        Unreachable::judge(&vmi).map_err(|why| refusal(why.into()))?;
+        let said = self.node.tell(&vmi, command).await.map_err(refusal)?;
+        let answer = said.to_string().into();
+        Ok(Response::new(AgentResponse { answer }))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {

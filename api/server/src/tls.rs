@@ -22,7 +22,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -60,7 +60,7 @@ pub struct TlsFiles {
 /// A listener for those with a certificate.
 pub struct TlsDoor {
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    config: watch::Receiver<Option<Arc<ServerConfig>>>,
     clients: Arc<[String]>,
 }
 
@@ -68,6 +68,19 @@ pub struct TlsDoor {
 pub(crate) struct Guest {
     stream: TlsStream<TcpStream>,
     _place: OwnedSemaphorePermit,
+}
+
+// === impl TlsFiles ===
+
+impl TlsFiles {
+    /// What is wrong, with where to look.
+    fn name(&self, error: &ListenError) -> ListenError {
+        let [certificate, key, client_ca] =
+            [&self.certificate, &self.key, &self.client_ca].map(|path| path.display());
+        wrong(&format_args!(
+            "'{certificate}', '{key}' or '{client_ca}': {error}"
+        ))
+    }
 }
 
 // === impl TlsDoor ===
@@ -78,13 +91,25 @@ impl TlsDoor {
     /// # Errors
     /// [`ListenError::Identity`] and [`ListenError::Certificates`]: the files cannot be read, or do not fit together.
     pub fn new(listener: TcpListener, files: &TlsFiles) -> Result<Self, ListenError> {
-        let mut config = config(files)?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self {
+        let (certificate, key) = (read(&files.certificate)?, read(&files.key)?);
+        let config = server_config(&certificate, &key, &read(&files.client_ca)?);
+        let config = config.map_err(|error| files.name(&error))?;
+        let (_, config) = watch::channel(Some(Arc::new(config)));
+        Ok(Self::renewed(listener, config, files.clients.clone()))
+    }
+
+    /// A door whose certificates change while it is open; closed for as long as there are none. Each connection goes by those that
+    /// it found.
+    pub fn renewed(
+        listener: TcpListener,
+        config: watch::Receiver<Option<Arc<ServerConfig>>>,
+        clients: Vec<String>,
+    ) -> Self {
+        Self {
             listener,
-            acceptor: TlsAcceptor::from(Arc::new(config)),
-            clients: files.clients.clone().into(),
-        })
+            config,
+            clients: clients.into(),
+        }
     }
 
     /// Those who were let in. Ends when what is returned is dropped.
@@ -110,7 +135,11 @@ impl TlsDoor {
                     continue;
                 }
             };
-            let (acceptor, clients) = (self.acceptor.clone(), Arc::clone(&self.clients));
+            let Some(config) = self.config.borrow().clone() else {
+                tracing::debug!("a connection came before there was a certificate to show");
+                continue;
+            };
+            let (acceptor, clients) = (TlsAcceptor::from(config), Arc::clone(&self.clients));
             let (guests, places) = (guests.clone(), Arc::clone(&places));
             tokio::spawn(async move {
                 let let_in = admit(stream, &acceptor, &clients, places).await;
@@ -177,6 +206,16 @@ fn is_named(certificate: &CertificateDer<'_>, clients: &[String]) -> bool {
         .any(|name| clients.iter().any(|client| client == name))
 }
 
+/// What a certificate calls its holder.
+pub(crate) fn common_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
+        return Vec::new();
+    };
+    let common = certificate.subject().iter_common_name();
+    let common = common.filter_map(|name| name.as_str().ok());
+    common.map(str::to_owned).collect()
+}
+
 fn names<'a>(certificate: &'a X509Certificate<'_>) -> Vec<&'a str> {
     let common = certificate.subject().iter_common_name();
     let common = common.filter_map(|name| name.as_str().ok());
@@ -189,38 +228,50 @@ fn names<'a>(certificate: &'a X509Certificate<'_>) -> Vec<&'a str> {
     common.chain(alternative).collect()
 }
 
-fn config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
-    let wrong = |why: &dyn std::fmt::Display| ListenError::Certificates(why.to_string());
+/// A server that shows this chain and lets in whoever shows a certificate of one of these authorities; PEM all.
+pub(crate) fn server_config(
+    chain: &[u8],
+    key: &[u8],
+    authorities: &[u8],
+) -> Result<ServerConfig, ListenError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(&files.client_ca)? {
-        roots.add(authority).map_err(|error| wrong(&error))?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots(authorities)?, Arc::clone(&provider));
     let verifier = verifier.build().map_err(|error| wrong(&error))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
-        .map_err(|error| wrong(&format_args!("'{}': {error}", files.key.display())))?;
-    let chain = certificates(&files.certificate)?;
-    ServerConfig::builder_with_provider(provider)
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| wrong(&error))?;
+    let chain = certificates(chain)?;
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .and_then(|builder| {
             builder
                 .with_client_cert_verifier(verifier)
                 .with_single_cert(chain, key)
         })
-        .map_err(|error| wrong(&error))
+        .map_err(|error| wrong(&error))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ListenError> {
-    let wrong =
-        |why: &dyn std::fmt::Display| ListenError::Certificates(format!("'{}': {why}", path.display()));
-    let bytes = read(path)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+/// These authorities, PEM, of which there must be one.
+pub(crate) fn roots(pem: &[u8]) -> Result<Arc<RootCertStore>, ListenError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(pem)? {
+        roots.add(authority).map_err(|error| wrong(&error))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// The certificates of a PEM text, of which there must be one.
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ListenError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| wrong(&error))?;
     if found.is_empty() {
-        return Err(wrong(&"there is no certificate in it"));
+        return Err(wrong(&"there is no certificate"));
     }
     Ok(found)
+}
+
+pub(crate) fn wrong(why: &dyn std::fmt::Display) -> ListenError {
+    ListenError::Certificates(why.to_string())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ListenError> {

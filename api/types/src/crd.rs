@@ -130,8 +130,7 @@ fn older(stored: &CustomResourceDefinitionVersion) -> CustomResourceDefinitionVe
     }
 }
 
-/// The files of `deploy/crds`, named as KubeVirt's own generator names them: name and text of each. VMs are not among them as
-/// long as nobody follows them in a cluster.
+/// The files of `deploy/crds`, named as KubeVirt's own generator names them: name and text of each.
 ///
 /// # Errors
 /// A definition that is no YAML, which no test ever saw.
@@ -141,7 +140,10 @@ pub fn files() -> Result<Vec<(String, String)>, crate::manifest::ManifestError> 
         let text = format!("# Generated from api/types by `cargo xtask crds`; do not edit.\n{yaml}");
         Ok((format!("{GROUP}_{}.yaml", crd.spec.names.plural), text))
     };
-    [virtual_machine_instances()].map(file).into_iter().collect()
+    [virtual_machine_instances(), virtual_machines()]
+        .map(file)
+        .into_iter()
+        .collect()
 }
 
 fn column((name, type_, json_path, wide): &Column) -> CustomResourceColumnDefinition {

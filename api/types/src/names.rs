@@ -49,6 +49,8 @@ pub mod annotations {
     pub const CLAIM: &str = "rvm/claim";
     /// On a node: the id of the one handler that serves it.
     pub const HANDLER: &str = "rvm/handler";
+    /// On a node: where its handler's gRPC API is reached: `HOST:PORT`, or `:PORT` at the node's own address.
+    pub const HANDLER_ADDRESS: &str = "rvm/handler-address";
     /// On a node: when its handler was last alive.
     pub const HEARTBEAT: &str = "kubevirt.io/heartbeat";
     /// On a VMI of a VM: the VM's generation that it was made from.

@@ -31,7 +31,13 @@ fn the_installed_files_are_in_step_with_the_types() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds");
     let files = files().unwrap();
     let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["kubevirt.io_virtualmachineinstances.yaml"]);
+    assert_eq!(
+        names,
+        [
+            "kubevirt.io_virtualmachineinstances.yaml",
+            "kubevirt.io_virtualmachines.yaml"
+        ]
+    );
     let installed = |name: &str| fs::read_to_string(folder.join(name)).expect("deploy/crds is there");
     let stale = files.iter().find(|(name, text)| installed(name) != *text);
     assert_eq!(stale.map(|(name, _)| name), None, "run `cargo xtask crds`");

@@ -84,6 +84,7 @@ impl Cluster {
         Register {
             name: name.to_owned(),
             handler: handler.to_owned(),
+            address: None,
             create: true,
             interval: Duration::from_millis(20),
             stale_after: Duration::from_secs(300),

@@ -13,6 +13,7 @@ pub mod guest;
 pub mod hotplug;
 pub mod kills;
 pub mod lab_node;
+pub mod machines;
 pub mod shares;
 pub mod volumes;
 pub mod watchdog;

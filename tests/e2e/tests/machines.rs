@@ -2,11 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rvm_e2e::guest::{self, NAME};
+use rvm_e2e::machines::{self, SUBRESOURCES};
 use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{HandlerSetup, Kubectl, Manifest, Plain, Tools};
 use serde_json::{Value, json};
-
-const SUBRESOURCES: &str = "/apis/subresources.kubevirt.io/v1/namespaces/default";
 
 /// A console as virtctl opens it, which answers, and which the next viewer takes over.
 fn shown_by_websocket(kubectl: &Kubectl) -> Plain {
@@ -26,23 +25,11 @@ fn shown_by_websocket(kubectl: &Kubectl) -> Plain {
 
 /// A machine of the demo's name, whose template is the demo.
 fn machine(strategy: &str) -> Manifest {
-    let demo = Manifest::demo().unwrap().0;
-    let metadata =
-        json!({"annotations": demo["metadata"]["annotations"], "labels": {"kubevirt.io/vm": NAME}});
-    Manifest(json!({
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": NAME},
-        "spec": {"runStrategy": strategy, "template": {"metadata": metadata, "spec": demo["spec"]}},
-    }))
+    machines::machine(strategy).unwrap()
 }
 
 fn await_word(kubectl: &Kubectl, word: &str) -> Value {
-    eventually(word, || {
-        let vm = kubectl.get(&["vm", NAME])?;
-        let found = vm["status"]["printableStatus"] == word;
-        let status = vm["status"].to_string();
-        Ok(Look::of(found.then_some(vm), || status))
-    })
-    .unwrap()
+    machines::await_word(kubectl, word).unwrap()
 }
 
 /// Waits for an instance that runs and is another than `before`; its UID.

@@ -21,9 +21,14 @@ use crate::tools::{Tools, shown};
 /// Where our CRDs lie.
 const CRDS: &str = "deploy/crds";
 
-/// The handler's account and role, and the account's namespace and name.
-const RBAC: &str = "deploy/rbac/rvm-handler.yaml";
-const ACCOUNT: [&str; 2] = ["rvm", "rvm-handler"];
+/// Our programs' accounts and roles, and users' roles.
+const RBAC: &str = "deploy/rbac";
+/// The accounts' namespace, and the handlers' account.
+pub(crate) const NAMESPACE: &str = "rvm";
+const HANDLERS: &str = "rvm-handler";
+
+/// How kube-apiserver is called by those behind it.
+const FRONT_PROXY: &str = "front-proxy-client";
 
 /// Names at which the apiserver is reached: here, and from a lab.
 const HOSTS: [&str; 3] = ["127.0.0.1", "10.0.2.2", "localhost"];
@@ -60,6 +65,7 @@ impl Cluster {
         let sweeper = Sweeper::start(folder.path())?;
         let authority = Authority::new(&folder.path().join("pki"))?;
         issue(&authority)?;
+        issue_front_proxy(&folder.path().join("pki"))?;
         let etcd = start_etcd(tools, folder.path())?;
         let (mut apiserver, port) = start_apiserver(tools, folder.path())?;
         let kubeconfig = folder.path().join("kubeconfig");
@@ -70,10 +76,8 @@ impl Cluster {
         await_namespace(&kubectl, &mut apiserver)?;
         install_crds(tools, &kubectl)?;
         kubectl.ok(&["create", "-f", &shown(&tools.source(RBAC))])?;
-        let [namespace, account] = ACCOUNT;
-        let token = kubectl.ok(&["create", "token", account, "--namespace", namespace])?;
         let cluster = Self {
-            token: token.trim().to_owned(),
+            token: token(&kubectl, HANDLERS)?,
             apiserver,
             _etcd: etcd,
             kubectl,
@@ -146,6 +150,43 @@ impl Cluster {
         kubeconfig_text(server, pki, &format!("token: '{}'", self.token))
     }
 
+    /// The kubectl of a user of this name, who may do what roles let them.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn kubectl_of(&self, tools: &Arc<Tools>, user: &str) -> Result<Kubectl> {
+        let names = Names {
+            common: user,
+            ..Names::default()
+        };
+        let pair = self.authority.issue(&format!("user-{user}"), names)?;
+        let (certificate, key) = (shown(&pair.certificate), shown(&pair.key));
+        let kubeconfig = self.folder.path().join(format!("kubeconfig-of-{user}"));
+        let server = format!("https://127.0.0.1:{}", self.port);
+        let shows = format!("client-certificate: {certificate}, client-key: {key}");
+        fs::write(
+            &kubeconfig,
+            kubeconfig_text(&server, &self.folder.path().join("pki"), &shows),
+        )?;
+        Kubectl::new(tools, &kubeconfig)
+    }
+
+    /// The kubeconfig of one of our programs, which may do what `deploy/rbac` lets its account.
+    ///
+    /// # Errors
+    /// There is no such account.
+    pub fn kubeconfig_of_account(&self, account: &str) -> Result<PathBuf> {
+        let token = token(&self.kubectl, account)?;
+        let kubeconfig = self.folder.path().join(format!("kubeconfig-of-{account}"));
+        let server = format!("https://127.0.0.1:{}", self.port);
+        let shows = format!("token: '{token}'");
+        fs::write(
+            &kubeconfig,
+            kubeconfig_text(&server, &self.folder.path().join("pki"), &shows),
+        )?;
+        Ok(kubeconfig)
+    }
+
     /// Makes a node's object, as a kubelet would.
     ///
     /// # Errors
@@ -166,6 +207,23 @@ impl Cluster {
     pub fn must_live(&mut self) -> Result<()> {
         self.apiserver.must_live()
     }
+}
+
+/// What shows that somebody is this account of ours.
+fn token(kubectl: &Kubectl, account: &str) -> Result<String> {
+    let token = kubectl.ok(&["create", "token", account, "--namespace", NAMESPACE])?;
+    Ok(token.trim().to_owned())
+}
+
+/// By what kube-apiserver is known to the servers behind it: an authority that signs for nobody else.
+fn issue_front_proxy(pki: &Path) -> Result<()> {
+    let names = Names {
+        common: FRONT_PROXY,
+        ..Names::default()
+    };
+    Authority::new(&pki.join("front"))?
+        .issue("proxy", names)
+        .map(drop)
 }
 
 fn issue(authority: &Authority) -> Result<()> {
@@ -232,6 +290,13 @@ fn apiserver_flags(port: u16) -> Vec<String> {
         ("service-account-issuer", "https://kubernetes.default.svc"),
         ("service-account-key-file", "pki/accounts.pub"),
         ("service-account-signing-key-file", "pki/accounts.key"),
+        ("requestheader-client-ca-file", "pki/front/ca.crt"),
+        ("requestheader-allowed-names", FRONT_PROXY),
+        ("requestheader-username-headers", "X-Remote-User"),
+        ("requestheader-group-headers", "X-Remote-Group"),
+        ("requestheader-extra-headers-prefix", "X-Remote-Extra-"),
+        ("proxy-client-cert-file", "pki/front/proxy.crt"),
+        ("proxy-client-key-file", "pki/front/proxy.key"),
         ("v", "0"),
     ]
     .map(|(flag, value)| format!("--{flag}={value}"))

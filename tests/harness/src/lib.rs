@@ -3,6 +3,7 @@
 //! ```text
 //!   Tools      where every program lies, and a way to run commands
 //!   Cluster    etcd + kube-apiserver, with our CRD; Kubectl talks to it
+//!   Api        rvm-api behind that apiserver, as its operator installs it
 //!   Handler    rvm-handler, in a cluster or in local mode; may be killed and started again
 //!   Registry   docker-registry, with passwords, tokens or TLS, and a Wire to it that can be cut
 //!   Console    a viewer of a guest's console, who types and reads
@@ -12,10 +13,12 @@
 //! of a thread of ours ([`process`]), and machines, which are made to outlive their handler, by [`sweep`]. Ports are
 //! chosen by the system and files lie in a folder of each thing's own, so tests can run side by side.
 
+pub mod api;
 pub mod certificates;
 pub mod cluster;
 pub mod console;
 pub mod handler;
+pub mod https;
 pub mod kubectl;
 pub mod leavings;
 pub mod manifest;
@@ -27,6 +30,7 @@ pub mod tokens;
 pub mod tools;
 pub mod websocket;
 
+pub use api::Api;
 pub use certificates::{Authority, Names};
 pub use cluster::Cluster;
 pub use console::Console;

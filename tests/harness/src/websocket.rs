@@ -35,7 +35,7 @@ impl Plain {
     /// # Errors
     /// It cannot be had.
     pub fn open(kubectl: &Kubectl, path: &str) -> Result<Self> {
-        let view = kubectl.ok(&["config", "view", "--raw", "-o", "json"])?;
+        let view = kubectl.ok(&["config", "view", "--raw", "--flatten", "-o", "json"])?;
         let config: Value = serde_json::from_str(&view)?;
         let server = config["clusters"][0]["cluster"]["server"]
             .as_str()

@@ -12,7 +12,7 @@ use crate::setup::ForBuilding;
 use crate::step;
 
 /// Packages with programs for this machine.
-const HERE: [&str; 4] = ["rvmm", "rvm-handler", "rvm", "rvm-trespasser"];
+const HERE: [&str; 5] = ["rvmm", "rvm-handler", "rvm-server", "rvm", "rvm-trespasser"];
 
 /// Programs for riscv64: package, profile and names. rvmm is built as it is shipped and measured.
 const RISCV64: [(&str, &str, &[&str]); 5] = [

@@ -126,11 +126,11 @@ impl Ports for FakeMachines {
     ) -> Result<Connection, DialError> {
         let connected = async {
             Ok(match protocol {
-                Protocol::Tcp => Connection::Tcp(TcpStream::connect((LOOPBACK, port)).await?),
+                Protocol::Tcp => Connection::tcp(TcpStream::connect((LOOPBACK, port)).await?),
                 Protocol::Udp => {
                     let socket = UdpSocket::bind((LOOPBACK, 0)).await?;
                     socket.connect((LOOPBACK, port)).await?;
-                    Connection::Udp(socket)
+                    Connection::udp(socket)
                 }
             })
         };

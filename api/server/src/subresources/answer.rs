@@ -18,7 +18,7 @@ pub(super) enum Kind {
 
 /// Why there is nothing else to answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     pub code: StatusCode,
     pub reason: String,
     pub message: String,
@@ -65,7 +65,7 @@ impl Refused {
     }
 
     /// There is no such path.
-    pub(super) fn no_such_path() -> Self {
+    pub(crate) fn no_such_path() -> Self {
         Self::without("the server could not find the requested resource")
     }
 
@@ -75,7 +75,7 @@ impl Refused {
     }
 
     /// It is our fault, or that of a part of ours.
-    pub(super) fn internal(message: impl Into<String>) -> Self {
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
         let message = format!("Internal error occurred: {}", message.into());
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
     }

@@ -14,7 +14,7 @@ pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
 const KUBEVIRT: &str = "v1.9.0";
 
 /// What there is below a machine: (resource, subresource, verb).
-const RESOURCES: [(&str, &str, &str); 21] = [
+pub(crate) const RESOURCES: [(&str, &str, &str); 21] = [
     ("virtualmachineinstances", "addvolume", "update"),
     ("virtualmachineinstances", "console", "get"),
     ("virtualmachineinstances", "filesystemlist", "get"),
@@ -38,23 +38,28 @@ const RESOURCES: [(&str, &str, &str); 21] = [
     ("virtualmachines", "stop", "update"),
 ];
 
-pub(super) async fn group() -> Json<Value> {
+/// The group and its versions.
+pub(crate) fn group() -> Value {
     let version = |version| json!({"groupVersion": format!("{GROUP}/{version}"), "version": version});
-    Json(json!({
+    json!({
         "kind": "APIGroup", "apiVersion": "v1", "name": GROUP,
         "versions": VERSIONS.map(version), "preferredVersion": version(VERSIONS[0]),
-    }))
+    })
+}
+
+/// The kind of a resource's objects.
+pub(crate) fn kind_of(resource: &str) -> &'static str {
+    match resource {
+        "virtualmachines" => "VirtualMachine",
+        _ => "VirtualMachineInstance",
+    }
 }
 
 pub(super) async fn resources(version: &'static str) -> Json<Value> {
     let resource = |(resource, subresource, verb)| {
-        let kind = match resource {
-            "virtualmachines" => "VirtualMachine",
-            _ => "VirtualMachineInstance",
-        };
         json!({
             "name": format!("{resource}/{subresource}"), "singularName": "", "namespaced": true,
-            "kind": kind, "verbs": [verb],
+            "kind": kind_of(resource), "verbs": [verb],
         })
     };
     let expand = json!({

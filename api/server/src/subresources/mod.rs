@@ -32,20 +32,22 @@ mod volumes;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::routing::{any, get, put};
+use axum::{Json, Router};
 use kube::{Api, Client};
 use rvm_types::{Phase, VirtualMachineInstance, admission, condition};
 
 use crate::node::Node;
 use crate::reach::Unreachable;
-use answer::{Kind, Refused};
+use answer::Kind;
 use freezes::Freezes;
 use viewers::Viewers;
 
+pub(crate) use answer::Refused;
 pub use documents::{GROUP, VERSIONS};
+pub(crate) use documents::{RESOURCES, group, kind_of};
 
 /// The only protocol that is spoken over these websockets: the bytes themselves.
 const PROTOCOL: &str = "plain.kubevirt.io";
@@ -79,7 +81,7 @@ impl Subresources {
 
     /// Everything below `/apis/subresources.kubevirt.io`.
     pub fn router(self) -> Router {
-        let mut router = Router::new().route(&format!("/apis/{GROUP}"), get(documents::group));
+        let mut router = Router::new().route(&format!("/apis/{GROUP}"), get(|| async { Json(group()) }));
         for version in VERSIONS {
             let base = format!("/apis/{GROUP}/{version}");
             let machine = format!("{base}/namespaces/{{namespace}}/virtualmachines/{{name}}");

@@ -2,8 +2,6 @@
 //!
 //! KubeVirt's clients give up the whole connection when their end of it is half closed, so the end of either side ends both.
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
@@ -12,18 +10,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UdpSocket;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{interval, timeout};
 
 use super::answer::Refused;
 use super::console::close;
 use super::{Subresources, Upgrade, agreed, running};
-use crate::ports::{Connection, DialError, Protocol};
+use crate::connection::{Connection, Reader, Writer};
+use crate::ports::{DialError, Protocol};
 
-/// Bytes that are read from a guest at once; no datagram is longer.
-const CHUNK: usize = 64 << 10;
 /// How often a client is asked whether it is still there.
 const PING: Duration = Duration::from_secs(10);
 /// How long a client may be silent. An answer to a question counts.
@@ -70,7 +64,7 @@ fn refused(error: &DialError) -> Refused {
 
 async fn forward(socket: WebSocket, connection: Connection) {
     let (mut out, mut input) = socket.split();
-    let (reader, writer) = halves(connection);
+    let Connection { reader, writer, .. } = connection;
     tokio::select! {
         () = bring(reader, &mut out) => close(&mut out).await,
         () = take(&mut input, writer) => {}
@@ -79,11 +73,10 @@ async fn forward(socket: WebSocket, connection: Connection) {
 
 /// From the guest to the client, until the guest is done.
 async fn bring(mut reader: Reader, out: &mut SplitSink<WebSocket, Message>) {
-    let mut chunk = vec![0; CHUNK];
     let mut ping = interval(PING);
     loop {
         let message = tokio::select! {
-            read = reader.next(&mut chunk) => match read {
+            read = reader.next() => match read {
                 Ok(Some(bytes)) => Message::Binary(bytes),
                 Ok(None) | Err(_) => return,
             },
@@ -99,64 +92,12 @@ async fn bring(mut reader: Reader, out: &mut SplitSink<WebSocket, Message>) {
 async fn take(input: &mut SplitStream<WebSocket>, mut writer: Writer) {
     while let Ok(Some(Ok(message))) = timeout(SILENCE, input.next()).await {
         let sent = match message {
-            Message::Binary(bytes) => writer.send(&bytes).await,
+            Message::Binary(bytes) => writer.send(bytes).await,
             Message::Close(_) => return,
             Message::Text(_) | Message::Ping(_) | Message::Pong(_) => Ok(()),
         };
         if sent.is_err() {
             return;
-        }
-    }
-}
-
-/// What comes from a guest.
-enum Reader {
-    Tcp(OwnedReadHalf),
-    Udp(Arc<UdpSocket>),
-}
-
-/// What goes to a guest.
-enum Writer {
-    Tcp(OwnedWriteHalf),
-    Udp(Arc<UdpSocket>),
-}
-
-fn halves(connection: Connection) -> (Reader, Writer) {
-    match connection {
-        Connection::Tcp(stream) => {
-            let (reader, writer) = stream.into_split();
-            (Reader::Tcp(reader), Writer::Tcp(writer))
-        }
-        Connection::Udp(socket) => {
-            let socket = Arc::new(socket);
-            (Reader::Udp(Arc::clone(&socket)), Writer::Udp(socket))
-        }
-    }
-}
-
-// === impl Reader ===
-
-impl Reader {
-    /// What comes next; nothing where the guest has said all.
-    async fn next(&mut self, chunk: &mut [u8]) -> io::Result<Option<Bytes>> {
-        let count = match self {
-            Self::Tcp(stream) => match stream.read(chunk).await? {
-                0 => return Ok(None),
-                count => count,
-            },
-            Self::Udp(socket) => socket.recv(chunk).await?,
-        };
-        Ok(chunk.get(..count).map(Bytes::copy_from_slice))
-    }
-}
-
-// === impl Writer ===
-
-impl Writer {
-    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.write_all(bytes).await,
-            Self::Udp(socket) => socket.send(bytes).await.map(drop),
         }
     }
 }

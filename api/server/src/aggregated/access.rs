@@ -1,0 +1,243 @@
+//! What a request is about, as roles name it, and whether its user may.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use kube::Client;
+use kube::api::{Api, PostParams};
+
+use super::front_proxy::User;
+use crate::subresources::{GROUP, VERSIONS};
+
+/// Below a version, what anybody may ask.
+const OPEN_BELOW: [&str; 3] = ["version", "healthz", "guestfs"];
+/// Elsewhere.
+const OPEN: [&str; 7] = [
+    "/",
+    "/apis",
+    "/healthz",
+    "/livez",
+    "/readyz",
+    "/openapi/v2",
+    "/openapi/v3",
+];
+/// Below which everything is open.
+const OPEN_TREE: &str = "/openapi/v3/";
+/// The subresource that has a port and a protocol behind it, of which roles know nothing.
+const PORTFORWARD: &str = "portforward";
+
+/// What a request is about.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// What anybody may know.
+    Open,
+    /// Something of a machine.
+    Of(Wanted),
+    /// Nothing that there is.
+    Nothing,
+}
+
+/// Something of a machine, as roles name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    verb: &'static str,
+    version: String,
+    namespace: String,
+    resource: String,
+    name: String,
+    subresource: String,
+}
+
+/// Why a user may not.
+#[derive(Debug)]
+pub(super) enum Denied {
+    /// No role lets them, in words.
+    For(String),
+    /// The cluster does not say.
+    Unknown(kube::Error),
+}
+
+// === impl Asked ===
+
+impl Asked {
+    pub(super) fn of(method: &Method, path: &str) -> Self {
+        if OPEN.contains(&path) || path.starts_with(OPEN_TREE) {
+            return Self::Open;
+        }
+        // No name of ours needs an escape, so one is there to have a path read in two ways.
+        if path.contains('%') {
+            return Self::Nothing;
+        }
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        match segments.as_slice() {
+            ["apis", GROUP] => Self::Open,
+            ["apis", GROUP, version] if VERSIONS.contains(version) => Self::Open,
+            ["apis", GROUP, version, word] if VERSIONS.contains(version) && OPEN_BELOW.contains(word) => {
+                Self::Open
+            }
+            ["apis", GROUP, version, "namespaces", rest @ ..] if VERSIONS.contains(version) => {
+                Wanted::of(method, version, rest).map_or(Self::Nothing, Self::Of)
+            }
+            _ => Self::Nothing,
+        }
+    }
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn of(method: &Method, version: &str, rest: &[&str]) -> Option<Self> {
+        let verb = match *method {
+            Method::GET => "get",
+            Method::PUT => "update",
+            Method::POST => "create",
+            _ => return None,
+        };
+        if rest.iter().any(|segment| segment.is_empty()) {
+            return None;
+        }
+        let (namespace, resource, name, below) = match rest {
+            [namespace, resource] => (namespace, resource, "", &[][..]),
+            [namespace, resource, name, below @ ..] if !below.is_empty() => {
+                (namespace, resource, *name, below)
+            }
+            _ => return None,
+        };
+        let subresource = match below {
+            [PORTFORWARD, ..] => PORTFORWARD.to_owned(),
+            below => below.join("/"),
+        };
+        Some(Self {
+            verb,
+            version: version.to_owned(),
+            namespace: (*namespace).to_owned(),
+            resource: (*resource).to_owned(),
+            name: name.to_owned(),
+            subresource,
+        })
+    }
+
+    /// In words, where the cluster has none.
+    fn denied(&self, user: &str) -> String {
+        let Self {
+            verb,
+            namespace,
+            resource,
+            subresource,
+            ..
+        } = self;
+        format!(
+            "User {user:?} cannot {verb} resource \"{resource}/{subresource}\" in API group {GROUP:?} in the namespace {namespace:?}"
+        )
+    }
+}
+
+/// Asks the cluster whether this user may do that.
+pub(super) async fn review(client: &Client, user: &User, wanted: &Wanted) -> Result<(), Denied> {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(user.name.clone()),
+            groups: Some(user.groups.clone()),
+            extra: Some(user.extra.clone()).filter(|extra: &BTreeMap<_, _>| !extra.is_empty()),
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(GROUP.to_owned()),
+                version: Some(wanted.version.clone()),
+                verb: Some(wanted.verb.to_owned()),
+                namespace: Some(wanted.namespace.clone()),
+                resource: Some(wanted.resource.clone()),
+                subresource: some(&wanted.subresource),
+                name: some(&wanted.name),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let api: Api<SubjectAccessReview> = Api::all(client.clone());
+    let reviewed = api.create(&PostParams::default(), &review).await;
+    let status = reviewed.map_err(Denied::Unknown)?.status.unwrap_or_default();
+    if status.allowed {
+        return Ok(());
+    }
+    let reason = status.reason.filter(|reason| !reason.is_empty());
+    Err(Denied::For(reason.unwrap_or_else(|| wanted.denied(&user.name))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &str = "/apis/subresources.kubevirt.io/v1";
+
+    fn get(path: &str) -> Asked {
+        Asked::of(&Method::GET, &format!("{BASE}{path}"))
+    }
+
+    fn of(asked: Asked) -> Option<(&'static str, String, String, String)> {
+        match asked {
+            Asked::Of(wanted) => Some((wanted.verb, wanted.resource, wanted.name, wanted.subresource)),
+            Asked::Open | Asked::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn a_path_is_named_as_roles_name_it() {
+        let start = Asked::of(
+            &Method::PUT,
+            &format!("{BASE}/namespaces/ns/virtualmachines/vm/start"),
+        );
+        let words = |words: (&'static str, &str, &str, &str)| {
+            Some((
+                words.0,
+                words.1.to_owned(),
+                words.2.to_owned(),
+                words.3.to_owned(),
+            ))
+        };
+        assert_eq!(of(start), words(("update", "virtualmachines", "vm", "start")));
+        let port = get("/namespaces/ns/virtualmachineinstances/a/portforward/22/tcp");
+        assert_eq!(
+            of(port),
+            words(("get", "virtualmachineinstances", "a", "portforward"))
+        );
+        let volume = get("/namespaces/ns/virtualmachineinstances/a/sev/query");
+        assert_eq!(
+            of(volume),
+            words(("get", "virtualmachineinstances", "a", "sev/query"))
+        );
+        let expand = Asked::of(&Method::PUT, &format!("{BASE}/namespaces/ns/expand-vm-spec"));
+        assert_eq!(of(expand), words(("update", "expand-vm-spec", "", "")));
+    }
+
+    #[test]
+    fn only_what_the_group_says_of_itself_is_open() {
+        let open = ["", "/version", "/healthz", "/guestfs"];
+        assert!(open.iter().all(|path| get(path) == Asked::Open));
+        let elsewhere = ["/", "/apis", "/openapi/v2", "/openapi/v3/apis/x/v1", "/readyz"];
+        assert!(
+            elsewhere
+                .iter()
+                .all(|path| Asked::of(&Method::GET, path) == Asked::Open)
+        );
+    }
+
+    #[test]
+    fn a_path_that_can_be_read_in_two_ways_is_not_there() {
+        let paths = [
+            "/namespaces/ns/virtualmachines/%6Fk/start",
+            "/namespaces//virtualmachines/vm/start",
+            "/namespaces/ns/virtualmachines/vm",
+            "/namespaces/ns/virtualmachines/vm/start/",
+            "/version/",
+            "/nonsense",
+        ];
+        assert!(paths.iter().all(|path| get(path) == Asked::Nothing));
+        let deleted = Asked::of(
+            &Method::DELETE,
+            &format!("{BASE}/namespaces/ns/virtualmachines/vm/start"),
+        );
+        assert_eq!(deleted, Asked::Nothing);
+    }
+}

@@ -1,0 +1,42 @@
+//! `rvm-api`: arguments → serve until told to end. What KubeVirt calls virt-api and virt-controller, for a cluster of rvm-handlers.
+//!
+//! Exit status: 0 ended by a signal, 1 an error, 2 the command line was wrong; an error is one line on standard error.
+
+mod serve;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use rvm_server::program::LogFormat;
+
+/// Serves subresources.kubevirt.io to kube-apiserver, and follows VirtualMachines.
+///
+/// It keeps nothing of its own: machines go on without it, and another one can go on at any moment.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// How to reach the cluster [default: the pod's service account, else ~/.kube/config]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Where kube-apiserver reaches us
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
+    listen: SocketAddr,
+    /// The namespace of our Service, Secrets and Lease
+    #[arg(long, env = "RVM_NAMESPACE", value_name = "NAMESPACE", default_value = "rvm")]
+    namespace: String,
+    /// How the log is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+fn main() -> ExitCode {
+    match serve::run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rvm-api: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

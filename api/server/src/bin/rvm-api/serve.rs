@@ -1,0 +1,86 @@
+//! Puts everything together, and takes it apart in order.
+//!
+//! ```text
+//!   cluster ─► the front proxy ─► certificates ─► the door ─► served, while one of us follows VirtualMachines
+//!   Ctrl-C, SIGTERM ─► the controller finishes what it is at and lets its Lease go ─► connections end ─► exit
+//! ```
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use kube::Client;
+use rvm_server::aggregated::{self, FrontProxy};
+use rvm_server::certificates::Keeper;
+use rvm_server::leader::Candidate;
+use rvm_server::{Fleet, Subresources, program, vm};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::Args;
+
+/// Whose lines people want to read.
+const OURS: [&str; 2] = ["rvm_api", "rvm_server"];
+/// Who holds it follows VirtualMachines.
+const LEASE: &str = "rvm-controller";
+
+/// Serves until a signal says to end.
+///
+/// # Errors
+/// What cannot be had at the start, or broke later.
+pub fn run(args: &Args) -> Result<()> {
+    program::log(args.log_format, &OURS);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime
+        .context("no threads can be started")?
+        .block_on(serve(args))
+}
+
+async fn serve(args: &Args) -> Result<()> {
+    let stop = program::stopped_by_signals()?;
+    let otherwise = "no cluster is known; give --kubeconfig";
+    let client = program::connect(args.kubeconfig.as_deref(), otherwise).await?;
+    let front = watch::Sender::new(Arc::new(FrontProxy::read(&client).await?));
+    let keeper = Keeper::new(&client, &args.namespace);
+    let identity = keeper.first().await?;
+    let listener = TcpListener::bind(args.listen).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    let fleet = Arc::new(Fleet::new(client.clone(), identity.subscribe()));
+    let below = Subresources::new(client.clone(), fleet);
+    let served = aggregated::serve(
+        listener,
+        client.clone(),
+        below,
+        identity.subscribe(),
+        front.subscribe(),
+    );
+    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    tasks.spawn(async move { Ok(served.await?) });
+    tasks.spawn(ever(aggregated::follow(client.clone(), front)));
+    tasks.spawn(ever(keeper.go_on(identity)));
+    tracing::info!(%address, namespace = args.namespace, "rvm-api serves");
+    let candidate = Candidate::new(&client, &args.namespace, LEASE, me());
+    let controller = candidate.follow(&stop, |ended| control(client.clone(), ended.cancelled_owned()));
+    tokio::select! {
+        () = controller => Ok(()),
+        Some(ended) = tasks.join_next() => ended.context("a server broke").flatten(),
+    }
+}
+
+async fn control(client: Client, ended: impl Future<Output = ()> + Send + Sync + 'static) {
+    vm::run(client, ended).await;
+}
+
+/// What has no end of its own.
+async fn ever(work: impl Future<Output = ()>) -> Result<()> {
+    work.await;
+    Ok(())
+}
+
+/// A name that nobody has or had.
+fn me() -> String {
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy().into_owned();
+    format!("{host}_{}", uuid::Uuid::new_v4())
+}

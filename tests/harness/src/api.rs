@@ -1,0 +1,151 @@
+//! An `rvm-api` as a cluster's operator installs it, behind kube-apiserver; may be ended and started again in the same place.
+//!
+//! The one thing that differs from `deploy/api` is where its Service leads: to this machine, where no pods are.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::cluster::{Cluster, NAMESPACE};
+use crate::kubectl::Kubectl;
+use crate::patience::{Look, eventually};
+use crate::process::Process;
+use crate::tools::{Tools, shown};
+
+/// The Service and the APIServices.
+const MANIFESTS: &str = "deploy/api";
+/// Its account, and its Service.
+const NAME: &str = "rvm-api";
+const SERVICES: [&str; 2] = ["v1.subresources.kubevirt.io", "v1alpha3.subresources.kubevirt.io"];
+/// What it says before its address.
+const SERVES: &str = "rvm-api serves address=";
+
+/// A running rvm-api.
+#[derive(Debug)]
+pub struct Api {
+    tools: Arc<Tools>,
+    kubeconfig: PathBuf,
+    process: Option<Process>,
+    /// Where it is reached, once it has said so.
+    address: Option<String>,
+    folder: TempDir,
+}
+
+// === impl Api ===
+
+impl Api {
+    /// Installs it and waits until kube-apiserver passes requests on to it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(tools: &Arc<Tools>, cluster: &Cluster) -> Result<Self> {
+        let kubectl = cluster.kubectl();
+        kubectl.ok(&["create", "-f", &shown(&tools.source(MANIFESTS))])?;
+        let mut api = Self {
+            tools: Arc::clone(tools),
+            kubeconfig: cluster.kubeconfig_of_account(NAME)?,
+            process: None,
+            address: None,
+            folder: tempfile::Builder::new().prefix("rvm-api-").tempdir()?,
+        };
+        api.start_again()?;
+        lead(kubectl, api.address()?)?;
+        api.await_available(kubectl)?;
+        Ok(api)
+    }
+
+    /// Starts it where it was, and waits until it serves.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn start_again(&mut self) -> Result<()> {
+        let listen = self.address.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
+        let log = self.folder.path().join("api.log");
+        let before = std::fs::read(&log).unwrap_or_default().len();
+        let process = Process::start(&self.tools.own(NAME)?, &log, |api| {
+            api.arg("--kubeconfig").arg(&self.kubeconfig);
+            api.args(["--listen", &listen]);
+        })?;
+        let process = self.process.insert(process);
+        let address = eventually("serving rvm-api", || {
+            process.must_live()?;
+            let said = process.said();
+            let said = said.get(before..).unwrap_or_default();
+            let address = said
+                .split_once(SERVES)
+                .and_then(|(_, rest)| rest.split_whitespace().next());
+            Ok(Look::of(address.map(str::to_owned), || said.to_owned()))
+        })?;
+        self.address = Some(address);
+        Ok(())
+    }
+
+    /// Ends it with SIGTERM, which must go well.
+    ///
+    /// # Errors
+    /// It is not running, or does not end well.
+    pub fn terminate(&mut self) -> Result<()> {
+        let mut process = self.process.take().context("rvm-api is down")?;
+        let status = process.terminate()?;
+        anyhow::ensure!(status.success(), process.complaint(&anyhow::anyhow!("{status}")));
+        Ok(())
+    }
+
+    /// Where it is reached without kube-apiserver.
+    ///
+    /// # Errors
+    /// It has not said so yet.
+    pub fn address(&self) -> Result<&str> {
+        self.address.as_deref().context("rvm-api has not started")
+    }
+
+    /// Waits until kube-apiserver passes requests on.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn await_available(&self, kubectl: &Kubectl) -> Result<()> {
+        for service in SERVICES {
+            eventually(service, || {
+                let object = kubectl.get(&["apiservice", service])?;
+                let conditions = object["status"]["conditions"].as_array().cloned();
+                let available =
+                    |condition: &&Value| condition["type"] == "Available" && condition["status"] == "True";
+                let there = conditions.unwrap_or_default().iter().find(available).cloned();
+                Ok(Look::of(there.map(drop), || object["status"].to_string()))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Has its Service lead to this machine, and its APIServices to that port.
+fn lead(kubectl: &Kubectl, address: &str) -> Result<()> {
+    let port = address.rsplit_once(':').context("no port")?.1;
+    let port: u16 = port.parse().context("no port")?;
+    let service = json!({"spec": {
+        "type": "ExternalName", "externalName": "localhost", "clusterIP": null, "clusterIPs": null, "selector": null,
+        "ports": [{"port": port}],
+    }});
+    let patch = |what: [&str; 2], patch: &Value| {
+        let patch = patch.to_string();
+        let words = [
+            "patch",
+            what[0],
+            what[1],
+            "-n",
+            NAMESPACE,
+            "--type=merge",
+            "-p",
+            &patch,
+        ];
+        kubectl.ok(&words).map(drop)
+    };
+    patch(["service", NAME], &service)?;
+    let to_port = json!({"spec": {"service": {"port": port}}});
+    SERVICES
+        .iter()
+        .try_for_each(|service| patch(["apiservice", service], &to_port))
+}
