@@ -54,11 +54,10 @@ impl LocalDoor {
 
     /// Serves the objects and what is below them, and follows VirtualMachines: where there is one handler, there is one who does.
     pub(crate) fn serve(self, below: Subresources, tasks: &mut JoinSet<Result<()>>) {
-        // The controller keeps nothing, so it may end at any moment.
-        let machines = rvm_server::vm::run(self.api.client(), std::future::pending());
-        let scheduling = rvm_server::scheduling::run(self.api.client(), std::future::pending());
+        // They keep nothing, so they may end at any moment.
+        let controllers = rvm_server::controllers::run(self.api.client(), std::future::pending());
         tasks.spawn(async move {
-            futures::join!(machines, scheduling);
+            controllers.await;
             Ok(())
         });
         let router = self.api.router().merge(below.router());

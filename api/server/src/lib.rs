@@ -23,6 +23,7 @@ pub mod apply;
 pub mod certificates;
 mod connection;
 pub mod console;
+pub mod controllers;
 mod error;
 #[cfg(feature = "fake")]
 pub mod fake;

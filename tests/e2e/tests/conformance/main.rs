@@ -1,6 +1,7 @@
 //! KubeVirt's conformance cases, under their numbers.
 //!
-//! Each is what a KubeVirt user may rely on, told as one test. They are carried out in local mode, with the embedded API.
+//! Each is what a KubeVirt user may rely on, told as one test. It is carried out twice: in a cluster, with a real kube-apiserver and
+//! our API server behind its aggregation, and in local mode, with the embedded API.
 //! `tests/e2e/CONFORMANCE.md` lists all 53, also those that are not here and why.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +20,12 @@ macro_rules! everywhere {
         /// The names of all cases.
         const CASES: &[&str] = &[$($(stringify!($case)),+),+];
 
-        mod local {
+        mod cluster {
+            $($(#[test] fn $case() { crate::$module::$case(&crate::place::Place::cluster().unwrap()); })+)+
+        }
+
+        /// For `make test-full`: other tests have much of it.
+        mod full_local {
             $($(#[test] fn $case() { crate::$module::$case(&crate::place::Place::local().unwrap()); })+)+
         }
     };

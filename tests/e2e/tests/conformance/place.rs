@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use rvm_e2e::guest::NAME;
 use rvm_guests::{Cache, images};
 use rvm_harness::patience::{Look, eventually};
-use rvm_harness::{Handler, HandlerSetup, Kubectl, Manifest, Plain, Tools};
+use rvm_harness::{Api, Cluster, Handler, HandlerSetup, Kubectl, Manifest, Plain, Tools};
 use rvm_outer::Output;
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ pub struct Place {
     /// Its administrator's.
     pub kubectl: Kubectl,
     _node: Handler,
+    _cluster: Option<(Api, Cluster)>,
 }
 
 impl Place {
@@ -32,7 +33,29 @@ impl Place {
         let tools = Tools::open()?;
         let node = furnished(HandlerSetup::local())?.start(&tools)?;
         let kubectl = node.kubectl()?;
-        Ok(Self { kubectl, _node: node })
+        Ok(Self {
+            kubectl,
+            _node: node,
+            _cluster: None,
+        })
+    }
+
+    /// A cluster.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn cluster() -> Result<Self> {
+        let tools = Tools::open()?;
+        let cluster = Cluster::start(&tools)?;
+        cluster.add_node("n1")?;
+        let setup = HandlerSetup::on_node(&cluster, "n1").with(&["--grpc-listen", "127.0.0.1:0"]);
+        let node = furnished(setup)?.start(&tools)?;
+        let api = Api::start(&tools, &cluster)?;
+        Ok(Self {
+            kubectl: Kubectl::new(&tools, &cluster.kubeconfig())?,
+            _node: node,
+            _cluster: Some((api, cluster)),
+        })
     }
 
     /// Applies these, which has to go well.

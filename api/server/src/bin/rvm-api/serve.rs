@@ -8,11 +8,10 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use kube::Client;
 use rvm_server::aggregated::{self, FrontProxy};
 use rvm_server::certificates::Keeper;
 use rvm_server::leader::Candidate;
-use rvm_server::{Fleet, Subresources, program, vm};
+use rvm_server::{Fleet, Subresources, controllers, program};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -61,15 +60,11 @@ async fn serve(args: &Args) -> Result<()> {
     tasks.spawn(ever(keeper.go_on(identity)));
     tracing::info!(%address, namespace = args.namespace, "rvm-api serves");
     let candidate = Candidate::new(&client, &args.namespace, LEASE, me());
-    let controller = candidate.follow(&stop, |ended| control(client.clone(), ended.cancelled_owned()));
+    let controller = candidate.follow(&stop, |ended| controllers::run(client.clone(), ended.cancelled_owned()));
     tokio::select! {
         () = controller => Ok(()),
         Some(ended) = tasks.join_next() => ended.context("a server broke").flatten(),
     }
-}
-
-async fn control(client: Client, ended: impl Future<Output = ()> + Send + Sync + 'static) {
-    vm::run(client, ended).await;
 }
 
 /// What has no end of its own.
