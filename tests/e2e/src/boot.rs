@@ -225,14 +225,21 @@ fn boots_for_its_control_socket(host: &dyn Host) -> Session {
     vm
 }
 
-/// One machine: started paused and let go, paused and resumed, reset, and asked to switch itself off, which its agent does.
-pub fn obeys_its_control_socket(host: &dyn Host) {
+/// One machine that starts paused: nothing runs in it before it is resumed.
+pub fn begins_when_it_is_resumed(host: &dyn Host) {
     let mut vm = spawn_for_its_control_socket(host, guest(host, "quiet").on_start(OnStart::Pause));
     let stands = host.run(&["sh", "-c", UNTIL_PAUSED]).expect("a shell runs");
     stands.ok().expect("the machine stands still");
     assert!(ctl(host, &["-o", "json", "stats"]).contains(r#""console.output-bytes":0"#));
     assert_eq!(ctl(host, &["resume"]), "");
     until_ready(&mut vm);
+    assert_eq!(ctl(host, &["kill"]), "");
+    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
+}
+
+/// One machine: paused, resumed, reset, and asked to switch itself off, which its agent does.
+pub fn obeys_its_control_socket(host: &dyn Host) {
+    let mut vm = boots_for_its_control_socket(host);
     assert!(ctl(host, &["-o", "json", "info"]).contains(r#""state":"running""#));
     assert_eq!(ctl(host, &["pause"]), "");
     assert!(ctl(host, &["-o", "json", "info"]).contains(r#""state":"paused""#));

@@ -141,6 +141,11 @@ fn full_a_guest_boots_twenty_times_in_a_row() {
 }
 
 #[test]
+fn a_machine_that_starts_paused_begins_when_it_is_resumed() {
+    boot::begins_when_it_is_resumed(&here());
+}
+
+#[test]
 fn a_machine_obeys_its_control_socket() {
     boot::obeys_its_control_socket(&here());
 }
