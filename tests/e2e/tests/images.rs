@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use rvm_e2e::guest::{self, NAME};
 use rvm_guests::{Cache, images};
@@ -33,6 +34,23 @@ fn kernel_boot() -> Manifest {
     }))
 }
 
+/// A registry that has the demo's image, and a handler that asks it in `registry:5000`'s place.
+fn mirrored(tools: &Arc<Tools>) -> (Registry, Handler) {
+    let registry = Registry::start().unwrap();
+    let image = tools.demo().image();
+    registry.push(&image, "library/alpine:3.23").unwrap();
+    let mirror = format!("registry:5000=http://127.0.0.1:{}", registry.port());
+    let setup = HandlerSetup::local().with(&["--mirror", &mirror]);
+    let handler = setup.start(tools).unwrap();
+    (registry, handler)
+}
+
+/// The demo, out of that registry.
+fn alpine(name: &str) -> Manifest {
+    let demo = Manifest::demo().unwrap().named(name);
+    demo.with(|vmi| vmi["spec"]["volumes"][0]["containerDisk"]["image"] = ALPINE.into())
+}
+
 /// What `rvm images list` says, as JSON.
 fn kept(handler: &Handler) -> Value {
     let listed = handler.rvm(&["images", "list", "-o", "json"]).unwrap();
@@ -42,13 +60,7 @@ fn kept(handler: &Handler) -> Value {
 #[test]
 fn images_are_fetched_before_they_are_wanted_and_removed_when_nobody_uses_them() {
     let tools = Tools::open().unwrap();
-    let registry = Registry::start().unwrap();
-    registry
-        .push(&tools.demo().image(), "library/alpine:3.23")
-        .unwrap();
-    let mirror = format!("registry:5000=http://127.0.0.1:{}", registry.port());
-    let setup = HandlerSetup::local().with(&["--mirror", &mirror]);
-    let handler = setup.start(&tools).unwrap();
+    let (_registry, handler) = mirrored(&tools);
     assert_eq!(kept(&handler), json!([]));
     let pulled = handler.rvm(&["images", "pull", ALPINE]).unwrap().ok().unwrap();
     assert!(pulled.starts_with(&format!("{ALPINE} pulled (")), "{pulled}");
@@ -61,10 +73,7 @@ fn images_are_fetched_before_they_are_wanted_and_removed_when_nobody_uses_them()
     assert_eq!(image["unpackedSize"], 0);
 
     let kubectl = handler.kubectl().unwrap();
-    let alpine = Manifest::demo()
-        .unwrap()
-        .with(|vmi| vmi["spec"]["volumes"][0]["containerDisk"]["image"] = ALPINE.into());
-    kubectl.apply(&[alpine]).unwrap();
+    kubectl.apply(&[alpine(NAME)]).unwrap();
     kubectl.await_phase(NAME, "Running").unwrap();
     let image = &kept(&handler)[0];
     assert_eq!(image["usedBy"], json!([format!("default/{NAME}")]));
@@ -93,23 +102,14 @@ fn images_are_fetched_before_they_are_wanted_and_removed_when_nobody_uses_them()
 #[test]
 fn images_of_a_registry_that_stands_for_another_boot() {
     let tools = Tools::open().unwrap();
-    let registry = Registry::start().unwrap();
+    let (registry, handler) = mirrored(&tools);
     let cache = Cache::open().unwrap();
     let kernel = images::kernel_boot(&cache).unwrap();
     registry
         .push(&kernel, "kubevirt/alpine-ext-kernel-boot-demo:devel")
         .unwrap();
-    registry
-        .push(&tools.demo().image(), "library/alpine:3.23")
-        .unwrap();
-    let mirror = format!("registry:5000=http://127.0.0.1:{}", registry.port());
-    let setup = HandlerSetup::local().with(&["--mirror", &mirror]);
-    let handler = setup.start(&tools).unwrap();
     let kubectl = handler.kubectl().unwrap();
-    let alpine = Manifest::demo()
-        .unwrap()
-        .with(|vmi| vmi["spec"]["volumes"][0]["containerDisk"]["image"] = ALPINE.into());
-    kubectl.apply(&[alpine, kernel_boot()]).unwrap();
+    kubectl.apply(&[alpine(NAME), kernel_boot()]).unwrap();
 
     kubectl.await_phase(NAME, "Running").unwrap();
     let viewer = handler.rvm_on_terminal(&["console", NAME]).unwrap();
@@ -127,23 +127,12 @@ fn images_of_a_registry_that_stands_for_another_boot() {
 /// So many real guests of one image, asked for at once: each has its prompt, and no byte of the image was asked for twice.
 fn boot_of_one_image(machines: usize) {
     let tools = Tools::open().unwrap();
-    let registry = Registry::start().unwrap();
-    registry
-        .push(&tools.demo().image(), "library/alpine:3.23")
-        .unwrap();
+    let (registry, handler) = mirrored(&tools);
     let before = registry.requests("GET /v2/library/alpine/blobs/").len();
-    let mirror = format!("registry:5000=http://127.0.0.1:{}", registry.port());
-    let handler = HandlerSetup::local()
-        .with(&["--mirror", &mirror])
-        .start(&tools)
-        .unwrap();
     let kubectl = handler.kubectl().unwrap();
     let names: Vec<String> = (0..machines).map(|number| format!("vmi-{number}")).collect();
-    let one = |name: &String| {
-        let demo = Manifest::demo().unwrap().named(name);
-        demo.with(|vmi| vmi["spec"]["volumes"][0]["containerDisk"]["image"] = ALPINE.into())
-    };
-    kubectl.apply(&names.iter().map(one).collect::<Vec<_>>()).unwrap();
+    let manifests = names.iter().map(|name| alpine(name));
+    kubectl.apply(&manifests.collect::<Vec<_>>()).unwrap();
     for name in &names {
         kubectl.await_phase(name, "Running").unwrap();
         let viewer = handler.rvm_on_terminal(&["console", name]).unwrap();

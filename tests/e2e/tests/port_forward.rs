@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 
 use rvm_harness::patience::{Look, PATIENCE, eventually};
 use rvm_harness::{Console, HandlerSetup, Manifest, Tools};
@@ -27,11 +28,10 @@ fn page(local: SocketAddr) -> String {
     said
 }
 
-#[test]
-fn a_guests_ports_are_reached_on_this_machine_whatever_its_network_lets_in() {
+/// Reaches a guest of this handler by TCP, whatever its network lets in.
+fn ports_are_reached(setup: HandlerSetup) {
     let tools = Tools::open().unwrap();
-    let network = ["--pod-network", "10.199.20.0/24"];
-    let handler = HandlerSetup::local().with(&network).start(&tools).unwrap();
+    let handler = setup.start(&tools).unwrap();
     let kubectl = handler.kubectl().unwrap();
     kubectl.apply(&[guest("web")]).unwrap();
     let viewer = handler.rvm_on_terminal(&["console", "web"]).unwrap();
@@ -70,4 +70,17 @@ fn a_guests_ports_are_reached_on_this_machine_whatever_its_network_lets_in() {
     assert!(matches!(refused.read_to_end(&mut said), Ok(0) | Err(_)));
     forwarding.expect("refused", PATIENCE).unwrap();
     assert_eq!(page(open).len(), first.len(), "after a refusal");
+}
+
+#[test]
+fn a_guests_ports_are_reached_on_this_machine_whatever_its_network_lets_in() {
+    let network = ["--pod-network", "10.199.20.0/24"];
+    ports_are_reached(HandlerSetup::local().with(&network));
+}
+
+#[test]
+fn a_guests_ports_are_reached_by_an_ordinary_user() {
+    let network = ["--pod-network", "10.199.21.0/24"];
+    let setup = HandlerSetup::local().with(&network);
+    ports_are_reached(setup.unprivileged(Path::new("/etc/resolv.conf")));
 }
