@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,13 +28,13 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(tools: &Arc<Tools>) -> Self {
+    fn set(tools: &Arc<Tools>, setup: HandlerSetup) -> Self {
         let folder = tempfile::Builder::new().prefix("rvm-disks-").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let mirror = distribution::mirror().unwrap();
         let allowed = folder.path().to_str().unwrap();
         let arguments = ["--mirror", &mirror, "--host-disk-dir", allowed];
-        let handler = HandlerSetup::local().with(&arguments).start(tools).unwrap();
+        let handler = setup.with(&arguments).start(tools).unwrap();
         Self {
             kubectl: handler.kubectl().unwrap(),
             handler,
@@ -158,9 +158,10 @@ fn greeting(handler: &Handler) -> String {
 }
 
 #[test]
-fn full_a_distribution_is_set_up_by_cloud_init_and_left_by_its_agent() {
+fn full_an_ordinary_users_distribution_is_set_up_by_cloud_init_reached_and_left_by_its_agent() {
     let tools = Tools::open().unwrap();
-    let stage = Stage::set(&tools);
+    let user = HandlerSetup::local().unprivileged(Path::new("/etc/resolv.conf"));
+    let stage = Stage::set(&tools, user);
     stage.secret("user", "userdata", &user_data(&stage.visitor.key));
     stage.secret("ssh", "key", &stage.visitor.key);
     let cloud_init = json!({"cloudInitNoCloud": {"secretRef": {"name": "user"}}});
@@ -211,7 +212,7 @@ fn full_a_distribution_is_set_up_by_cloud_init_and_left_by_its_agent() {
 #[test]
 fn full_a_config_drive_sets_a_distribution_up_that_edk2_boots_twice() {
     let tools = Tools::open().unwrap();
-    let stage = Stage::set(&tools);
+    let stage = Stage::set(&tools, HandlerSetup::local());
     stage.secret("ssh", "key", &stage.visitor.key);
     let data = BASE64.encode(user_data(&stage.visitor.key));
     let mut console = stage.run(json!({"cloudInitConfigDrive": {"userDataBase64": data}}), |vmi| {
@@ -241,7 +242,7 @@ fn full_a_config_drive_sets_a_distribution_up_that_edk2_boots_twice() {
 #[test]
 fn full_an_agent_sets_keys_and_passwords_and_a_deaf_guest_is_cut_off_at_the_deadline() {
     let tools = Tools::open().unwrap();
-    let stage = Stage::set(&tools);
+    let stage = Stage::set(&tools, HandlerSetup::local());
     let deaf = user_data(&stage.visitor.key).replace(
         "ExecStop=/bin/sh -c 'echo",
         "TimeoutStopSec=infinity\n      ExecStop=/bin/sh -c 'sleep infinity; echo",
