@@ -5,7 +5,7 @@
 use rvm_outer::shell::{PATIENCE, PROMPT, ask, switch_off, until_ready};
 use rvm_outer::{Host, Output, Session, Signal};
 use rvmm_spec::{
-    Boot, Console, Disk, MemorySize, NetWish, Network, OnReset, OnStart, Spec, SpecBuilder, Transport, wire,
+    Boot, Console, Disk, MemorySize, NetWish, Network, OnReset, Spec, SpecBuilder, Transport, wire,
 };
 
 /// The number by which the guest's kernel knows its firmware (SBI specification, 4.1): KVM is 3, OpenSBI is 1.
@@ -200,10 +200,6 @@ pub fn a_reset_boots_again(host: &dyn Host) {
     assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(128 + 15));
 }
 
-/// A machine that starts paused stands still once it is there.
-const UNTIL_PAUSED: &str = "for n in $(seq 600); do rvmm ctl --run-dir vm info | grep -q '^state *paused' && exit 0; \
-                            sleep 0.1; done; exit 1";
-
 /// Says something to the machine of [`boots_for_its_control_socket`], and returns the answer.
 pub(crate) fn ctl(host: &dyn Host, words: &[&str]) -> String {
     let argv = [&["rvmm", "ctl", "--run-dir", "vm"], words].concat();
@@ -211,30 +207,13 @@ pub(crate) fn ctl(host: &dyn Host, words: &[&str]) -> String {
     said.ok().expect("the machine does it")
 }
 
-/// A machine with a run directory, on a terminal.
-fn spawn_for_its_control_socket(host: &dyn Host, wish: SpecBuilder) -> Session {
-    put(host, wish);
-    let argv = ["rvmm", "--spec", "vm.json", "--run-dir", "vm"];
-    host.spawn_on_terminal(&argv).expect("rvmm starts")
-}
-
-/// Such a machine, with a shell.
+/// A machine with a run directory and a shell, on a terminal.
 fn boots_for_its_control_socket(host: &dyn Host) -> Session {
-    let mut vm = spawn_for_its_control_socket(host, guest(host, "quiet"));
+    put(host, guest(host, "quiet"));
+    let argv = ["rvmm", "--spec", "vm.json", "--run-dir", "vm"];
+    let mut vm = host.spawn_on_terminal(&argv).expect("rvmm starts");
     until_ready(&mut vm);
     vm
-}
-
-/// One machine that starts paused: nothing runs in it before it is resumed.
-pub fn begins_when_it_is_resumed(host: &dyn Host) {
-    let mut vm = spawn_for_its_control_socket(host, guest(host, "quiet").on_start(OnStart::Pause));
-    let stands = host.run(&["sh", "-c", UNTIL_PAUSED]).expect("a shell runs");
-    stands.ok().expect("the machine stands still");
-    assert!(ctl(host, &["-o", "json", "stats"]).contains(r#""console.output-bytes":0"#));
-    assert_eq!(ctl(host, &["resume"]), "");
-    until_ready(&mut vm);
-    assert_eq!(ctl(host, &["kill"]), "");
-    assert_eq!(vm.wait(PATIENCE).expect("rvmm ends").status(), Some(0));
 }
 
 /// One machine: paused, resumed, reset, and asked to switch itself off, which its agent does.

@@ -14,6 +14,7 @@ pub mod hotplug;
 pub mod kills;
 pub mod lab_node;
 pub mod machines;
+pub mod paused;
 pub mod shares;
 pub mod volumes;
 pub mod watchdog;

@@ -1,7 +1,7 @@
 //! rvmm in QEMU-TCG on this machine: the same guest, the same assertions, the same Spec file as under KVM.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rvm_e2e::{boot, forms, hotplug, shares, watchdog};
+use rvm_e2e::{boot, forms, hotplug, paused, shares, watchdog};
 use rvm_guests::{Cache, virtiofsd};
 use rvm_outer::{Here, Host};
 
@@ -142,7 +142,7 @@ fn full_a_guest_boots_twenty_times_in_a_row() {
 
 #[test]
 fn a_machine_that_starts_paused_begins_when_it_is_resumed() {
-    boot::begins_when_it_is_resumed(&here());
+    paused::begins_when_it_is_resumed(&here());
 }
 
 #[test]
