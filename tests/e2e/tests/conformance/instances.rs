@@ -37,6 +37,17 @@ pub fn case_07_a_vmi_starts_time_and_again(place: &Place) {
     place.no_warnings();
 }
 
+/// Its guest has not begun; it does when it is told to.
+pub fn case_10_a_vmi_may_start_paused(place: &Place) {
+    place.run(vmi().with(|vmi| vmi["spec"]["startStrategy"] = json!("Paused")));
+    place.await_that("vmi", "pause", |vmi| condition(vmi, "Paused")["status"] == "True");
+    place.act_on_vmi("unpause");
+    place.console().expect(guest::PROMPT).unwrap();
+    place.await_that("vmi", "end of the pause", |vmi| {
+        condition(vmi, "Paused").is_null()
+    });
+}
+
 /// The demo with these resources and no other word on memory.
 fn with_resources(resources: Value) -> Manifest {
     vmi().with(|vmi| {

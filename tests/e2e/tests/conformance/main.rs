@@ -34,7 +34,7 @@ macro_rules! everywhere {
 everywhere! {
     consoles: case_01_a_second_console_ends_the_first, case_02_a_vmi_without_a_serial_console_refuses_one;
     instances:
-        case_04_a_vmi_is_paused_and_goes_on, case_07_a_vmi_starts_time_and_again,
+        case_04_a_vmi_is_paused_and_goes_on, case_10_a_vmi_may_start_paused, case_07_a_vmi_starts_time_and_again,
         case_22_requests_alone_are_burstable,
         case_23_requests_that_are_their_limits_are_guaranteed, case_24_limits_alone_are_guaranteed;
     cloud_init:

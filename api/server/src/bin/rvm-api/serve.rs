@@ -60,7 +60,9 @@ async fn serve(args: &Args) -> Result<()> {
     tasks.spawn(ever(keeper.go_on(identity)));
     tracing::info!(%address, namespace = args.namespace, "rvm-api serves");
     let candidate = Candidate::new(&client, &args.namespace, LEASE, me());
-    let controller = candidate.follow(&stop, |ended| controllers::run(client.clone(), ended.cancelled_owned()));
+    let controller = candidate.follow(&stop, |ended| {
+        controllers::run(client.clone(), ended.cancelled_owned())
+    });
     tokio::select! {
         () = controller => Ok(()),
         Some(ended) = tasks.join_next() => ended.context("a server broke").flatten(),
