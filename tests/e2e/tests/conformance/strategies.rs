@@ -13,6 +13,7 @@ fn power_off(place: &Place) {
     let mut console = place.console();
     console.expect(guest::PROMPT).unwrap();
     console.send(b"poweroff\r").unwrap();
+    console.end().unwrap();
 }
 
 fn no_vmi(place: &Place) {
