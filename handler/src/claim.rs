@@ -119,6 +119,7 @@ fn entered(vmi: &VirtualMachineInstance, phase: &Phase) -> Option<Timestamp> {
 /// The claim: this node prepares the VMI.
 pub fn claim(edit: &mut Edit, me: &Me, now: Timestamp) {
     stamp(edit, me);
+    edit.note_origin();
     // It may have been told that no node could take it.
     edit.without_condition(conditions::POD_SCHEDULED);
     edit.re_enter(Phase::Scheduling, now);

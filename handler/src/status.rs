@@ -118,7 +118,6 @@ impl Report {
             Self::Accepted => {
                 // Whatever a status says before anybody claimed the VMI, its author wrote.
                 edit.forget_status();
-                edit.note_origin();
                 edit.enter(Phase::Pending, now);
             }
             Self::Refused(causes) => {
