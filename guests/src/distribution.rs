@@ -169,3 +169,19 @@ pub fn image(cache: &Cache) -> Result<PathBuf> {
         write_layout(dir, &about, layer)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_a_distribution_that_is_built_once_more_is_the_same_byte_for_byte() {
+        let cache = Cache::open().unwrap();
+        let first = build(&cache).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        build_in(&cache, &Kernel::debian(&cache).unwrap(), folder.path()).unwrap();
+        let second = disks(folder.path());
+        let sums = |disks: &Disks| [&disks.raw, &disks.qcow2].map(|disk| sha256_of(disk).unwrap());
+        assert_eq!(sums(&second), sums(&first));
+    }
+}
