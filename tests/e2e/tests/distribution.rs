@@ -96,11 +96,11 @@ impl Stage {
         )
     }
 
-    /// Has the machine end, and waits until it has.
-    fn stop(&self) {
+    /// Has the machine end, and waits until it has, in this phase.
+    fn stop(&self, phase: &str) {
         let stopped = self.handler.rvm(&["stop", NAME]).unwrap();
         assert_eq!(stopped.status(), Some(0), "{}", stopped.error_text());
-        self.kubectl.await_phase(NAME, "Succeeded").unwrap();
+        self.kubectl.await_phase(NAME, phase).unwrap();
     }
 }
 
@@ -201,7 +201,7 @@ fn full_an_ordinary_users_distribution_is_set_up_by_cloud_init_reached_and_left_
             .any(|one| one["type"] == "AgentConnected" && one["status"] == "True")
     );
 
-    stage.stop();
+    stage.stop("Succeeded");
     let disk = fs::read(stage.host_disk()).unwrap();
     assert!(
         disk.starts_with(b"farewell"),
@@ -288,7 +288,7 @@ fn full_an_agent_sets_keys_and_passwords_and_a_deaf_guest_is_cut_off_at_the_dead
             .any(|(_, reason)| reason == "AccessCredentialsSyncSuccess"),
         "{events:?}"
     );
-    stage.stop();
+    stage.stop("Failed");
     let disk = fs::read(stage.host_disk()).unwrap();
     assert!(disk.iter().all(|byte| *byte == 0), "the guest was waited for");
 }
