@@ -4,7 +4,7 @@
 //! the kernel's end, which leaves its BSS to the next thing that is loaded.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -136,6 +136,33 @@ impl Source for File {
             }
         }
         Ok(poured)
+    }
+}
+
+/// A kernel whose file somebody else will load: only what can be wrong in it is read.
+pub struct Unread(pub File);
+
+impl Read for Unread {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Source for Unread {
+    /// Passes over as many bytes as would be moved.
+    fn pour(
+        &mut self,
+        _memory: &GuestMemoryMmap,
+        _address: GuestAddress,
+        room: u64,
+    ) -> Result<u64, KernelError> {
+        let size = self.0.metadata().map_err(KernelError::Io)?.len();
+        let at = self.0.stream_position().map_err(KernelError::Io)?;
+        let passed = size.saturating_sub(at).min(room);
+        self.0
+            .seek(SeekFrom::Start(at + passed))
+            .map_err(KernelError::Io)?;
+        Ok(passed)
     }
 }
 

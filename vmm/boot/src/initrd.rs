@@ -38,20 +38,33 @@ pub enum InitrdError {
 /// # Errors
 /// Why not.
 pub fn load(path: &Path, memory: &GuestMemoryMmap, places: &mut Places) -> Result<Room, InitrdError> {
+    let (mut file, place) = open(path, places)?;
+    let len = usize::try_from(place.len()).map_err(|error| InitrdError::Io(io::Error::other(error)))?;
+    memory
+        .read_exact_volatile_from(GuestAddress(place.start), &mut file, len)
+        .map_err(InitrdError::Memory)?;
+    Ok(place)
+}
+
+/// Finds the place of a file that somebody else will load.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn examine(path: &Path, places: &mut Places) -> Result<Room, InitrdError> {
+    open(path, places).map(|(_, place)| place)
+}
+
+fn open(path: &Path, places: &mut Places) -> Result<(File, Room), InitrdError> {
     // Looked at first: opening a pipe would wait for its other end.
     if !std::fs::metadata(path).map_err(InitrdError::Io)?.is_file() {
         return Err(InitrdError::NotAFile);
     }
-    let mut file = File::open(path).map_err(InitrdError::Io)?;
+    let file = File::open(path).map_err(InitrdError::Io)?;
     let need = file.metadata().map_err(InitrdError::Io)?.len();
     if need == 0 {
         return Err(InitrdError::Empty);
     }
     let place = places.highest(need);
     let place = place.map_err(|room| InitrdError::TooLarge { need, room })?;
-    let len = usize::try_from(need).map_err(|error| InitrdError::Io(io::Error::other(error)))?;
-    memory
-        .read_exact_volatile_from(GuestAddress(place.start), &mut file, len)
-        .map_err(InitrdError::Memory)?;
-    Ok(place)
+    Ok((file, place))
 }

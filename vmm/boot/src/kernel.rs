@@ -16,7 +16,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 use vm_memory::GuestMemoryMmap;
 
-use crate::image::{self, Packed};
+use crate::image::{self, Packed, Unread};
 use crate::room::Room;
 use crate::{elf, zboot};
 
@@ -112,6 +112,23 @@ pub enum KernelError {
 /// # Errors
 /// Why not.
 pub fn load(path: &Path, memory: &GuestMemoryMmap, room: Room) -> Result<Kernel, KernelError> {
+    place(path, memory, room, |file| image::load(file, memory, room))
+}
+
+/// The same for a kernel that is only looked at: of one that lies in its file as in memory no more is read than can be wrong.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn examine(path: &Path, memory: &GuestMemoryMmap, room: Room) -> Result<Kernel, KernelError> {
+    place(path, memory, room, |file| image::load(Unread(file), memory, room))
+}
+
+fn place(
+    path: &Path,
+    memory: &GuestMemoryMmap,
+    room: Room,
+    plain: impl FnOnce(File) -> Result<Kernel, KernelError>,
+) -> Result<Kernel, KernelError> {
     let mut file = open(path)?;
     let start = read_up_to(&mut file, START)?;
     let size = file.metadata().map_err(KernelError::Io)?.len();
@@ -123,7 +140,7 @@ pub fn load(path: &Path, memory: &GuestMemoryMmap, room: Room) -> Result<Kernel,
         return packed(MultiGzDecoder::new(file), memory, room);
     }
     let Some(payload) = zboot::parse(&start, size)? else {
-        return image::load(file, memory, room);
+        return plain(file);
     };
     file.seek(SeekFrom::Start(payload.offset))
         .map_err(KernelError::Io)?;

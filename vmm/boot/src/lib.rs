@@ -102,11 +102,38 @@ impl Loaded {
     }
 }
 
+/// Who brings the files into the guest's RAM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loader {
+    /// We.
+    Us,
+    /// An emulator, later.
+    Emulator,
+}
+
 /// Loads kernel or firmware, and initrd, and finds room for the device tree.
 ///
 /// # Errors
 /// The file that cannot be booted, and why.
 pub fn load(boot: &Boot, memory: &GuestMemoryMmap, size: MemorySize) -> Result<Loaded, BootError> {
+    arrange(boot, memory, size, Loader::Us)
+}
+
+/// Finds every fault that [`load`] finds, and the same places, for an emulator that loads the files itself. Only what has to be unpacked
+/// first is in this memory then.
+///
+/// # Errors
+/// As those of [`load`].
+pub fn examine(boot: &Boot, memory: &GuestMemoryMmap, size: MemorySize) -> Result<Loaded, BootError> {
+    arrange(boot, memory, size, Loader::Emulator)
+}
+
+fn arrange(
+    boot: &Boot,
+    memory: &GuestMemoryMmap,
+    size: MemorySize,
+    loader: Loader,
+) -> Result<Loaded, BootError> {
     let top = RAM_BASE + size.bytes().min(HIGHEST);
     let device_tree = top - DEVICE_TREE_ROOM;
     let room = Room {
@@ -115,7 +142,10 @@ pub fn load(boot: &Boot, memory: &GuestMemoryMmap, size: MemorySize) -> Result<L
     };
     let first = match &boot.payload {
         Payload::Kernel(path) => {
-            let kernel = kernel::load(path, memory, room);
+            let kernel = match loader {
+                Loader::Us => kernel::load(path, memory, room),
+                Loader::Emulator => kernel::examine(path, memory, room),
+            };
             First::Kernel(kernel.map_err(|error| BootError::Kernel(path.clone(), error))?)
         }
         Payload::Firmware(firmware) => {
@@ -137,7 +167,11 @@ pub fn load(boot: &Boot, memory: &GuestMemoryMmap, size: MemorySize) -> Result<L
         places.take(Room { start, end });
     }
     let place = |path: &Path| {
-        initrd::load(path, memory, &mut places).map_err(|error| BootError::Initrd(path.to_owned(), error))
+        let placed = match loader {
+            Loader::Us => initrd::load(path, memory, &mut places),
+            Loader::Emulator => initrd::examine(path, &mut places),
+        };
+        placed.map_err(|error| BootError::Initrd(path.to_owned(), error))
     };
     let initrd = boot.initrd.as_deref().map(place).transpose()?;
     loaded.initrd = initrd.map(|room| (room.start, room.end));

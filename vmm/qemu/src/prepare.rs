@@ -125,11 +125,11 @@ pub fn examine(device: &Plugged) -> Result<bool, PrepareError> {
     }
 }
 
-/// Loads kernel and initrd as for a KVM guest, which finds every fault in them, and throws the memory away again. What
-/// QEMU cannot load itself is written out of it. `None` where the firmware is in flash.
+/// Looks at kernel and initrd as for a KVM guest, which finds every fault in them. What QEMU cannot load itself is unpacked, in memory
+/// that is thrown away again, and written out of it. `None` where the firmware is in flash.
 fn boot(spec: &Spec, work_dir: &Path) -> Result<Option<PathBuf>, PrepareError> {
     let memory = memory::map(spec.memory()).map_err(PrepareError::Memory)?;
-    let loaded = rvmm_boot::load(spec.boot(), &memory, spec.memory()).map_err(PrepareError::Boot)?;
+    let loaded = rvmm_boot::examine(spec.boot(), &memory, spec.memory()).map_err(PrepareError::Boot)?;
     let (path, kernel) = match (&spec.boot().payload, loaded.in_ram()) {
         (Payload::Kernel(path), Some(kernel)) => (path, kernel),
         (Payload::Firmware(firmware), Some(kernel)) => (&firmware.image, kernel),
