@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
 use rvm_types::admission;
-use rvm_types::names::{ARCHITECTURE, annotations, labels};
+use rvm_types::names::{ARCHITECTURE, MACHINE, annotations, labels};
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -24,6 +24,10 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Label: machines of this architecture may be put here.
 const VM_ARCH: &str = "kubevirt.io/vm-arch-";
+
+/// Labels: its processors' model, and the machine that is built. For who asks a node for them.
+const MODEL: &str = "cpu-model.node.kubevirt.io/rv64";
+const MACHINE_TYPE: &str = "machine-type.node.kubevirt.io/";
 
 /// How often a heartbeat is tried while others write the node, too.
 const TRIES: u32 = 8;
@@ -170,7 +174,10 @@ impl Register {
                 annotations::HANDLER: self.handler,
                 annotations::HANDLER_ADDRESS: self.address,
             },
-            "labels": {labels::SCHEDULABLE: "true", format!("{VM_ARCH}{ARCHITECTURE}"): "true"},
+            "labels": {
+                labels::SCHEDULABLE: "true", MODEL: "true",
+                format!("{VM_ARCH}{ARCHITECTURE}"): "true", format!("{MACHINE_TYPE}{MACHINE}"): "true",
+            },
         }})
     }
 

@@ -2,15 +2,29 @@
 //! handler, in a cluster in whichever `rvm-api` holds the Lease.
 
 use std::future::Future;
+use std::time::Duration;
 
 use futures::FutureExt;
 use kube::Client;
 
-use crate::{scheduling, vm};
+use crate::{scheduling, unresponsive, vm};
 
 /// Runs them until `ended` is done; what is begun then is finished.
 pub async fn run(client: Client, ended: impl Future<Output = ()> + Send + 'static) {
     let ended = ended.shared();
     let machines = vm::run(client.clone(), ended.clone());
     futures::join!(machines, scheduling::run(client, ended));
+}
+
+/// The same for a cluster of several nodes, whose handlers may be silent for so long.
+pub async fn run_for_nodes(
+    client: Client,
+    limit: Duration,
+    ended: impl Future<Output = ()> + Send + 'static,
+) {
+    let ended = ended.shared();
+    futures::join!(
+        run(client.clone(), ended.clone()),
+        unresponsive::run(client, limit, ended)
+    );
 }

@@ -41,6 +41,7 @@ pub mod scheduling;
 mod service;
 pub mod subresources;
 pub mod tls;
+pub mod unresponsive;
 pub mod vm;
 mod watch;
 

@@ -26,6 +26,9 @@ pub struct Args {
     /// The namespace of our Service, Secrets and Lease
     #[arg(long, env = "RVM_NAMESPACE", value_name = "NAMESPACE", default_value = "rvm")]
     namespace: String,
+    /// Age in seconds at which a node's heartbeat makes it unresponsive
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    node_stale_after: u64,
     /// How the log is written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,

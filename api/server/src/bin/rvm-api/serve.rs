@@ -6,6 +6,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rvm_server::aggregated::{self, FrontProxy};
@@ -59,9 +60,10 @@ async fn serve(args: &Args) -> Result<()> {
     tasks.spawn(ever(aggregated::follow(client.clone(), front)));
     tasks.spawn(ever(keeper.go_on(identity)));
     tracing::info!(%address, namespace = args.namespace, "rvm-api serves");
+    let stale_after = Duration::from_secs(args.node_stale_after);
     let candidate = Candidate::new(&client, &args.namespace, LEASE, me());
     let controller = candidate.follow(&stop, |ended| {
-        controllers::run(client.clone(), ended.cancelled_owned())
+        controllers::run_for_nodes(client.clone(), stale_after, ended.cancelled_owned())
     });
     tokio::select! {
         () = controller => Ok(()),
