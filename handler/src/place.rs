@@ -12,6 +12,8 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rvmm_control::RunDir;
 use uuid::Uuid;
@@ -24,6 +26,10 @@ const MAX_ID: u64 = 64;
 
 /// Permissions of anybody but the owner.
 const OTHERS: u32 = 0o077;
+
+/// How often a lock is tried, and the pause in between.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +133,8 @@ fn lock_path(folder: &Path) -> PathBuf {
     folder.join("handler.lock")
 }
 
+/// Takes a folder's lock. A handler that was killed while it started a program has left a copy of itself that holds the lock until it
+/// is that program, hence the retries: whoever restarts it at once is not to be turned away.
 fn lock(folder: &Path) -> Result<File, PlaceError> {
     let failed = |error| PlaceError::Io(folder.to_owned(), error);
     let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -139,11 +147,14 @@ fn lock(folder: &Path) -> Result<File, PlaceError> {
         .truncate(false)
         .mode(0o600);
     let file = options.open(lock_path(folder)).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(PlaceError::Taken(folder.to_owned())),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
     }
+    Err(PlaceError::Taken(folder.to_owned()))
 }
 
 /// The id in the state directory's lock, made if there is none.
@@ -199,6 +210,19 @@ mod tests {
         assert!(matches!(same_run, PlaceError::Taken(path) if path == folders.path("run")));
         let same_state = folders.take("other", "state").unwrap_err();
         assert!(matches!(same_state, PlaceError::Taken(path) if path == folders.path("state")));
+    }
+
+    #[test]
+    fn what_a_killed_handler_leaves_for_a_moment_keeps_nobody_out() {
+        let folders = Folders::new();
+        let left = folders.take("run", "state").unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(LOCK_PAUSE * 5);
+                drop(left);
+            });
+            folders.take("run", "state").unwrap();
+        });
     }
 
     #[test]
