@@ -1,17 +1,19 @@
 //! The CustomResourceDefinitions, generated from the Rust types and made structural schemas.
 //!
 //! What kube-derive generates is nearly it. Three things are changed: the printer columns are KubeVirt's; a VMI has
-//! no status subresource, because KubeVirt's has none and its clients write status with the object (a VM has one); and the
+//! no status subresource, because KubeVirt's has none and its clients write status with the object (all others have one); and the
 //! schema is brought to what kube-apiserver takes without a warning (see `structural`).
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceColumnDefinition, CustomResourceDefinition, CustomResourceDefinitionVersion,
-    JSONSchemaProps,
+    CustomResourceSubresourceScale, JSONSchemaProps,
 };
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
+use crate::kubevirt::KubeVirt;
 use crate::names::{ARCHITECTURE, GROUP};
+use crate::replica_set::{DEFAULT_REPLICAS, VirtualMachineInstanceReplicaSet};
 use crate::vm::VirtualMachine;
 use crate::vmi::VirtualMachineInstance;
 
@@ -66,6 +68,20 @@ const MACHINE_COLUMNS: [Column; 3] = [
     ),
 ];
 
+/// What `kubectl get vmirs` prints besides the name.
+const SET_COLUMNS: [Column; 4] = [
+    ("Desired", "integer", ".spec.replicas", false),
+    ("Current", "integer", ".status.replicas", false),
+    ("Ready", "integer", ".status.readyReplicas", false),
+    ("Age", "date", ".metadata.creationTimestamp", false),
+];
+
+/// What `kubectl get kubevirt` prints besides the name.
+const KUBEVIRT_COLUMNS: [Column; 2] = [
+    ("Age", "date", ".metadata.creationTimestamp", false),
+    ("Phase", "string", ".status.phase", false),
+];
+
 /// The definition of `virtualmachineinstances.kubevirt.io`.
 pub fn virtual_machine_instances() -> CustomResourceDefinition {
     let mut crd = VirtualMachineInstance::crd();
@@ -83,6 +99,31 @@ pub fn virtual_machines() -> CustomResourceDefinition {
         let template = &mut schema["properties"]["spec"]["properties"]["template"];
         template["properties"]["spec"]["properties"]["architecture"]["enum"] = json!([ARCHITECTURE]);
     })
+}
+
+/// The definition of `virtualmachineinstancereplicasets.kubevirt.io`.
+pub fn replica_sets() -> CustomResourceDefinition {
+    let mut crd = VirtualMachineInstanceReplicaSet::crd();
+    for version in &mut crd.spec.versions {
+        let subresources = version.subresources.get_or_insert_default();
+        subresources.scale = Some(CustomResourceSubresourceScale {
+            spec_replicas_path: ".spec.replicas".to_owned(),
+            status_replicas_path: ".status.replicas".to_owned(),
+            label_selector_path: Some(".status.labelSelector".to_owned()),
+        });
+    }
+    finish(crd, &SET_COLUMNS, |schema| {
+        let spec = &mut schema["properties"]["spec"]["properties"];
+        spec["template"]["properties"]["spec"]["properties"]["architecture"]["enum"] = json!([ARCHITECTURE]);
+        // Where nothing is written, the scale subresource would have nothing to show.
+        spec["replicas"]["default"] = json!(DEFAULT_REPLICAS);
+        spec["replicas"]["minimum"] = json!(0);
+    })
+}
+
+/// The definition of `kubevirts.kubevirt.io`.
+pub fn kubevirts() -> CustomResourceDefinition {
+    finish(KubeVirt::crd(), &KUBEVIRT_COLUMNS, |_| {})
 }
 
 /// A generated definition with its printer columns, and its schema made structural and then narrowed.
@@ -140,10 +181,15 @@ pub fn files() -> Result<Vec<(String, String)>, crate::manifest::ManifestError> 
         let text = format!("# Generated from api/types by `cargo xtask crds`; do not edit.\n{yaml}");
         Ok((format!("{GROUP}_{}.yaml", crd.spec.names.plural), text))
     };
-    [virtual_machine_instances(), virtual_machines()]
-        .map(file)
-        .into_iter()
-        .collect()
+    [
+        virtual_machine_instances(),
+        virtual_machines(),
+        replica_sets(),
+        kubevirts(),
+    ]
+    .map(file)
+    .into_iter()
+    .collect()
 }
 
 fn column((name, type_, json_path, wide): &Column) -> CustomResourceColumnDefinition {

@@ -1,5 +1,5 @@
-//! The manifest: `VirtualMachine` and `VirtualMachineInstance` of `kubevirt.io/v1` as Rust types, and what may be said about
-//! one without looking at any machine.
+//! The manifest: `VirtualMachineInstance`, `VirtualMachine`, `VirtualMachineInstanceReplicaSet` and `KubeVirt` of `kubevirt.io/v1` as
+//! Rust types, and what may be said about one without looking at any machine.
 //!
 //! ```text
 //!   YAML / JSON ──parse──► VirtualMachineInstance ──default──► ──validate──► Vec<Cause> (empty: fit to run)
@@ -20,11 +20,13 @@ pub mod config;
 pub mod crd;
 pub mod devices;
 pub mod domain;
+pub mod kubevirt;
 pub mod manifest;
 pub mod names;
 pub mod phase;
 pub mod qos;
 pub mod quantity;
+pub mod replica_set;
 pub mod status;
 pub mod vm;
 pub mod vmi;
@@ -34,8 +36,10 @@ mod word;
 use std::collections::BTreeMap;
 
 pub use admission::Cause;
+pub use kubevirt::KubeVirt;
 pub use phase::Phase;
 pub use quantity::Quantity;
+pub use replica_set::VirtualMachineInstanceReplicaSet;
 pub use status::VirtualMachineInstanceStatus;
 pub use vm::{RunStrategy, VirtualMachine, VirtualMachineSpec};
 pub use vmi::{VirtualMachineInstance, VirtualMachineInstanceSpec};

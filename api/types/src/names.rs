@@ -89,6 +89,18 @@ pub mod conditions {
     pub const AGENT_CONNECTED: &str = "AgentConnected";
     /// What the guest's agent was to set is set.
     pub const ACCESS_CREDENTIALS_SYNCHRONIZED: &str = "AccessCredentialsSynchronized";
+    /// On a replica set: instances are neither made nor ended.
+    pub const REPLICA_PAUSED: &str = "ReplicaPaused";
+    /// On a replica set: an instance could not be made, or not be ended.
+    pub const REPLICA_FAILURE: &str = "ReplicaFailure";
+    /// On a KubeVirt: all that belongs to it was made.
+    pub const CREATED: &str = "Created";
+    /// On a KubeVirt: machines can be asked for.
+    pub const AVAILABLE: &str = "Available";
+    /// On a KubeVirt: it is being changed.
+    pub const PROGRESSING: &str = "Progressing";
+    /// On a KubeVirt: something of it is missing.
+    pub const DEGRADED: &str = "Degraded";
     /// A node was found.
     pub const POD_SCHEDULED: &str = "PodScheduled";
     /// The guest is emulated, not run by the hardware.
@@ -129,6 +141,14 @@ pub mod reasons {
     pub const UNSCHEDULABLE: &str = "Unschedulable";
     /// SoftwareEmulation: the host cannot run this architecture in hardware.
     pub const CROSS_ARCHITECTURE_EMULATION: &str = "CrossArchitectureEmulation";
+    /// A replica set is paused.
+    pub const PAUSED: &str = "Paused";
+    /// A KubeVirt's parts were made.
+    pub const ALL_RESOURCES_CREATED: &str = "AllResourcesCreated";
+    /// A KubeVirt's parts are ready.
+    pub const ALL_COMPONENTS_READY: &str = "AllComponentsReady";
+    /// A KubeVirt is not the first one.
+    pub const EXISTING_DEPLOYMENT: &str = "ExistingDeployment";
     /// The node's handler has been silent for too long.
     pub const NODE_UNRESPONSIVE: &str = "NodeUnresponsive";
 }
@@ -145,6 +165,12 @@ pub mod events {
     pub const SUCCESSFUL_CREATE: &str = "SuccessfulCreate";
     /// A VM's VMI could not be made.
     pub const FAILED_CREATE: &str = "FailedCreate";
+    /// An instance of a replica set could not be ended.
+    pub const FAILED_DELETE: &str = "FailedDelete";
+    /// A replica set was paused.
+    pub const SUCCESSFUL_PAUSED: &str = "SuccessfulPaused";
+    /// A replica set goes on.
+    pub const SUCCESSFUL_RESUMED: &str = "SuccessfulResumed";
     /// A VM's VMI was told to end.
     pub const SUCCESSFUL_DELETE: &str = "SuccessfulDelete";
     /// The machine was made.

@@ -68,6 +68,12 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateMeta {
+    /// In a replica set, what the names of the instances begin with. The instance of a VirtualMachine has the name of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The same, where there is no name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate_name: Option<String>,
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -194,11 +200,22 @@ impl VirtualMachine {
 
     /// An instance as the template describes it, of the machine's name and namespace: what admission looks at.
     pub fn instance(&self) -> VirtualMachineInstance {
-        let meta = self.spec.template.metadata.clone().unwrap_or_default();
-        let some = |map: BTreeMap<String, String>| (!map.is_empty()).then_some(map);
-        let mut vmi = VirtualMachineInstance::new("", self.spec.template.spec.clone());
+        let mut vmi = self.spec.template.instance();
         vmi.metadata.name = self.metadata.name.clone();
         vmi.metadata.namespace = self.metadata.namespace.clone();
+        vmi
+    }
+}
+
+// === impl Template ===
+
+impl Template {
+    /// An instance of it that has no name yet.
+    pub fn instance(&self) -> VirtualMachineInstance {
+        let meta = self.metadata.clone().unwrap_or_default();
+        let some = |map: BTreeMap<String, String>| (!map.is_empty()).then_some(map);
+        let mut vmi = VirtualMachineInstance::new("", self.spec.clone());
+        vmi.metadata.name = None;
         vmi.metadata.labels = some(meta.labels);
         vmi.metadata.annotations = some(meta.annotations);
         vmi

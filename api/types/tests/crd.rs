@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rvm_types::crd::{files, virtual_machine_instances as crd, virtual_machines};
+use rvm_types::crd::{files, kubevirts, replica_sets, virtual_machine_instances as crd, virtual_machines};
 use serde_json::{Value, json};
 
 fn schema() -> Value {
@@ -35,7 +35,9 @@ fn the_installed_files_are_in_step_with_the_types() {
         names,
         [
             "kubevirt.io_virtualmachineinstances.yaml",
-            "kubevirt.io_virtualmachines.yaml"
+            "kubevirt.io_virtualmachines.yaml",
+            "kubevirt.io_virtualmachineinstancereplicasets.yaml",
+            "kubevirt.io_kubevirts.yaml"
         ]
     );
     let installed = |name: &str| fs::read_to_string(folder.join(name)).expect("deploy/crds is there");
@@ -58,6 +60,46 @@ fn a_virtual_machine_has_kubevirts_names_columns_and_status() {
     let columns = version.additional_printer_columns.iter().flatten();
     let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
     assert_eq!(columns, ["Age", "Status", "Ready"]);
+}
+
+#[test]
+fn a_replica_set_has_kubevirts_names_columns_and_subresources() {
+    let crd = replica_sets();
+    let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    assert_eq!(crd.spec.names.short_names, words(&["vmirs", "vmirss"]));
+    assert_eq!(crd.spec.names.categories, words(&["all"]));
+    let versions = &crd.spec.versions;
+    let names: Vec<&str> = versions.iter().map(|version| version.name.as_str()).collect();
+    assert_eq!(names, ["v1", "v1alpha3"]);
+    for version in versions {
+        let columns = version.additional_printer_columns.iter().flatten();
+        let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+        assert_eq!(columns, ["Desired", "Current", "Ready", "Age"]);
+        let subresources = serde_json::to_value(version.subresources.as_ref()).expect("plain data");
+        let scale = json!({
+            "specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.labelSelector",
+        });
+        assert_eq!(subresources, json!({"status": {}, "scale": scale}));
+    }
+}
+
+#[test]
+fn a_kubevirt_has_kubevirts_names_columns_and_status() {
+    let crd = kubevirts();
+    assert_eq!(crd.metadata.name.as_deref(), Some("kubevirts.kubevirt.io"));
+    let short = crd.spec.names.short_names.unwrap_or_default();
+    assert_eq!(short, ["kv", "kvs"]);
+    let version = &crd.spec.versions[0];
+    assert!(
+        version
+            .subresources
+            .as_ref()
+            .is_some_and(|found| found.status.is_some())
+    );
+    let columns = version.additional_printer_columns.iter().flatten();
+    let columns: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+    assert_eq!(columns, ["Age", "Phase"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use rvm_types::{VirtualMachine, VirtualMachineInstance, manifest};
+use rvm_types::{KubeVirt, VirtualMachine, VirtualMachineInstance, manifest};
 use serde_json::Value;
 
 const ROUND_TRIP: &str = "roundtrip/kubevirt.io.v1.VirtualMachineInstance";
@@ -52,6 +52,17 @@ fn kubevirts_virtual_machine_with_every_field_filled_survives() {
     let text = fs::read(data.join(VM_ROUND_TRIP)).expect("the JSON object is there");
     let object: Value = serde_json::from_slice(&text).expect("JSON");
     let typed: VirtualMachine = serde_json::from_value(object.clone()).expect("is read");
+    assert_eq!(serde_json::to_value(typed).expect("is written"), object);
+}
+
+#[test]
+fn kubevirts_kubevirt_with_every_field_filled_survives_and_has_no_strange_field() {
+    let Some(data) = kubevirt() else { return };
+    let path = data.join("roundtrip/kubevirt.io.v1.KubeVirt.json");
+    let object: Value =
+        serde_json::from_slice(&fs::read(path).expect("the JSON object is there")).expect("JSON");
+    let typed: KubeVirt = serde_json::from_value(object.clone()).expect("is read");
+    assert_eq!(rvm_types::admission::kubevirt::validate(&typed), []);
     assert_eq!(serde_json::to_value(typed).expect("is written"), object);
 }
 

@@ -5,6 +5,7 @@
 //! the day.
 
 use super::{Cause, Path};
+use crate::VirtualMachineInstance;
 use crate::vm::{RunStrategy, VirtualMachine};
 
 /// What of a VM's spec is neither modelled nor harmless, and why it is refused.
@@ -43,11 +44,15 @@ pub fn validate(vm: &VirtualMachine) -> Vec<Cause> {
             None => spec.field(name).invalid("is not a field of a virtual machine"),
         });
     }
-    let mut instance = vm.instance();
-    super::default(&mut instance);
-    let template = super::validate(&instance).into_iter().map(in_template);
-    causes.extend(template);
+    causes.extend(validate_template(vm.instance()));
     causes
+}
+
+/// What is wrong with an instance of a template, at its place in that.
+pub(super) fn validate_template(mut instance: VirtualMachineInstance) -> Vec<Cause> {
+    super::default(&mut instance);
+    let causes = super::validate(&instance);
+    causes.into_iter().map(in_template).collect()
 }
 
 fn validate_strategy(vm: &VirtualMachine, spec: &Path, causes: &mut Vec<Cause>) {

@@ -1,5 +1,6 @@
 //! What is filled in, and what is refused and by which words.
 
+mod replica_set;
 mod volumes;
 
 use rvm_types::admission::{Reason, default, validate};
