@@ -228,6 +228,7 @@ where
         categories: Vec::new(),
         namespaced,
         has_status: false,
+        scale: None,
         blind_update: true,
         schema: None,
         decode: Some(|value| T::deserialize(value).map(drop)),

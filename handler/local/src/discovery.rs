@@ -16,7 +16,7 @@ const VERBS: [&str; 8] = [
     "update",
     "watch",
 ];
-const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
+const PART_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 /// A group that another router answers for on the same address, and that says itself what is in it.
 #[derive(Debug, Clone, Copy)]
@@ -135,11 +135,12 @@ fn api_group(group: &str, versions: &[impl AsRef<str>]) -> Value {
 
 fn aggregated_resource(resource: &Resource) -> Value {
     let kind = resource.group_version_kind();
-    let subresources = if resource.has_status {
-        json!([{"subresource": "status", "responseKind": kind, "verbs": STATUS_VERBS}])
-    } else {
-        Value::Null
-    };
+    let status = json!({"subresource": "status", "responseKind": kind, "verbs": PART_VERBS});
+    let scaled = json!({"group": "autoscaling", "version": "v1", "kind": "Scale"});
+    let scale = json!({"subresource": "scale", "responseKind": scaled, "verbs": PART_VERBS});
+    let subresources = [(resource.has_status, status), (resource.scale.is_some(), scale)];
+    let subresources = subresources.into_iter().filter(|(there, _)| *there);
+    let subresources: Vec<Value> = subresources.map(|(_, subresource)| subresource).collect();
     let mut found = json!({
         "resource": resource.plural, "responseKind": kind,
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
@@ -168,7 +169,13 @@ fn resource_list(group: &str, version: &str, resources: &[&Resource]) -> (String
         if resource.has_status {
             list.push(json!({
                 "name": format!("{}/status", resource.plural), "singularName": "", "kind": resource.kind,
-                "namespaced": resource.namespaced, "verbs": STATUS_VERBS,
+                "namespaced": resource.namespaced, "verbs": PART_VERBS,
+            }));
+        }
+        if resource.scale.is_some() {
+            list.push(json!({
+                "name": format!("{}/scale", resource.plural), "singularName": "", "kind": "Scale",
+                "group": "autoscaling", "version": "v1", "namespaced": resource.namespaced, "verbs": PART_VERBS,
             }));
         }
     }

@@ -8,8 +8,7 @@
 //!
 //! It serves what a CRD describes ([`Resource::from_crd`]) and the few kinds that every cluster has. Objects get the same
 //! metadata, the same checks, the same refusals and the same watches as in a cluster, so that controllers and `kubectl`
-//! cannot tell the difference where it matters. What is not here (server-side apply, CEL, garbage
-//! collection by owner) is refused or documented, never half done.
+//! cannot tell the difference where it matters. What is not here (CEL, protobuf) is refused or documented, never half done.
 
 mod batch;
 mod builtin;
@@ -17,6 +16,7 @@ mod claims;
 mod config;
 mod deletion;
 mod discovery;
+mod fields;
 mod guard;
 mod history;
 mod identity;
@@ -33,6 +33,7 @@ mod path;
 mod persistent_volumes;
 mod resource;
 mod routes;
+mod scale;
 mod schema;
 mod selector;
 mod serve;
@@ -69,7 +70,7 @@ pub use vmi::kubevirt;
 use builtin::DEFAULT_NAMESPACE;
 use routes::Api;
 use store::Store;
-use write::{Place, UnknownFields};
+use write::{Manner, Part, Place};
 
 const STORE_FILE: &str = "store.redb";
 
@@ -150,14 +151,14 @@ fn make_default_namespace(store: &Store, resources: &[Arc<Resource>]) -> Result<
     let place = Place {
         resource,
         namespace: None,
-        status_only: false,
+        part: Part::Whole,
     };
     let made = store.write_blocking(false, |batch| {
         if batch.get(&place.key(DEFAULT_NAMESPACE)).is_none() {
             place.create(
                 batch,
                 json!({"metadata": {"name": DEFAULT_NAMESPACE}}),
-                UnknownFields::Ignore,
+                &Manner::ours(),
             )?;
         }
         Ok(())

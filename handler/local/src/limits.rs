@@ -52,6 +52,12 @@ pub const JSON_PATCH_OPERATIONS: usize = 10_000;
 /// Bytes of JSON that all `copy` operations of one patch may make.
 pub const JSON_PATCH_COPIED_BYTES: usize = 3 << 20;
 
+/// Most writers that are remembered for the fields of one object, besides those who applied them.
+pub const FIELD_MANAGERS: usize = 10;
+
+/// Longest name of who writes, in bytes.
+pub const MANAGER_BYTES: usize = 128;
+
 /// Most items of one list that a strategic merge patch merges.
 pub const PATCHED_ITEMS: usize = 1000;
 

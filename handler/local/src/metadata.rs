@@ -12,7 +12,7 @@ use crate::object::{Object, metadata_mut, metadata_text};
 use crate::resource::Resource;
 use crate::status::{Answer, Cause, Failure};
 
-/// All the fields that metadata has. `managedFields` and `selfLink` are known, and not kept.
+/// All the fields that metadata has. `selfLink` is known, and not kept; `managedFields` are written by `fields` alone.
 const FIELDS: [&str; 15] = [
     "name",
     "generateName",

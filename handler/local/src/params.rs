@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use axum::extract::Query;
 use http::{HeaderMap, Uri, header};
+use serde_json::json;
 
+use crate::fields::Manager;
 use crate::limits;
 use crate::object::Key;
+use crate::status::Cause;
 use crate::status::{Answer, Failure};
 use crate::table::Include;
 use crate::watch::Form;
@@ -96,6 +99,53 @@ impl Params {
                 "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
             ))),
         }
+    }
+
+    /// Who writes: what they call themselves, or else what their program is called.
+    pub(crate) fn manager(&self, headers: &HeaderMap) -> Answer<Manager> {
+        const PROGRAM: &str = "unknown";
+        if let Some(name) = self.text("fieldManager") {
+            let printable = name.chars().all(|c| !c.is_control());
+            if name.len() > limits::MANAGER_BYTES || !printable {
+                let what = json!(name);
+                let detail = format!(
+                    "must be printable and not be longer than {} bytes",
+                    limits::MANAGER_BYTES
+                );
+                let cause = Cause::invalid("fieldManager", &what, detail);
+                return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]));
+            }
+            return Ok(Manager {
+                name: name.to_owned(),
+                is_named: true,
+            });
+        }
+        let agent = headers
+            .get(header::USER_AGENT)
+            .and_then(|agent| agent.to_str().ok());
+        let program = agent
+            .and_then(|agent| agent.split('/').next())
+            .unwrap_or_default();
+        let program: String = program.chars().take(limits::MANAGER_BYTES).collect();
+        let name = if program.is_empty() {
+            PROGRAM.to_owned()
+        } else {
+            program
+        };
+        Ok(Manager {
+            name,
+            is_named: false,
+        })
+    }
+
+    /// What an apply says besides its body: who applies, which has to be said, and whether what is another's is taken.
+    pub(crate) fn apply(&self, headers: &HeaderMap) -> Answer<(Manager, bool)> {
+        let manager = self.manager(headers)?;
+        if !manager.is_named {
+            let cause = Cause::required("fieldManager", "is required for apply patch");
+            return Err(Failure::invalid("meta.k8s.io", "PatchOptions", "", vec![cause]));
+        }
+        Ok((manager, self.flag("force")))
     }
 
     /// The page that a `continue` token stands for.

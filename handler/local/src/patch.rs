@@ -29,8 +29,8 @@ pub(crate) enum Patch {
 }
 
 impl Patch {
-    /// Reads a body by its media type. Server-side apply is refused with 415, which tells kubectl, and so are strategic merge
-    /// patches of kinds whose lists are not known.
+    /// Reads a body by its media type. Strategic merge patches of kinds whose lists are not known are refused with 415, which tells
+    /// kubectl; so is what is applied to a kind whose fields have no owners.
     pub(crate) fn read(media: &str, body: &[u8], lists: Option<strategic::Lists>) -> Answer<Self> {
         let unreadable =
             |error: serde_json::Error| Failure::bad_request(format!("error decoding patch: {error}"));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn apply_is_415_and_so_is_strategic_merge_of_custom_kinds() {
+    fn a_strategic_merge_of_custom_kinds_is_415_and_so_is_what_is_no_patch() {
         assert_eq!(
             apply("application/apply-patch+yaml", &json!({}), &json!({})),
             Err(415)

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::jsonpath::JsonPath;
 use crate::object::Prefix;
 use crate::patch::strategic::Lists;
+use crate::scale::Scale;
 use crate::schema::{Schema, SchemaError};
 use crate::status::Cause;
 use crate::table::{Cell, Column};
@@ -81,6 +82,8 @@ pub struct Resource {
     pub(crate) categories: Vec<String>,
     pub(crate) namespaced: bool,
     pub(crate) has_status: bool,
+    /// How many of something its objects ask for, where that can be changed by itself.
+    pub(crate) scale: Option<Scale>,
     /// A PUT without resourceVersion is taken, as for Kubernetes' own kinds; not for custom ones.
     pub(crate) blind_update: bool,
     pub(crate) schema: Option<Schema>,
@@ -132,9 +135,8 @@ impl Resource {
             what,
         };
         let subresources = version.subresources.clone().unwrap_or_default();
-        if subresources.scale.is_some() {
-            return Err(unsupported("the scale subresource".to_owned()));
-        }
+        let scale = subresources.scale.as_ref().map(Scale::of).transpose();
+        let scale = scale.map_err(|path| unsupported(format!("the path {path} of the scale subresource")))?;
         let source = version
             .schema
             .as_ref()
@@ -160,6 +162,7 @@ impl Resource {
             categories: names.categories.clone().unwrap_or_default(),
             namespaced: crd.spec.scope == "Namespaced",
             has_status: subresources.status.is_some(),
+            scale,
             blind_update: false,
             schema: Some(schema),
             decode: None,

@@ -198,6 +198,15 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(group, resource, name)
     }
 
+    /// 409: these fields cannot be changed by this client.
+    pub(crate) fn conflicting(message: String, mut causes: Vec<Cause>) -> Self {
+        causes.truncate(limits::CAUSES);
+        let mut failure = Self::new(StatusCode::CONFLICT, "Conflict", message);
+        let details = failure.0.details.get_or_insert_with(StatusDetails::default);
+        details.causes = Some(causes.into_iter().map(StatusCause::from).collect());
+        failure
+    }
+
     /// 410: what the client wants to go on from is no longer known; it has to list again.
     pub fn expired(message: impl Into<String>) -> Self {
         Self::new(StatusCode::GONE, "Expired", message)

@@ -1,10 +1,13 @@
-//! The custom resources of local mode: VirtualMachineInstance and VirtualMachine of `kubevirt.io`, by the rules of `rvm-types`.
+//! The custom resources of local mode: those of `kubevirt.io`, by the rules of `rvm-types`.
 
 use std::sync::Arc;
 
 use rvm_types::admission::{self, Path};
 use rvm_types::volume::Volume;
-use rvm_types::{Phase, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceStatus, condition};
+use rvm_types::{
+    Phase, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet,
+    VirtualMachineInstanceStatus, condition,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -15,9 +18,11 @@ use crate::status::Cause;
 /// The kinds of `kubevirt.io` in all their versions: what the generated CRDs define, with what KubeVirt does beyond a CRD, which is
 /// defaults, and checks of the whole machine.
 pub fn kubevirt() -> Result<Vec<Resource>, ResourceError> {
-    let kinds: [(_, Arc<dyn Admission>); 2] = [
+    let kinds: [(_, Arc<dyn Admission>); 4] = [
         (rvm_types::crd::virtual_machine_instances(), Arc::new(VmiRules)),
         (rvm_types::crd::virtual_machines(), Arc::new(VmRules)),
+        (rvm_types::crd::replica_sets(), Arc::new(SetRules)),
+        (rvm_types::crd::kubevirts(), Arc::new(KubeVirtRules)),
     ];
     let mut resources = Vec::new();
     for (crd, rules) in kinds {
@@ -29,6 +34,10 @@ pub fn kubevirt() -> Result<Vec<Resource>, ResourceError> {
 struct VmiRules;
 
 struct VmRules;
+
+struct SetRules;
+
+struct KubeVirtRules;
 
 impl Admission for VmiRules {
     /// What the author wrote stays as it was written, lists above all: `kubectl apply` compares them whole, and would find the
@@ -73,6 +82,28 @@ impl Admission for VmRules {
             causes.extend(accounts(&template.volumes, "spec.template.spec.volumes"));
             causes
         })
+    }
+}
+
+impl Admission for SetRules {
+    /// Its defaults are filled in where an instance is made.
+    fn default(&self, _object: &mut Value, _before: Option<&Value>) {}
+
+    fn validate(&self, object: &Value, before: Option<&Value>) -> Vec<Cause> {
+        judged(object, before, |set: &VirtualMachineInstanceReplicaSet| {
+            let mut causes = admission::replica_set::validate(set);
+            let template = &set.spec.template.spec;
+            causes.extend(accounts(&template.volumes, "spec.template.spec.volumes"));
+            causes
+        })
+    }
+}
+
+impl Admission for KubeVirtRules {
+    fn default(&self, _object: &mut Value, _before: Option<&Value>) {}
+
+    fn validate(&self, object: &Value, before: Option<&Value>) -> Vec<Cause> {
+        judged(object, before, admission::kubevirt::validate)
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::batch::Batch;
 use crate::deletion::{self, Deleted, Propagation, delete_namespace, namespace_key, settle_namespace};
+use crate::fields::{Config, Manager, Write};
 use crate::metadata;
 use crate::object::{Key, Object, has_finalizers, metadata_mut, metadata_text};
 use crate::resource::Resource;
@@ -29,13 +30,32 @@ pub(crate) enum UnknownFields {
     Refuse,
 }
 
+/// What of an object is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All but what has a subresource of its own.
+    Whole,
+    /// Its status.
+    Status,
+    /// How many of something it asks for.
+    Scale,
+}
+
 /// The object that a request is about.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     pub(crate) resource: Arc<Resource>,
     pub(crate) namespace: Option<String>,
-    /// Only `status` is changed (the status subresource).
-    pub(crate) status_only: bool,
+    pub(crate) part: Part,
+}
+
+/// How an object is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Manner {
+    pub(crate) unknown: UnknownFields,
+    pub(crate) manager: Manager,
+    /// Where it is applied, what is applied.
+    pub(crate) config: Option<Arc<Config>>,
 }
 
 /// A stored object, and what the client should be warned about.
@@ -43,6 +63,30 @@ pub(crate) struct Place {
 pub(crate) struct Written {
     pub(crate) object: Arc<Object>,
     pub(crate) warnings: Vec<String>,
+}
+
+impl Manner {
+    /// How we write ourselves.
+    pub(crate) fn ours() -> Self {
+        Self {
+            unknown: UnknownFields::Ignore,
+            manager: Manager {
+                name: env!("CARGO_PKG_NAME").to_owned(),
+                is_named: false,
+            },
+            config: None,
+        }
+    }
+}
+
+impl Part {
+    fn subresource(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::Status => Some("status"),
+            Self::Scale => Some("scale"),
+        }
+    }
 }
 
 impl Place {
@@ -60,21 +104,19 @@ impl Place {
     }
 
     /// Stores a new object.
-    pub(crate) fn create(
-        &self,
-        batch: &mut Batch<'_>,
-        mut body: Value,
-        unknown: UnknownFields,
-    ) -> Answer<Written> {
+    pub(crate) fn create(&self, batch: &mut Batch<'_>, mut body: Value, manner: &Manner) -> Answer<Written> {
         let resource = &self.resource;
         metadata::check_shape(resource, self.namespace.as_deref(), &mut body)?;
+        metadata_mut(&mut body).remove("managedFields");
         metadata::begin(&mut body)?;
         self.check_namespace(batch, metadata_text(&body, "name"))?;
         // What a machine does is its handler's to say, not its author's: also where status is no subresource.
         if resource.schema.is_some() {
             body.as_object_mut().and_then(|fields| fields.remove("status"));
         }
-        let warnings = self.admit(&mut body, None, unknown)?;
+        let warnings = self.admit(&mut body, None, manner.unknown)?;
+        self.write(manner)
+            .note(None, &mut body, None, manner.config.as_deref());
         let name = metadata_text(&body, "name").to_owned();
         let key = self.key(&name);
         if batch.get(&key).is_some() {
@@ -109,7 +151,7 @@ impl Place {
         &self,
         batch: &mut Batch<'_>,
         name: &str,
-        unknown: UnknownFields,
+        manner: &Manner,
         blind: bool,
         change: impl FnOnce(&Value) -> Answer<Value>,
     ) -> Answer<Written> {
@@ -119,18 +161,22 @@ impl Place {
         let mut after = change(&shown)?;
         metadata::check_shape(resource, self.namespace.as_deref(), &mut after)?;
         metadata::carry_over(resource, &before, &mut after, blind)?;
-        if self.status_only {
+        let told = metadata_mut(&mut after).remove("managedFields");
+        let told = told.filter(|told| Some(told) != before.metadata("managedFields"));
+        if self.part == Part::Status {
             let status = after.get("status").cloned();
             after = shown.clone();
             replace(&mut after, "status", status);
         } else if resource.has_status {
             replace(&mut after, "status", shown.get("status").cloned());
         }
-        let warnings = self.admit(&mut after, Some((&before, &shown)), unknown)?;
+        let warnings = self.admit(&mut after, Some((&before, &shown)), manner.unknown)?;
         if wish(&after) != wish(&shown) {
             let generation = before.metadata("generation").and_then(Value::as_u64).unwrap_or(0);
             metadata_mut(&mut after).insert("generation".to_owned(), json!(generation + 1));
         }
+        let write = self.write(manner);
+        write.note(Some(&shown), &mut after, told.as_ref(), manner.config.as_deref());
         let after = resource.to_stored(after);
         if after == before.value {
             return Ok(Written {
@@ -146,6 +192,49 @@ impl Place {
             batch.put(before.key.clone(), after)?
         };
         Ok(Written { object, warnings })
+    }
+
+    /// Applies what the manner has: makes the object, or lays that over it. Also tells whether it was made.
+    pub(crate) fn apply(
+        &self,
+        batch: &mut Batch<'_>,
+        name: &str,
+        manner: &Manner,
+    ) -> Answer<(Written, bool)> {
+        let Some(config) = manner.config.as_deref() else {
+            return Err(Failure::internal("nothing is applied"));
+        };
+        if batch.get(&self.key(name)).is_some() {
+            let lay = |live: &Value| self.write(manner).apply(live, config);
+            return Ok((self.update(batch, name, manner, true, lay)?, false));
+        }
+        if self.part != Part::Whole {
+            return Err(self.not_found(name));
+        }
+        let mut body = config.object.clone();
+        if let Some(uid) = Some(metadata_text(&body, "uid")).filter(|uid| !uid.is_empty()) {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            );
+            let Resource { group, plural, .. } = &*self.resource;
+            return Err(Failure::conflict(group, plural, name, &why));
+        }
+        let given = metadata_text(&body, "name");
+        if !given.is_empty() && given != name {
+            let message =
+                format!("the name of the object ({given}) does not match the name on the URL ({name})");
+            return Err(Failure::bad_request(message));
+        }
+        metadata_mut(&mut body).insert("name".to_owned(), json!(name));
+        Ok((self.create(batch, body, manner)?, true))
+    }
+
+    fn write<'a>(&'a self, manner: &'a Manner) -> Write<'a> {
+        Write {
+            resource: &self.resource,
+            subresource: self.part.subresource(),
+            manager: &manner.manager,
+        }
     }
 
     /// Brings an object into shape and checks it; returns warnings.

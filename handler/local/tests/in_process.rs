@@ -329,14 +329,56 @@ async fn unsupported_patches_are_415() {
     let local = local();
     let vmis = vmis(local.api.client());
     vmis.create(&PostParams::default(), &vmi("a")).await.unwrap();
-    let apply = vmis
-        .patch("a", &PatchParams::apply("test"), &Patch::Apply(vmi("a")))
+    let events: Api<Event> = Api::default_namespaced(local.api.client());
+    let event = json!({"apiVersion": "v1", "kind": "Event", "involvedObject": {}});
+    let apply = events
+        .patch("a", &PatchParams::apply("test"), &Patch::Apply(event))
         .await;
     assert_eq!(refusal(apply), code(415, "UnsupportedMediaType"));
     let strategic = vmis
         .patch("a", &PatchParams::default(), &Patch::Strategic(json!({})))
         .await;
     assert_eq!(refusal(strategic), code(415, "UnsupportedMediaType"));
+}
+
+#[tokio::test]
+async fn who_applies_makes_what_is_not_there_and_says_who_they_are() {
+    let local = local();
+    let vmis = vmis(local.api.client());
+    let nameless = vmis
+        .patch("a", &PatchParams::default(), &Patch::Apply(vmi("a")))
+        .await;
+    assert_eq!(refusal(nameless), code(422, "Invalid"));
+    let params = PatchParams::apply("test");
+    let made = vmis.patch("a", &params, &Patch::Apply(vmi("a"))).await.unwrap();
+    assert_eq!(made.metadata.generation, Some(1));
+    let noted = made.metadata.managed_fields.unwrap();
+    assert_eq!(noted[0].manager.as_deref(), Some("test"));
+    let mut stale = vmi("a");
+    stale.metadata.resource_version = Some("1".to_owned());
+    let stale = vmis.patch("a", &params, &Patch::Apply(stale)).await;
+    assert_eq!(refusal(stale), code(409, "Conflict"));
+    let elsewhere = vmis.patch("b", &params, &Patch::Apply(vmi("a"))).await;
+    assert_eq!(refusal(elsewhere), code(400, "BadRequest"));
+    // A status is applied by itself where it has a path of its own, and nowhere else.
+    let unknown = vmis.patch_status("a", &params, &Patch::Apply(vmi("a"))).await;
+    assert_eq!(refusal(unknown), code(404, "NotFound"));
+    let sets = GroupVersionKind::gvk("kubevirt.io", "v1", "KubeVirt");
+    let sets: Api<DynamicObject> =
+        Api::namespaced_with(local.api.client(), "default", &ApiResource::from_gvk(&sets));
+    let object = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "KubeVirt", "spec": {"imageTag": "x"}, "status": {"phase": "Deployed"},
+    });
+    let made = sets.patch("k", &params, &Patch::Apply(&object)).await.unwrap();
+    assert_eq!(made.data["status"], Value::Null);
+    let told = sets
+        .patch_status("k", &params, &Patch::Apply(&object))
+        .await
+        .unwrap();
+    assert_eq!(told.data["status"]["phase"], "Deployed");
+    let noted = told.metadata.managed_fields.unwrap();
+    let parts: Vec<_> = noted.iter().map(|entry| entry.subresource.as_deref()).collect();
+    assert_eq!(parts, [None, Some("status")]);
 }
 
 #[tokio::test]

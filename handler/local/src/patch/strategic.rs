@@ -32,6 +32,12 @@ const EVERYWHERE: Lists = &[
     ("metadata.finalizers", List::Set),
 ];
 
+/// How the items of the list at this path are told apart; none where it is replaced as a whole.
+pub(crate) fn known(lists: Lists, path: &str) -> Option<List> {
+    let mut known = EVERYWHERE.iter().chain(lists);
+    known.find(|(name, _)| *name == path).map(|(_, list)| *list)
+}
+
 /// Applies a patch to an object of a kind that has these lists.
 pub(crate) fn apply(object: &mut Value, patch: &Map<String, Value>, lists: Lists) -> Answer<()> {
     match object {
@@ -46,8 +52,7 @@ struct Merge {
 
 impl Merge {
     fn list(&self, path: &str) -> Option<List> {
-        let mut known = EVERYWHERE.iter().chain(self.lists);
-        known.find(|(name, _)| *name == path).map(|(_, list)| *list)
+        known(self.lists, path)
     }
 
     fn fields(&self, object: &mut Map<String, Value>, patch: &Map<String, Value>, path: &str) -> Answer<()> {

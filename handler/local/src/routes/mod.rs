@@ -8,6 +8,7 @@ mod delete;
 mod documents;
 mod read;
 mod resources;
+mod scale;
 
 use std::sync::Arc;
 

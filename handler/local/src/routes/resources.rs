@@ -9,13 +9,13 @@ use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use serde_json::Value;
 
-use super::{Api, change, delete, documents, read};
+use super::{Api, change, delete, documents, read, scale};
 use crate::limits;
 use crate::params::Params;
 use crate::path;
 use crate::resource::Resource;
 use crate::status::{Answer, Failure};
-use crate::write::Place;
+use crate::write::{Part, Place};
 
 /// A request, understood so far that only its verb is left to do.
 pub(super) struct Call {
@@ -42,9 +42,10 @@ pub(super) async fn serve(State(api): State<Arc<Api>>, request: Request) -> Answ
     let resource = served
         .find(|resource| wanted(resource))
         .ok_or_else(Failure::no_such_path)?;
-    let status_only = match target.subresource {
-        None => false,
-        Some("status") if resource.has_status => true,
+    let part = match target.subresource {
+        None => Part::Whole,
+        Some("status") if resource.has_status => Part::Status,
+        Some("scale") if resource.scale.is_some() => Part::Scale,
         Some(_) => return Err(Failure::no_such_path()),
     };
     // One namespace, or a look over all of them.
@@ -55,7 +56,7 @@ pub(super) async fn serve(State(api): State<Arc<Api>>, request: Request) -> Answ
     let place = Place {
         resource: Arc::clone(resource),
         namespace: target.namespace.map(str::to_owned),
-        status_only,
+        part,
     };
     let params = Params::of(&parts.uri)?;
     let call = Call {
@@ -69,13 +70,22 @@ pub(super) async fn serve(State(api): State<Arc<Api>>, request: Request) -> Answ
 
 async fn verb(call: Call, parts: &Parts, name: Option<&str>, body: Body) -> Answer<Response> {
     match (&parts.method, name) {
+        (method, Some(name)) if call.place.part == Part::Scale => {
+            let name = name.to_owned();
+            match *method {
+                Method::GET => scale::get(&call, &name),
+                Method::PUT => scale::replace(call, name, collect(body).await?).await,
+                Method::PATCH => scale::patch(call, name, collect(body).await?).await,
+                _ => Err(Failure::method_not_allowed(method.as_str())),
+            }
+        }
         (&Method::GET, None) => read::list_or_watch(&call),
         (&Method::GET, Some(name)) if call.params.flag("watch") => read::watch_one(&call, name),
         (&Method::GET, Some(name)) => read::get(&call, name),
         (&Method::POST, None) => change::create(call, collect(body).await?).await,
         (&Method::PUT, Some(name)) => change::replace(call, name.to_owned(), collect(body).await?).await,
         (&Method::PATCH, Some(name)) => change::patch(call, name.to_owned(), collect(body).await?).await,
-        (&Method::DELETE, Some(name)) if !call.place.status_only => {
+        (&Method::DELETE, Some(name)) if call.place.part == Part::Whole => {
             delete::one(call, name.to_owned(), collect(body).await?).await
         }
         (&Method::DELETE, None) => delete::selected(call, collect(body).await?).await,

@@ -37,7 +37,7 @@ pub enum SchemaError {
 
 /// How the items of a list are told apart.
 #[derive(Debug, Default)]
-enum ListKind {
+pub(crate) enum ListKind {
     #[default]
     Atomic,
     Set,
@@ -65,6 +65,8 @@ pub(crate) struct Schema {
     additional: Additional,
     items: Option<Box<Schema>>,
     list: ListKind,
+    /// An object that is changed as a whole.
+    whole: bool,
     required: Vec<String>,
     allowed: Vec<Value>,
     default: Option<Value>,
@@ -85,6 +87,30 @@ impl Schema {
     /// Makes a schema ready, or says which part of it is not supported.
     pub(crate) fn compile(source: &Value) -> Result<Self, SchemaError> {
         compile(source, "", 0)
+    }
+
+    /// What it says of a field.
+    pub(crate) fn field(&self, name: &str) -> Option<&Self> {
+        match (self.properties.get(name), &self.additional) {
+            (Some(schema), _) => Some(schema),
+            (None, Additional::Of(schema)) => Some(schema),
+            (None, Additional::Any | Additional::None) => None,
+        }
+    }
+
+    /// What it says of the items of a list.
+    pub(crate) fn item(&self) -> Option<&Self> {
+        self.items.as_deref()
+    }
+
+    /// How the items of a list are told apart.
+    pub(crate) fn list(&self) -> &ListKind {
+        &self.list
+    }
+
+    /// Whether an object is changed as a whole.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.whole
     }
 }
 
@@ -126,6 +152,7 @@ fn compile(source: &Value, path: &str, depth: usize) -> Result<Schema, SchemaErr
         additional: additional(source, path, depth)?,
         items: single("items", &format!("{path}[]"))?,
         list: list_kind(source),
+        whole: text("x-kubernetes-map-type").as_deref() == Some("atomic"),
         required: strings(&list("required")),
         allowed: list("enum"),
         default: source.get("default").cloned(),
