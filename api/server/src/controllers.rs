@@ -7,13 +7,15 @@ use std::time::Duration;
 use futures::FutureExt;
 use kube::Client;
 
-use crate::{scheduling, unresponsive, vm};
+use crate::{kubevirt, replicas, scheduling, unresponsive, vm};
 
 /// Runs them until `ended` is done; what is begun then is finished.
 pub async fn run(client: Client, ended: impl Future<Output = ()> + Send + 'static) {
     let ended = ended.shared();
     let machines = vm::run(client.clone(), ended.clone());
-    futures::join!(machines, scheduling::run(client, ended));
+    let sets = replicas::run(client.clone(), ended.clone());
+    let told = kubevirt::run(client.clone(), ended.clone());
+    futures::join!(machines, sets, told, scheduling::run(client, ended));
 }
 
 /// The same for a cluster of several nodes, whose handlers may be silent for so long.

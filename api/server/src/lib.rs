@@ -1,5 +1,5 @@
-//! What stands between users and machines: the server of `subresources.kubevirt.io` ([`subresources`]; [`aggregated`] into a cluster's API), the controller of
-//! VirtualMachines ([`vm`]), and the server of the gRPC API rvm.v1: a door to the cluster's objects, and to the consoles of a [`Node`]'s machines,
+//! What stands between users and machines: the server of `subresources.kubevirt.io` ([`subresources`]; [`aggregated`] into a cluster's API), the controllers of
+//! VirtualMachines ([`vm`]) and of replica sets ([`replicas`]), who keeps the KubeVirt ([`kubevirt`]), and the server of the gRPC API rvm.v1: a door to the cluster's objects, and to the consoles of a [`Node`]'s machines,
 //! which is one node, or all of a cluster ([`Fleet`]).
 //!
 //! ```text
@@ -29,6 +29,7 @@ mod error;
 pub mod fake;
 pub mod fleet;
 pub mod images;
+pub mod kubevirt;
 pub mod leader;
 pub mod listen;
 pub mod node;
@@ -37,6 +38,7 @@ pub mod ports;
 pub mod power;
 pub mod program;
 pub mod reach;
+pub mod replicas;
 pub mod scheduling;
 mod service;
 pub mod subresources;

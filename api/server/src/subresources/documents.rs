@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use rvm_types::kubevirt::KUBEVIRT_VERSION;
 use serde_json::{Value, json};
 
 use super::answer::Refused;
@@ -10,8 +11,6 @@ use super::answer::Refused;
 pub const GROUP: &str = "subresources.kubevirt.io";
 /// Its versions, the preferred one first. All answer the same.
 pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
-/// The KubeVirt whose API this is: virtctl warns where its own minor version is another one.
-const KUBEVIRT: &str = "v1.9.0";
 
 /// What there is below a machine: (resource, subresource, verb).
 pub(crate) const RESOURCES: [(&str, &str, &str); 21] = [
@@ -74,7 +73,7 @@ pub(super) async fn resources(version: &'static str) -> Json<Value> {
 
 pub(super) async fn version() -> Json<Value> {
     Json(json!({
-        "gitVersion": KUBEVIRT, "gitCommit": concat!("rvm-", env!("CARGO_PKG_VERSION")), "gitTreeState": "clean",
+        "gitVersion": KUBEVIRT_VERSION, "gitCommit": concat!("rvm-", env!("CARGO_PKG_VERSION")), "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
     }))
