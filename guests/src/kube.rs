@@ -1,7 +1,7 @@
-//! The programs of a small Kubernetes for tests: `etcd`, `kube-apiserver` and `kubectl` in one folder.
+//! The programs of a small Kubernetes for tests: `etcd`, `kube-apiserver`, `kube-controller-manager` and `kubectl` in one folder.
 //!
-//! etcd is the Debian release's. The other two are built from the Go module `tests/harness/kube`, whose `go.sum` pins every source
-//! it takes: one program that is called by two names. `KUBEBUILDER_ASSETS` names a folder with all three instead.
+//! etcd is the Debian release's. The others are built from the Go module `tests/harness/kube`, whose `go.sum` pins every source
+//! it takes: one program that is called by several names. `KUBEBUILDER_ASSETS` names a folder with all four instead.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,11 @@ const VERSION: &str = "v1.34.4";
 const GO: (u32, u32) = (1, 24);
 
 /// What has to be in the folder.
-const PROGRAMS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
+const PROGRAMS: [&str; 4] = ["etcd", BUILT, ALSO[0], ALSO[1]];
+
+/// What the module's program is built as, and what else it is called.
+const BUILT: &str = "kube-apiserver";
+const ALSO: [&str; 2] = ["kube-controller-manager", "kubectl"];
 
 /// The folder with the programs.
 pub fn assets(cache: &Cache) -> Result<PathBuf> {
@@ -50,8 +54,11 @@ pub fn assets(cache: &Cache) -> Result<PathBuf> {
     let place = cache.slow_entry("kube", &key, Duration::from_secs(420), |dir| {
         let bin = dir.join("bin");
         Foreign::of(&etcd)?.write_script(&bin.join("etcd"), "usr/bin/etcd", "", "")?;
-        build(&go, &module, &bin.join("kube-apiserver"))?;
-        Ok(fs::hard_link(bin.join("kube-apiserver"), bin.join("kubectl"))?)
+        build(&go, &module, &bin.join(BUILT))?;
+        for name in ALSO {
+            fs::hard_link(bin.join(BUILT), bin.join(name))?;
+        }
+        Ok(())
     })?;
     Ok(place.join("bin"))
 }

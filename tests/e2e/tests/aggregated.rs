@@ -9,7 +9,8 @@ use rvm_e2e::machines::{SUBRESOURCES, await_word, machine};
 use rvm_harness::certificates::Pair;
 use rvm_harness::https::Server;
 use rvm_harness::patience::{Look, eventually};
-use rvm_harness::{Api, Cluster, HandlerSetup, Kubectl, Plain, Tools, runs};
+use rvm_harness::{Api, Cluster, HandlerSetup, Kubectl, Manifest, Plain, Tools, runs};
+use serde_json::json;
 
 fn put(kubectl: &Kubectl, what: &str, action: &str) -> rvm_outer::Output {
     let path = format!("{SUBRESOURCES}/{what}/{NAME}/{action}");
@@ -147,6 +148,51 @@ fn each_user_may_do_what_their_role_lets_them_and_nobody_forges_another() {
     assert!(explained.contains("DESCRIPTION"), "{explained}");
 
     forged(&cluster, &api, &verbs[0].1);
+}
+
+#[test]
+fn the_cluster_s_own_roles_hold_for_machines_and_what_a_machine_owned_goes_with_it() {
+    let tools = Tools::open().unwrap();
+    let mut cluster = Cluster::start(&tools).unwrap();
+    cluster.run_controllers(&tools).unwrap();
+    let _api = Api::start(&tools, &cluster).unwrap();
+    let kubectl = cluster.kubectl();
+    let user = |name: &str, role: &str| {
+        eventually(role, || {
+            let role = kubectl.get(&["clusterrole", role])?["rules"].to_string();
+            let adds_up = role.contains("subresources.kubevirt.io");
+            Ok(Look::of(adds_up.then_some(()), || role))
+        })
+        .unwrap();
+        let (clusterrole, user) = (format!("--clusterrole={role}"), format!("--user={name}"));
+        let binding = ["create", "rolebinding", name, &clusterrole, &user];
+        kubectl.ok(&binding).unwrap();
+        cluster.kubectl_of(&tools, name).unwrap()
+    };
+    let (owner, editor, viewer) = (
+        user("anna", "admin"),
+        user("ellen", "edit"),
+        user("victor", "view"),
+    );
+    let start = format!("{SUBRESOURCES}/virtualmachines/none/start");
+    let look = format!("{SUBRESOURCES}/virtualmachineinstances/none/guestosinfo");
+    assert!(may(&owner, "put", &start) && may(&editor, "put", &start) && !may(&viewer, "put", &start));
+    assert!(may(&editor, "get", &look) && may(&viewer, "get", &look));
+    assert!(viewer.run(&["get", "vm"]).unwrap().ok().is_ok());
+
+    editor.apply(&[machine("Halted").unwrap()]).unwrap();
+    let vm = kubectl.get(&["vm", NAME]).unwrap();
+    let by = json!([{"apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "name": NAME, "uid": vm["metadata"]["uid"]}]);
+    let owned = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owned", "ownerReferences": by},
+    });
+    kubectl.apply(&[Manifest(owned)]).unwrap();
+    editor.ok(&["delete", "vm", NAME, "--timeout=60s"]).unwrap();
+    eventually("end of what it owned", || {
+        let left = kubectl.ok(&["get", "configmap", "owned", "--ignore-not-found"])?;
+        Ok(Look::of(left.is_empty().then_some(()), || left))
+    })
+    .unwrap();
 }
 
 /// Who goes round kube-apiserver is nobody, whatever they say; who shows another's certificate is not even heard.

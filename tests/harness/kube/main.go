@@ -1,5 +1,6 @@
-// One program that is kube-apiserver or kubectl by the name it is called by: what the tests' cluster consists of besides
-// etcd. Linking both from one module costs one build, and go.sum pins every source. guests/src/kube.rs builds it.
+// One program that is kube-apiserver, kube-controller-manager or kubectl by the name it is called by: what the tests'
+// cluster consists of besides etcd. Linking them from one module costs one build, and go.sum pins every source.
+// guests/src/kube.rs builds it.
 package main
 
 import (
@@ -14,6 +15,7 @@ import (
 	kubectl "k8s.io/kubectl/pkg/cmd"
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
+	controllers "k8s.io/kubernetes/cmd/kube-controller-manager/app"
 )
 
 func main() {
@@ -24,8 +26,10 @@ func main() {
 		}
 	case "kube-apiserver":
 		os.Exit(cli.Run(apiserver.NewAPIServerCommand()))
+	case "kube-controller-manager":
+		os.Exit(cli.Run(controllers.NewControllerManagerCommand()))
 	default:
-		fmt.Fprintln(os.Stderr, "call this program as kube-apiserver or kubectl")
+		fmt.Fprintln(os.Stderr, "call this program as kube-apiserver, kube-controller-manager or kubectl")
 		os.Exit(2)
 	}
 }

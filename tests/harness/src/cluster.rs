@@ -1,15 +1,19 @@
 //! A cluster's control plane as far as we need one: etcd and kube-apiserver, both real, with our CRD installed.
 //!
-//! No scheduler and no kubelet runs: VMIs are taken by handlers. etcd is reached over a Unix socket in the cluster's
-//! folder, so the one TCP port is the apiserver's, which a lab's guest reaches as 10.0.2.2.
+//! No scheduler and no kubelet runs: VMIs are taken by handlers. kube-controller-manager does for those who ask for it
+//! ([`Cluster::run_controllers`]). etcd is reached over a Unix socket in the cluster's folder, so the one TCP port is the
+//! apiserver's, which a lab's guest reaches as 10.0.2.2.
+
+mod programs;
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tempfile::TempDir;
+
+use programs::{FRONT_PROXY, start_apiserver, start_controllers, start_etcd};
 
 use crate::certificates::{Authority, Names};
 use crate::kubectl::Kubectl;
@@ -27,22 +31,17 @@ const RBAC: &str = "deploy/rbac";
 pub(crate) const NAMESPACE: &str = "rvm";
 const HANDLERS: &str = "rvm-handler";
 
-/// How kube-apiserver is called by those behind it.
-const FRONT_PROXY: &str = "front-proxy-client";
-
 /// Names at which the apiserver is reached: here, and from a lab.
 const HOSTS: [&str; 3] = ["127.0.0.1", "10.0.2.2", "localhost"];
 
-/// How often another port is tried: between choosing one and listening on it somebody else may take it.
-const PORTS: u32 = 5;
-
-/// Names of socket files in the cluster's folder, where both programs run, in the only form that etcd takes.
-const STORE: &str = "unix://store:1";
-const PEER: &str = "unix://peer:1";
+/// How kube-controller-manager is called.
+const CONTROLLERS: &str = "system:kube-controller-manager";
 
 /// A running cluster. Dropping it ends it.
 #[derive(Debug)]
 pub struct Cluster {
+    /// Ends before the apiserver, without which it could not end well.
+    controllers: Option<Process>,
     apiserver: Process,
     /// Ends after the apiserver, which would complain.
     _etcd: Process,
@@ -61,13 +60,25 @@ impl Cluster {
     /// # Errors
     /// It does not start; the error has the apiserver's last words.
     pub fn start(tools: &Arc<Tools>) -> Result<Self> {
+        Self::begin(tools, false)
+    }
+
+    /// Starts one that writes down each request: [`Cluster::audit_log`].
+    ///
+    /// # Errors
+    /// As for [`Cluster::start`].
+    pub fn start_audited(tools: &Arc<Tools>) -> Result<Self> {
+        Self::begin(tools, true)
+    }
+
+    fn begin(tools: &Arc<Tools>, audited: bool) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rvm-cluster-").tempdir()?;
         let sweeper = Sweeper::start(folder.path())?;
         let authority = Authority::new(&folder.path().join("pki"))?;
         issue(&authority)?;
         issue_front_proxy(&folder.path().join("pki"))?;
         let etcd = start_etcd(tools, folder.path())?;
-        let (mut apiserver, port) = start_apiserver(tools, folder.path())?;
+        let (mut apiserver, port) = start_apiserver(tools, folder.path(), audited)?;
         let kubeconfig = folder.path().join("kubeconfig");
         let server = format!("https://127.0.0.1:{port}");
         let pki = folder.path().join("pki");
@@ -78,6 +89,7 @@ impl Cluster {
         kubectl.ok(&["create", "-f", &shown(&tools.source(RBAC))])?;
         let cluster = Self {
             token: token(&kubectl, HANDLERS)?,
+            controllers: None,
             apiserver,
             _etcd: etcd,
             kubectl,
@@ -90,6 +102,26 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Starts kube-controller-manager: orphans and what has lost its owners are seen to, roles are added up, ServiceAccounts made.
+    ///
+    /// # Errors
+    /// It does not start; the error has its last words.
+    pub fn run_controllers(&mut self, tools: &Arc<Tools>) -> Result<()> {
+        let folder = self.folder.path();
+        let kubeconfig = self.write_kubeconfig_of(CONTROLLERS)?;
+        let controllers = start_controllers(tools, folder, &kubeconfig)?;
+        let controllers = self.controllers.insert(controllers);
+        // One of the first things that it makes.
+        eventually("ServiceAccount default", || {
+            controllers.must_live()?;
+            let account = self.kubectl.run(&["get", "serviceaccount", "default"])?;
+            Ok(Look::of((account.status() == Some(0)).then_some(()), || {
+                account.error_text()
+            }))
+        })
+        .map_err(|error| controllers.complaint(&error))
+    }
+
     /// Its administrator's kubectl.
     #[must_use]
     pub fn kubectl(&self) -> &Kubectl {
@@ -100,6 +132,12 @@ impl Cluster {
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.folder.path().join("kubeconfig")
+    }
+
+    /// Where an audited one writes requests down: an `audit.k8s.io/v1` Event a line.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.folder.path().join(programs::AUDIT_LOG)
     }
 
     /// The port of its API on loopback.
@@ -155,6 +193,10 @@ impl Cluster {
     /// # Errors
     /// The file system's.
     pub fn kubectl_of(&self, tools: &Arc<Tools>, user: &str) -> Result<Kubectl> {
+        Kubectl::new(tools, &self.write_kubeconfig_of(user)?)
+    }
+
+    fn write_kubeconfig_of(&self, user: &str) -> Result<PathBuf> {
         let names = Names {
             common: user,
             ..Names::default()
@@ -163,12 +205,10 @@ impl Cluster {
         let (certificate, key) = (shown(&pair.certificate), shown(&pair.key));
         let kubeconfig = self.folder.path().join(format!("kubeconfig-of-{user}"));
         let server = format!("https://127.0.0.1:{}", self.port);
-        let shows = format!("client-certificate: {certificate}, client-key: {key}");
-        fs::write(
-            &kubeconfig,
-            kubeconfig_text(&server, &self.folder.path().join("pki"), &shows),
-        )?;
-        Kubectl::new(tools, &kubeconfig)
+        let shows = format!("client-certificate: '{certificate}', client-key: '{key}'");
+        let text = kubeconfig_text(&server, &self.folder.path().join("pki"), &shows);
+        fs::write(&kubeconfig, text)?;
+        Ok(kubeconfig)
     }
 
     /// The kubeconfig of one of our programs, which may do what `deploy/rbac` lets its account.
@@ -243,82 +283,6 @@ fn issue(authority: &Authority) -> Result<()> {
     authority.issue("admin", admin)?;
     authority.keys("accounts")?;
     Ok(())
-}
-
-fn start_etcd(tools: &Tools, folder: &Path) -> Result<Process> {
-    Process::start(&tools.kube("etcd"), &folder.join("etcd.log"), |etcd| {
-        etcd.current_dir(folder)
-            .args(["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level", "warn"])
-            .args(["--listen-client-urls", STORE, "--advertise-client-urls", STORE])
-            .args(["--listen-peer-urls", PEER, "--initial-advertise-peer-urls", PEER])
-            .args(["--initial-cluster", &format!("default={PEER}")]);
-    })
-}
-
-/// Starts it and waits until it answers; also says where.
-fn start_apiserver(tools: &Arc<Tools>, folder: &Path) -> Result<(Process, u16)> {
-    let mut error = anyhow!("no port was tried");
-    for _ in 0..PORTS {
-        let port = free_port()?;
-        let log = folder.join(format!("apiserver-{port}.log"));
-        let mut apiserver = Process::start(&tools.kube("kube-apiserver"), &log, |apiserver| {
-            apiserver.current_dir(folder).args(apiserver_flags(port));
-        })?;
-        match await_ready(&mut apiserver) {
-            Ok(()) => return Ok((apiserver, port)),
-            Err(ended) if apiserver.said().contains("address already in use") => error = ended,
-            Err(ended) => return Err(ended),
-        }
-    }
-    Err(error)
-}
-
-fn apiserver_flags(port: u16) -> Vec<String> {
-    let port = port.to_string();
-    [
-        ("etcd-servers", STORE),
-        ("bind-address", "127.0.0.1"),
-        ("secure-port", port.as_str()),
-        ("advertise-address", "127.0.0.1"),
-        // There is no Service to reach it by, and loopback could be none.
-        ("endpoint-reconciler-type", "none"),
-        ("service-cluster-ip-range", "198.18.2.0/24"),
-        ("authorization-mode", "Node,RBAC"),
-        ("client-ca-file", "pki/ca.crt"),
-        ("tls-cert-file", "pki/apiserver.crt"),
-        ("tls-private-key-file", "pki/apiserver.key"),
-        ("service-account-issuer", "https://kubernetes.default.svc"),
-        ("service-account-key-file", "pki/accounts.pub"),
-        ("service-account-signing-key-file", "pki/accounts.key"),
-        ("requestheader-client-ca-file", "pki/front/ca.crt"),
-        ("requestheader-allowed-names", FRONT_PROXY),
-        ("requestheader-username-headers", "X-Remote-User"),
-        ("requestheader-group-headers", "X-Remote-Group"),
-        ("requestheader-extra-headers-prefix", "X-Remote-Extra-"),
-        ("proxy-client-cert-file", "pki/front/proxy.crt"),
-        ("proxy-client-key-file", "pki/front/proxy.key"),
-        ("v", "0"),
-    ]
-    .map(|(flag, value)| format!("--{flag}={value}"))
-    .to_vec()
-}
-
-/// A port that nobody listens on now.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
-}
-
-/// Its first words after it listens.
-const SERVING: &str = "Serving securely on";
-
-fn await_ready(apiserver: &mut Process) -> Result<()> {
-    eventually("serving apiserver", || {
-        apiserver.must_live()?;
-        Ok(Look::of(apiserver.said().contains(SERVING).then_some(()), || {
-            "it starts".to_owned()
-        }))
-    })
 }
 
 /// The apiserver makes its own first objects when it is up; the namespace of VMIs is one of the last.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Tools      where every program lies, and a way to run commands
-//!   Cluster    etcd + kube-apiserver, with our CRD; Kubectl talks to it
+//!   Cluster    etcd + kube-apiserver (+ kube-controller-manager), with our CRD; Kubectl talks to it
 //!   Api        rvm-api behind that apiserver, as its operator installs it
 //!   Handler    rvm-handler, in a cluster or in local mode; may be killed and started again
 //!   Registry   docker-registry, with passwords, tokens or TLS, and a Wire to it that can be cut
