@@ -1,11 +1,11 @@
-//! A guest agent that knows enough to be found, to tell who the guest is and to switch it off, in QEMU's protocol.
+//! A guest agent that knows enough to be found, to tell who the guest is, to keep its disks still and to switch it off, in QEMU's protocol.
 //!
 //! ```text
 //!   host: 0xff {"execute":"guest-sync-delimited","arguments":{"id":1}}      we: 0xff {"return":1}
 //!         {"execute":"guest-shutdown","arguments":{"mode":"powerdown"}}     we: nothing, and the guest ends
 //! ```
 //!
-//! Besides these it knows `guest-ping`, `guest-sync`, `guest-info`, and what `facts` tells of the guest. Its port is that of a
+//! Besides these it knows `guest-ping`, `guest-sync`, `guest-info`, what `facts` tells of the guest, and what `freeze` does of `guest-fsfreeze-…`. Its port is that of a
 //! virtio console, which the kernel may find at any time; a guest without one has an agent that waits.
 
 use std::fs::{self, File, OpenOptions};
@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::facts;
+use crate::freeze::Frozen;
 
 /// The name of the port.
 const PORT: &str = "org.qemu.guest_agent.0";
@@ -31,7 +32,7 @@ const MAX_COMMAND: usize = 4 << 10;
 const DELIMITER: u8 = 0xff;
 
 /// What we know, with whether there is an answer when it works.
-const COMMANDS: [(&str, bool); 8] = [
+const COMMANDS: [(&str, bool); 11] = [
     ("guest-ping", true),
     ("guest-sync", true),
     ("guest-sync-delimited", true),
@@ -39,6 +40,9 @@ const COMMANDS: [(&str, bool); 8] = [
     ("guest-get-osinfo", true),
     ("guest-get-host-name", true),
     ("guest-get-fsinfo", true),
+    ("guest-fsfreeze-status", true),
+    ("guest-fsfreeze-freeze", true),
+    ("guest-fsfreeze-thaw", true),
     ("guest-shutdown", false),
 ];
 
@@ -80,10 +84,11 @@ struct Ear {
 
 /// Serves the host for as long as the guest lives. `end` is called when it is to end.
 pub fn serve(end: impl Fn(Shutdown)) -> ! {
+    let mut frozen = Frozen::default();
     loop {
         if let Some(mut port) = find(Path::new(PORTS)).and_then(|path| open(&path).ok()) {
             // The host may close its end and open it again.
-            let _ = listen(&mut port, &end);
+            let _ = listen(&mut port, &mut frozen, &end);
         }
         sleep(LOOK);
     }
@@ -103,7 +108,7 @@ fn find(ports: &Path) -> Option<PathBuf> {
 }
 
 /// Answers until the host closes its end.
-fn listen(port: &mut (impl Read + Write), end: &impl Fn(Shutdown)) -> io::Result<()> {
+fn listen(port: &mut (impl Read + Write), frozen: &mut Frozen, end: &impl Fn(Shutdown)) -> io::Result<()> {
     let mut ear = Ear::default();
     let mut buffer = [0; 512];
     loop {
@@ -112,9 +117,13 @@ fn listen(port: &mut (impl Read + Write), end: &impl Fn(Shutdown)) -> io::Result
             return Ok(());
         }
         for line in ear.hear(buffer.get(..count).unwrap_or_default()) {
-            match obey(&line) {
+            match obey(&line, frozen) {
                 Outcome::Say(answer) => port.write_all(&answer)?,
-                Outcome::End(shutdown) => end(shutdown),
+                Outcome::End(shutdown) => {
+                    // What ends may still have something to write.
+                    frozen.thaw();
+                    end(shutdown);
+                }
             }
         }
     }
@@ -143,7 +152,7 @@ impl Ear {
     }
 }
 
-fn obey(line: &[u8]) -> Outcome {
+fn obey(line: &[u8], frozen: &mut Frozen) -> Outcome {
     let command: Command = match serde_json::from_slice(line) {
         Ok(command) => command,
         Err(error) => return refuse("GenericError", &format!("not a command: {error}")),
@@ -167,6 +176,12 @@ fn obey(line: &[u8]) -> Outcome {
         ("guest-get-osinfo", ..) => answer(&facts::system()),
         ("guest-get-host-name", ..) => answer(&facts::host_name()),
         ("guest-get-fsinfo", ..) => answer(&facts::file_systems()),
+        ("guest-fsfreeze-status", ..) => answer(&json!(frozen.status())),
+        ("guest-fsfreeze-freeze", ..) => match frozen.freeze(&facts::disk_places()) {
+            Ok(count) => answer(&json!(count)),
+            Err(why) => refuse("GenericError", &why),
+        },
+        ("guest-fsfreeze-thaw", ..) => answer(&json!(frozen.thaw())),
         ("guest-shutdown", _, None | Some("powerdown" | "halt")) => Outcome::End(Shutdown::PowerOff),
         ("guest-shutdown", _, Some("reboot")) => Outcome::End(Shutdown::Reset),
         ("guest-shutdown", _, Some(_)) => refuse("GenericError", "mode is powerdown, halt or reboot"),
@@ -201,7 +216,10 @@ mod tests {
         host.write_all(said).unwrap();
         host.shutdown(std::net::Shutdown::Write).unwrap();
         let ends = RefCell::new(Vec::new());
-        listen(&mut port, &|end| ends.borrow_mut().push(end)).unwrap();
+        listen(&mut port, &mut Frozen::default(), &|end| {
+            ends.borrow_mut().push(end);
+        })
+        .unwrap();
         drop(port);
         let mut heard = Vec::new();
         host.read_to_end(&mut heard).unwrap();
@@ -236,6 +254,13 @@ mod tests {
             "{said}"
         );
         assert!(lines[4].contains("'id' is missing") && ends.is_empty(), "{said}");
+    }
+
+    #[test]
+    fn nothing_is_frozen_until_somebody_asks_for_it() {
+        let (said, _) =
+            answers(b"{\"execute\":\"guest-fsfreeze-status\"}\n{\"execute\":\"guest-fsfreeze-thaw\"}\n");
+        assert_eq!(said, "{\"return\":\"thawed\"}\n{\"return\":0}\n");
     }
 
     #[test]

@@ -45,9 +45,18 @@ pub(crate) fn host_name() -> Value {
 
 /// Answers `guest-get-fsinfo`: the file systems that are on disks.
 pub(crate) fn file_systems() -> Value {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let all = mounts.lines().filter_map(Mounted::read);
+    let all = on_disks().into_iter();
     all.take(MAX_FILE_SYSTEMS).filter_map(|one| one.told()).collect()
+}
+
+/// Where file systems are mounted that are on disks, the oldest first.
+pub(crate) fn disk_places() -> Vec<String> {
+    on_disks().into_iter().map(|one| one.path).collect()
+}
+
+fn on_disks() -> Vec<Mounted> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().filter_map(Mounted::read).collect()
 }
 
 /// A file system on a disk.

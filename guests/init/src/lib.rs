@@ -2,4 +2,5 @@
 
 pub mod agent;
 mod facts;
+mod freeze;
 pub mod release;
