@@ -44,8 +44,9 @@ runcmd:
 
 /// What is seen at the console, one after the other, in each boot, and then until cloud-init has done its part. On a busy machine
 /// there are minutes from one to the next.
-const BOOT: [&str; 3] = ["Welcome to", "local-fs.target", "running 'init-local'"];
-const SET_UP: [&str; 3] = ["running 'init'", "running 'modules:config'", "finished at"];
+pub const BOOT: [&str; 3] = ["Welcome to", "local-fs.target", "running 'init-local'"];
+/// The second half of it.
+pub const SET_UP: [&str; 3] = ["running 'init'", "running 'modules:config'", "finished at"];
 
 /// How somebody's ssh is not to depend on whose machine this is, and gives up in the end.
 const SSH_OPTIONS: [&str; 6] = [

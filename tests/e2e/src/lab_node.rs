@@ -3,10 +3,11 @@
 //! ```text
 //!   this machine                                  the lab
 //!   kube-apiserver, registry ◄── 10.0.2.2 ─────── rvm-handler ─► rvmm ─► guest (KVM)
-//!   rvm console ── a forwarded port, TLS ───────►
+//!   rvm console or rvm-api ── a forwarded port, TLS ►
 //! ```
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, ensure};
 use rvm_harness::tools::{Environment, shown};
 use rvm_harness::{Cluster, Manifest, Names, PATIENCE, Registry, Tools};
 use rvm_outer::{Host, Lab, Profile, Session, Setup, Signal};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::guest;
 
@@ -31,14 +32,17 @@ pub const HOST_DISKS: &str = "/var/lib/disks";
 const FIRMWARE: &str = "/lab/firmware";
 
 const HANDLER: &str = "rvm-handler --node lab --kubeconfig /etc/rvm/kubeconfig --guests /demo --run-dir /run/rvm \
-                       --state-dir /var/lib/rvm --host-disk-dir /var/lib/disks --grpc-listen 0.0.0.0:9443 \
-                       --tls-cert /etc/rvm/tls.crt --tls-key /etc/rvm/tls.key --client-ca /etc/rvm/ca.crt";
+                       --state-dir /var/lib/rvm --host-disk-dir /var/lib/disks";
+
+/// How viewers get in, by certificates of ours.
+const DOOR: &str = "--grpc-listen 0.0.0.0:9443 --tls-cert /etc/rvm/tls.crt --tls-key /etc/rvm/tls.key --client-ca /etc/rvm/ca.crt";
 
 /// A lab that is about to be a node.
 pub struct NodeSetup {
     tools: Arc<Tools>,
     cluster: Cluster,
     lab: Setup,
+    door: String,
     arguments: Vec<String>,
 }
 
@@ -95,8 +99,32 @@ impl NodeSetup {
             tools: Arc::clone(tools),
             cluster,
             lab,
+            door: DOOR.to_owned(),
             arguments: Vec::new(),
         })
+    }
+
+    /// With a door for an rvm-api of this machine alone, by certificates that it hands over: at the address that the node's object says,
+    /// so at the same port here and there.
+    ///
+    /// # Errors
+    /// kubectl's; or there is no port.
+    pub fn behind_api(mut self) -> Result<Self> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let here = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]}});
+        let words = [
+            "patch",
+            "node",
+            NAME,
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+        ];
+        let kubectl = self.cluster.kubectl();
+        kubectl.ok(&[&words[..], &[&here.to_string()]].concat())?;
+        self.lab = self.lab.forward_same(port);
+        self.door = format!("--grpc-listen 0.0.0.0:{port}");
+        Ok(self)
     }
 
     /// With this registry of this machine in the place of another.
@@ -128,7 +156,7 @@ impl NodeSetup {
         let lab = self.lab.start()?;
         let firmware = format!("RVM_FIRMWARE={FIRMWARE}");
         let mut argv = vec!["env", firmware.as_str()];
-        argv.extend(HANDLER.split_whitespace());
+        argv.extend(HANDLER.split_whitespace().chain(self.door.split_whitespace()));
         argv.extend(self.arguments.iter().map(String::as_str));
         let mut handler = lab.spawn(&argv)?;
         handler.expect("rvm-handler serves", PATIENCE)?;

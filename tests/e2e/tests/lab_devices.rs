@@ -1,6 +1,6 @@
 //! Devices that a guest has when it asks for them, under KVM.
 
-use rvm_e2e::{asked, devices, hotplug, watchdog};
+use rvm_e2e::{asked, devices, hotplug, paused, watchdog};
 use rvm_outer::{Profile, Setup};
 
 #[test]
@@ -30,6 +30,12 @@ fn a_guest_that_does_not_feed_its_watchdog_is_reset_or_switched_off() {
     let lab = lab.start().unwrap();
     watchdog::resets_a_guest_that_does_not_feed_it(&lab);
     watchdog::switches_a_guest_off_that_does_not_feed_it(&lab);
+}
+
+#[test]
+fn a_machine_that_starts_paused_begins_when_it_is_resumed() {
+    let lab = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
+    paused::begins_when_it_is_resumed(&lab.start().unwrap());
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub struct Start<'a> {
     pub initrd: &'a Path,
     /// The kernel's command line.
     pub cmdline: &'a str,
-    /// Ports of the machine that get one on this machine's loopback; no network at all where there is none.
-    pub ports: &'a [u16],
+    /// Ports of this machine's loopback, 0 for any, that lead to one of the machine's; no network at all where there is none.
+    pub ports: &'a [(u16, u16)],
 }
 
 /// A running emulator.
@@ -181,14 +181,14 @@ fn spawn_kept(mut command: Command) -> Result<(Child, Sender<()>)> {
     Ok((child.context("cannot run setpriv (package util-linux)")?, keeper))
 }
 
-fn network(ports: &[u16]) -> Vec<String> {
+fn network(ports: &[(u16, u16)]) -> Vec<String> {
     if ports.is_empty() {
         return vec!["-nic".to_owned(), "none".to_owned()];
     }
     // Port 0 has the system choose one that is free.
     let forwards: String = ports
         .iter()
-        .map(|port| format!(",hostfwd=tcp:127.0.0.1:0-10.0.2.15:{port}"))
+        .map(|(here, there)| format!(",hostfwd=tcp:127.0.0.1:{here}-10.0.2.15:{there}"))
         .collect();
     vec![
         "-netdev".to_owned(),

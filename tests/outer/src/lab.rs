@@ -32,7 +32,7 @@ pub struct Setup {
     profile: Profile,
     programs: Vec<PathBuf>,
     files: Vec<(String, u32, Vec<u8>)>,
-    ports: Vec<u16>,
+    ports: Vec<(u16, u16)>,
 }
 
 impl Setup {
@@ -43,7 +43,7 @@ impl Setup {
             profile,
             programs: Vec::new(),
             files: Vec::new(),
-            ports: vec![AGENT_PORT],
+            ports: vec![(0, AGENT_PORT)],
         }
     }
 
@@ -70,7 +70,14 @@ impl Setup {
     /// Gives a TCP port of the lab one on this machine's loopback; [`Lab::forwarded`] says which.
     #[must_use]
     pub fn forward(mut self, port: u16) -> Self {
-        self.ports.push(port);
+        self.ports.push((0, port));
+        self
+    }
+
+    /// Has a port of this machine's loopback, which must be free, lead to the lab's port of that number.
+    #[must_use]
+    pub fn forward_same(mut self, port: u16) -> Self {
+        self.ports.push((port, port));
         self
     }
 
@@ -107,7 +114,7 @@ impl Setup {
     }
 
     /// Starts QEMU; also says where the initramfs of this run lies.
-    fn boot(&self, ports: &[u16]) -> Result<(Emulator, PathBuf)> {
+    fn boot(&self, ports: &[(u16, u16)]) -> Result<(Emulator, PathBuf)> {
         let cache = Cache::open()?;
         let image = Image::open(&cache, self.profile.emulator)?;
         let folder = tempfile::Builder::new().prefix("rvm-lab-").tempdir()?;

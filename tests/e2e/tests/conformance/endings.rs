@@ -6,7 +6,7 @@ use rvm_e2e::guest::{self, NAME};
 use rvm_harness::patience::{Look, eventually};
 use serde_json::{Value, json};
 
-use crate::place::{Place, condition, vmi};
+use crate::place::{Place, vmi};
 
 /// Deletes the VMI, and returns what it was last seen as.
 fn last_of(place: &Place) -> Value {
@@ -55,15 +55,9 @@ fn run_and_panic(place: &Place, grace: Option<u32>) {
     place.run(vmi().with(|vmi| vmi["spec"]["terminationGracePeriodSeconds"] = json!(grace)));
     let mut console = place.console();
     console.expect(guest::PROMPT).unwrap();
-    await_agent(place);
+    place.await_agent();
     console.send(b"echo c >/proc/sysrq-trigger\r").unwrap();
     console.expect("Kernel panic").unwrap();
-}
-
-fn await_agent(place: &Place) {
-    place.await_that("vmi", "agent", |vmi| {
-        condition(vmi, "AgentConnected")["status"] == "True"
-    });
 }
 
 pub fn case_14_the_grace_period_that_was_given_is_kept(place: &Place) {
@@ -86,9 +80,7 @@ pub fn case_16_a_guest_that_is_asked_to_end_ends_by_itself(place: &Place) {
     place.run(vmi().with(|vmi| vmi["spec"]["terminationGracePeriodSeconds"] = json!(600)));
     let mut console = place.console();
     console.expect(guest::PROMPT).unwrap();
-    place.await_that("vmi", "agent", |vmi| {
-        condition(vmi, "AgentConnected")["status"] == "True"
-    });
+    place.await_agent();
     let last = last_of(place);
     assert_eq!(last["status"]["phase"], "Succeeded");
     console.expect("reboot: Power down").unwrap();

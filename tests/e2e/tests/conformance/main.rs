@@ -1,20 +1,22 @@
 //! KubeVirt's conformance cases, under their numbers.
 //!
-//! Each is what a KubeVirt user may rely on, told as one test. It is carried out twice: in a cluster, with a real kube-apiserver and
-//! our API server behind its aggregation, and in local mode, with the embedded API.
+//! Each is what a KubeVirt user may rely on, told as one test. It is carried out three times: in a cluster, with a real kube-apiserver and
+//! our API server behind its aggregation, the same with a node that has KVM (the lab), and in local mode, with the embedded API.
 //! `tests/e2e/CONFORMANCE.md` lists all 53, also those that are not here and why.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod agents;
 mod cloud_init;
 mod consoles;
 mod endings;
 mod instances;
 mod machines;
 mod place;
+mod ports;
 mod strategies;
 mod troubles;
 
-/// Each case in a cluster, under the name that says how often, and in local mode.
+/// Each case in a cluster, under the name that says how often, in local mode, and on a node with KVM.
 macro_rules! everywhere {
     ($($place:ident { $($module:ident: $($case:ident),+;)+ })+) => {
         /// The names of all cases.
@@ -27,12 +29,18 @@ macro_rules! everywhere {
         mod local {
             $($($(#[test] fn $case() { crate::$module::$case(&crate::place::Place::local().unwrap()); })+)+)+
         }
+
+        mod full_lab {
+            $($($(#[test] fn $case() { crate::$module::$case(&crate::place::Place::lab().unwrap()); })+)+)+
+        }
     };
 }
 
 everywhere! {
     // In every run: one of each kind, which the others are like.
     cluster {
+        agents:
+            case_20_a_guest_is_frozen_and_thawed_time_and_again;
         consoles:
             case_01_a_second_console_ends_the_first;
         endings:
@@ -49,6 +57,10 @@ everywhere! {
     }
     // In `make test-full`.
     full_cluster {
+        agents:
+            case_17_a_guest_s_agent_boots_it_again,
+            case_19_without_an_agent_nobody_can_be_asked_to_boot_again,
+            case_21_a_frozen_guest_is_thawed_when_its_time_is_over;
         consoles:
             case_02_a_vmi_without_a_serial_console_refuses_one;
         instances:
@@ -84,6 +96,32 @@ everywhere! {
     }
 }
 
+/// In every run, for all the others: with KVM too.
+#[test]
+fn lab_case_10_a_vmi_may_start_paused() {
+    instances::case_10_a_vmi_may_start_paused(&place::Place::lab().unwrap());
+}
+
+/// With a whole distribution, which takes minutes to set up and to boot.
+const OF_A_DISTRIBUTION: &str = "case_06_a_guest_s_ssh_server_is_reached_by_port_forward";
+
+mod full_distribution {
+    use crate::place::Place;
+    use crate::ports;
+
+    #[test]
+    fn cluster_case_06_a_guest_s_ssh_server_is_reached_by_port_forward() {
+        let place = Place::cluster_with(&ports::mirror()).unwrap();
+        ports::case_06_a_guest_s_ssh_server_is_reached_by_port_forward(&place);
+    }
+
+    #[test]
+    fn local_case_06_a_guest_s_ssh_server_is_reached_by_port_forward() {
+        let place = Place::local_with(&ports::mirror()).unwrap();
+        ports::case_06_a_guest_s_ssh_server_is_reached_by_port_forward(&place);
+    }
+}
+
 #[test]
 fn the_table_says_what_passes_and_nothing_else() {
     let table = include_str!("../../CONFORMANCE.md");
@@ -92,7 +130,8 @@ fn the_table_says_what_passes_and_nothing_else() {
     let number = |row: &str| row.split('|').next().unwrap().trim().parse().unwrap();
     let mut passed: Vec<u32> = rows.filter(passed).map(number).collect();
     let number = |case: &&str| case.strip_prefix("case_").unwrap()[..2].parse().unwrap();
-    let mut cases: Vec<u32> = CASES.iter().map(number).collect();
+    let cases = CASES.iter().chain([&OF_A_DISTRIBUTION]);
+    let mut cases: Vec<u32> = cases.map(number).collect();
     passed.sort_unstable();
     cases.sort_unstable();
     assert_eq!(passed, cases);

@@ -2,13 +2,17 @@
 
 use anyhow::{Context, Result};
 use rvm_e2e::guest::NAME;
+use rvm_e2e::lab_node::{LabNode, NodeSetup};
 use rvm_guests::{Cache, images};
 use rvm_harness::patience::{Look, eventually};
-use rvm_harness::{Api, Cluster, Handler, HandlerSetup, Kubectl, Manifest, Plain, Tools};
+use rvm_harness::{Api, Cluster, Handler, HandlerSetup, Kubectl, Manifest, Plain, Registry, Tools};
 use rvm_outer::Output;
 use serde_json::{Value, json};
 
-const SUBRESOURCES: &str = "/apis/subresources.kubevirt.io/v1/namespaces/default";
+pub const SUBRESOURCES: &str = "/apis/subresources.kubevirt.io/v1/namespaces/default";
+
+/// VMIs, in paths.
+pub const INSTANCES: &str = "virtualmachineinstances";
 
 /// KubeVirt's image of a kernel, and what of it boots. Ours has no guest agent.
 const KERNEL_BOOT: &str = "registry:5000/kubevirt/alpine-ext-kernel-boot-demo:devel";
@@ -16,12 +20,28 @@ pub const KERNEL: &str = "/boot/vmlinuz-virt";
 const INITRD: &str = "/boot/initramfs-virt";
 
 /// An API with one node.
-#[derive(Debug)]
 pub struct Place {
     /// Its administrator's.
     pub kubectl: Kubectl,
-    _node: Handler,
-    _cluster: Option<(Api, Cluster)>,
+    node: Node,
+}
+
+/// What is behind the API. What comes first ends first.
+enum Node {
+    /// Local mode.
+    Local { _handler: Handler },
+    /// A node of this machine.
+    Here {
+        _handler: Handler,
+        _api: Api,
+        _cluster: Cluster,
+    },
+    /// A node with KVM.
+    Lab {
+        _api: Api,
+        _node: LabNode,
+        _registry: Registry,
+    },
 }
 
 impl Place {
@@ -30,13 +50,20 @@ impl Place {
     /// # Errors
     /// It does not start.
     pub fn local() -> Result<Self> {
+        Self::local_with(&[])
+    }
+
+    /// The same, with a handler that is told more.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn local_with(arguments: &[String]) -> Result<Self> {
         let tools = Tools::open()?;
-        let node = furnished(HandlerSetup::local())?.start(&tools)?;
-        let kubectl = node.kubectl()?;
+        let setup = HandlerSetup::local().with_all(arguments);
+        let node = furnished(setup)?.start(&tools)?;
         Ok(Self {
-            kubectl,
-            _node: node,
-            _cluster: None,
+            kubectl: node.kubectl()?,
+            node: Node::Local { _handler: node },
         })
     }
 
@@ -45,16 +72,55 @@ impl Place {
     /// # Errors
     /// It does not start.
     pub fn cluster() -> Result<Self> {
+        Self::cluster_with(&[])
+    }
+
+    /// The same, with a handler that is told more.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn cluster_with(arguments: &[String]) -> Result<Self> {
         let tools = Tools::open()?;
-        let cluster = Cluster::start(&tools)?;
+        let mut cluster = Cluster::start(&tools)?;
+        cluster.run_controllers(&tools)?;
         cluster.add_node("n1")?;
         let setup = HandlerSetup::on_node(&cluster, "n1").with(&["--grpc-listen", "127.0.0.1:0"]);
+        let setup = setup.with_all(arguments);
         let node = furnished(setup)?.start(&tools)?;
         let api = Api::start(&tools, &cluster)?;
         Ok(Self {
             kubectl: Kubectl::new(&tools, &cluster.kubeconfig())?,
-            _node: node,
-            _cluster: Some((api, cluster)),
+            node: Node::Here {
+                _handler: node,
+                _api: api,
+                _cluster: cluster,
+            },
+        })
+    }
+
+    /// A cluster whose node is an emulated host with KVM, and a registry from which it has its images.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn lab() -> Result<Self> {
+        let tools = Tools::open()?;
+        let registry = Registry::start()?;
+        registry.push(&tools.demo().image(), "library/alpine:3.23")?;
+        let (_, kernel_boot) = KERNEL_BOOT.split_once('/').context("no registry")?;
+        registry.push(&images::kernel_boot(&Cache::open()?)?, kernel_boot)?;
+        let setup = NodeSetup::new(&tools)?
+            .mirror("docker.io", &registry)
+            .mirror("registry:5000", &registry);
+        let mut node = setup.behind_api()?.start()?;
+        node.cluster.run_controllers(&tools)?;
+        let api = Api::start(&tools, &node.cluster)?;
+        Ok(Self {
+            kubectl: Kubectl::new(&tools, &node.cluster.kubeconfig())?,
+            node: Node::Lab {
+                _api: api,
+                _node: node,
+                _registry: registry,
+            },
         })
     }
 
@@ -66,20 +132,36 @@ impl Place {
     /// Applies the VMI and waits until its guest runs.
     pub fn run(&self, vmi: Manifest) -> Value {
         self.apply(&[vmi]);
-        self.kubectl.await_phase(NAME, "Running").unwrap()
+        let running = self.kubectl.await_phase(NAME, "Running").unwrap();
+        self.must_be_as_promised(&running);
+        running
+    }
+
+    /// Where there is KVM nothing is emulated.
+    fn must_be_as_promised(&self, running: &Value) {
+        let emulated = condition(running, "SoftwareEmulation")["status"] == "True";
+        let has_kvm = matches!(self.node, Node::Lab { .. });
+        assert!(!(emulated && has_kvm), "{running}");
     }
 
     /// Applies the VM and waits for this word of its status.
     pub fn run_vm(&self, vm: Manifest) -> Value {
         self.apply(&[vm]);
-        self.await_word("Running")
+        let running = self.await_word("Running");
+        self.must_be_as_promised(&self.vmi());
+        running
     }
 
     /// What a subresource answers to a PUT.
     pub fn put(&self, kind: &str, action: &str) -> Output {
+        self.put_with(kind, action, &json!({}))
+    }
+
+    /// The same, with this in it.
+    pub fn put_with(&self, kind: &str, action: &str, options: &Value) -> Output {
         let path = format!("{SUBRESOURCES}/{kind}/{NAME}/{action}");
         self.kubectl
-            .feed(&["replace", "--raw", &path, "-f", "-"], "{}")
+            .feed(&["replace", "--raw", &path, "-f", "-"], &options.to_string())
             .unwrap()
     }
 
@@ -90,7 +172,14 @@ impl Place {
 
     /// Has something done with the VMI, which has to go well.
     pub fn act_on_vmi(&self, action: &str) {
-        self.put("virtualmachineinstances", action).ok().unwrap();
+        self.put(INSTANCES, action).ok().unwrap();
+    }
+
+    /// Waits until the agent of the VMI's guest listens.
+    pub fn await_agent(&self) {
+        self.await_that("vmi", "agent", |vmi| {
+            condition(vmi, "AgentConnected")["status"] == "True"
+        });
     }
 
     /// The path of the VMI's console.
