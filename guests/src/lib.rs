@@ -17,6 +17,7 @@ pub mod demo;
 pub mod distribution;
 pub mod efi;
 pub mod ext4;
+pub mod fence;
 pub mod foreign;
 pub mod gpt;
 pub mod hostile;

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use rvm_guests::{
-    Cache, Kernel, Toolbox, bench, demo, distribution, efi, hostile, kube, registry, tiny, virtiofsd,
+    Cache, Kernel, Toolbox, bench, demo, distribution, efi, fence, hostile, kube, registry, tiny, virtiofsd,
 };
 
-const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|debian-efi|debian-efi-image|firmware|qemu|opensbi|kube|registry|virtiofsd|push REGISTRY";
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|debian-efi|debian-efi-image|firmware|qemu|opensbi|kube|registry|virtiofsd|fence|push REGISTRY";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -67,6 +67,7 @@ fn make(what: &str) -> Result<PathBuf> {
         "registry" => registry::server(&cache),
         "qemu" => Ok(Toolbox::open(&cache)?.qemu()),
         "virtiofsd" => virtiofsd::here(&cache),
+        "fence" => fence::agent(&cache),
         "opensbi" => Ok(Toolbox::open(&cache)?.opensbi()),
         _ => bail!(USAGE),
     }

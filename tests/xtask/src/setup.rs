@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rvm_guests::command::output;
 use rvm_guests::{
-    Cache, DemoGuest, Toolbox, bench, cross, demo, efi, kube, registry, tiny, toolbox, virtiofsd,
+    Cache, DemoGuest, Toolbox, bench, cross, demo, efi, fence, kube, registry, tiny, toolbox, virtiofsd,
 };
 
 use crate::{packages, programs, step};
@@ -26,7 +26,7 @@ pub struct ForTesting {
     pub tools: PathBuf,
     /// QEMU and firmware.
     pub toolbox: Toolbox,
-    /// The folder with kube-apiserver, etcd and kubectl.
+    /// The folder with kube-apiserver, kube-controller-manager, etcd and kubectl.
     pub kube: PathBuf,
 }
 
@@ -73,6 +73,7 @@ pub fn for_testing() -> Result<ForTesting> {
     registry::server(cache)?;
     virtiofsd::here(cache)?;
     virtiofsd::for_riscv64(cache)?;
+    fence::agent(cache)?;
     tiny::build(cache)?;
     bench::build(cache)?;
     demo::build(cache)?;
