@@ -94,6 +94,14 @@ impl Api {
         Ok(())
     }
 
+    /// Its process.
+    ///
+    /// # Errors
+    /// It is down.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("rvm-api is down")?.id())
+    }
+
     /// Where it is reached without kube-apiserver.
     ///
     /// # Errors

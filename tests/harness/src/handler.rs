@@ -188,6 +188,14 @@ impl Handler {
         Ok(())
     }
 
+    /// Its process.
+    ///
+    /// # Errors
+    /// It is down.
+    pub fn id(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("the handler is down")?.id())
+    }
+
     /// Where its machines' run directories are.
     #[must_use]
     pub fn run_dir(&self) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The bench: rvmm beside QEMU-KVM in one lab, and the bare boot as the floor.
 //!
 //! [`timing`] runs the boots under the instruction-counting clock, [`bare`] the machine without a hypervisor; [`block`] and
-//! [`net`] move bytes by that clock; [`images`] is about this machine; [`idle`] looks at a guest that idles, [`many`] at twenty; [`report`] shows and keeps
+//! [`net`] move bytes by that clock; [`images`] and [`scale`] are about this machine; [`idle`] looks at a guest that idles, [`many`] at twenty; [`report`] shows and keeps
 //! what was found, and [`chart`] draws it.
 
 pub mod bare;
@@ -15,6 +15,7 @@ pub mod many;
 pub mod memory;
 pub mod net;
 pub mod report;
+pub mod scale;
 pub mod timing;
 
 use std::path::{Path, PathBuf};
@@ -94,11 +95,13 @@ pub enum Rows {
     Images,
     /// Whole starts, on the same.
     Start,
+    /// A thousand machines, on the same.
+    Scale,
 }
 
 impl Rows {
     /// All, in the order of the table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Boot,
         Self::Block,
         Self::Net,
@@ -107,6 +110,7 @@ impl Rows {
         Self::Size,
         Self::Images,
         Self::Start,
+        Self::Scale,
     ];
 
     /// What is done, and how long it takes where nothing else runs.
@@ -120,6 +124,7 @@ impl Rows {
             Self::Size => "sizes",
             Self::Images => "images, on this machine (about 3 min)",
             Self::Start => "starts, on this machine (about 3 min)",
+            Self::Scale => "a thousand machines, on this machine (about 6 min)",
         }
     }
 
@@ -133,6 +138,7 @@ impl Rows {
             Self::Size => Ok(sizes(cache, rvmm)?.to_vec()),
             Self::Images => images::measure(cache),
             Self::Start => images::measure_starts(cache),
+            Self::Scale => scale::measure(),
         }
     }
 }
@@ -153,7 +159,7 @@ pub fn run(
     mut progress: impl FnMut(&str) -> Result<()>,
     mut done: impl FnMut(Result<Vec<Figure>>),
 ) -> Result<()> {
-    let here = [Rows::Images, Rows::Start];
+    let here = [Rows::Images, Rows::Start, Rows::Scale];
     let rvmm = if rows.iter().all(|group| here.contains(group)) {
         PathBuf::new()
     } else {
