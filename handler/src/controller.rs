@@ -116,7 +116,10 @@ fn on_error(vmi: &VirtualMachineInstance, error: &StepError) -> Action {
 }
 
 async fn sweep_for_ever(effects: Arc<Effects>, store: Store<VirtualMachineInstance>) {
-    // The store may not be filled yet: what it does not know is asked for by name before anything is removed.
+    // What the store does not know is asked for by name before anything is removed: before it is filled, that were all.
+    if store.wait_until_ready().await.is_err() {
+        return;
+    }
     loop {
         if let Err(error) = sweep(&effects, &store).await {
             tracing::warn!(error = chain(&error), "looking for machines without a VMI failed");
