@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -15,6 +15,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::addresses::Addresses;
 use super::model::{Binding, MASQUERADE, MTU, Plan, Protocol};
 use super::outside::{DNS, READY, WORD};
 use super::policy::{self, Isolation};
@@ -45,7 +46,7 @@ pub struct Networks {
     /// The conversation with the keeper. While it lasts, the keeper does.
     keeper: Mutex<Option<OwnedFd>>,
     /// Held from the choice of an address until it is on the disk.
-    choice: Mutex<()>,
+    choice: Mutex<Addresses>,
 }
 
 /// Where a machine's rvmm has to be to find its tap.
@@ -113,7 +114,7 @@ impl Networks {
             program,
             range,
             keeper: Mutex::new(None),
-            choice: Mutex::new(()),
+            choice: Mutex::default(),
         }
     }
 
@@ -133,10 +134,16 @@ impl Networks {
         keep: impl FnOnce(&Plan) -> Result<(), E>,
     ) -> Result<(), E> {
         let range = self.range.ok_or(NetworkError::None)?;
-        let _choice = locked(&self.choice);
-        let index = self.free_index(id, range)?;
-        let pod = range.pod(index);
-        keep(&Plan {
+        let mut addresses = locked(&self.choice);
+        let read_plan = |path: &Path| Some(read(path).ok()??.pod.v4);
+        addresses
+            .look(&self.run, read_plan)
+            .map_err(|error| NetworkError::Plan(self.run.clone(), error))?;
+        let had = self.of(id)?.map(|plan| plan.pod.v4);
+        let index = addresses.free(&id.uid, had, range);
+        let pod = range.pod(index.ok_or_else(|| NetworkError::Full(range.pods()))?);
+        addresses.forget(&id.uid);
+        let kept = keep(&Plan {
             network: wish.network.clone(),
             binding: wish.binding,
             mac: wish.mac,
@@ -151,21 +158,11 @@ impl Networks {
             search: Vec::new(),
             hostname: wish.hostname.clone(),
             ports: wish.ports.clone(),
-        })
-    }
-
-    /// The number of the machine's address: what it had, or one that nobody has, near to what its UID says.
-    fn free_index(&self, id: &VmId, range: Range) -> Result<u32, NetworkError> {
-        let others = self.all()?.into_iter().filter(|(uid, _)| *uid != id.uid);
-        let taken: Vec<_> = others.map(|(_, plan)| plan.pod.v4).collect();
-        let pods = range.pods();
-        let had = self.of(id)?.map(|plan| plan.pod.v4);
-        let start = u32::from_str_radix(id.uid.get(..8).unwrap_or_default(), 16).unwrap_or(0) % pods;
-        let is_free = |index: &u32| !taken.contains(&range.pod(*index).v4);
-        let again = (0..pods).find(|index| Some(range.pod(*index).v4) == had && is_free(index));
-        again
-            .or_else(|| (0..pods).map(|step| (start + step) % pods).find(is_free))
-            .ok_or(NetworkError::Full(pods))
+        });
+        if kept.is_ok() {
+            addresses.note(&id.uid, pod.v4);
+        }
+        kept
     }
 
     /// A machine's network, as it was decided; nothing where it has none.
@@ -383,7 +380,10 @@ fn read(path: &Path) -> io::Result<Option<Plan>> {
         }
         file => file?,
     };
-    Ok(Some(serde_json::from_reader(io::Read::take(file, MAX_PLAN))?))
+    // At once: a reader that is asked byte by byte would ask the kernel so.
+    let mut content = Vec::new();
+    file.take(MAX_PLAN).read_to_end(&mut content)?;
+    Ok(Some(serde_json::from_slice(&content)?))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,5 +1,6 @@
 //! The networks of machines: a namespace for each, joined to the node's, which leads outside.
 
+mod addresses;
 pub mod client;
 mod door;
 pub mod enforce;
