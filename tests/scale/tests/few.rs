@@ -1,5 +1,4 @@
 //! What a thousand machines must not cost, shown with a few.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::process::Command;

@@ -29,19 +29,11 @@ pub struct Place {
 /// What is behind the API. What comes first ends first.
 enum Node {
     /// Local mode.
-    Local { _handler: Handler },
+    Local { _handler: Box<Handler> },
     /// A node of this machine.
-    Here {
-        _handler: Handler,
-        _api: Api,
-        _cluster: Cluster,
-    },
+    Here { _node: Box<(Handler, Api, Cluster)> },
     /// A node with KVM.
-    Lab {
-        _api: Api,
-        _node: LabNode,
-        _registry: Registry,
-    },
+    Lab { _node: Box<(Api, LabNode, Registry)> },
 }
 
 impl Place {
@@ -63,7 +55,9 @@ impl Place {
         let node = furnished(setup)?.start(&tools)?;
         Ok(Self {
             kubectl: node.kubectl()?,
-            node: Node::Local { _handler: node },
+            node: Node::Local {
+                _handler: Box::new(node),
+            },
         })
     }
 
@@ -91,9 +85,7 @@ impl Place {
         Ok(Self {
             kubectl: Kubectl::new(&tools, &cluster.kubeconfig())?,
             node: Node::Here {
-                _handler: node,
-                _api: api,
-                _cluster: cluster,
+                _node: Box::new((node, api, cluster)),
             },
         })
     }
@@ -117,9 +109,7 @@ impl Place {
         Ok(Self {
             kubectl: Kubectl::new(&tools, &node.cluster.kubeconfig())?,
             node: Node::Lab {
-                _api: api,
-                _node: node,
-                _registry: registry,
+                _node: Box::new((api, node, registry)),
             },
         })
     }
