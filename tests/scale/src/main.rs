@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 use rvm_guests::oci::{About, Layer, write_layout};
+use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Api, Cluster, Handler, HandlerSetup, Tools};
 
 use audit::{Audit, Requests};
@@ -225,9 +226,16 @@ impl Stage {
     /// Deletes all.
     fn empty(&self) -> Result<Figure> {
         let begun = Instant::now();
-        let delete = ["delete", "vmi", "--all", "--timeout=600s"];
-        let output = self.cluster.kubectl().ok(&delete);
-        output.map(|_| Figure {
+        let kubectl = self.cluster.kubectl();
+        // Waiting for each, kubectl asks for each, and not faster than it lets itself.
+        kubectl.ok(&["delete", "vmi", "--all", "--wait=false"])?;
+        let gone = eventually("end of all", || {
+            let left = kubectl.ok(&["get", "vmi", "-o", "name"])?;
+            Ok(Look::of(left.is_empty().then_some(()), || {
+                left.lines().count().to_string()
+            }))
+        });
+        gone.map(|()| Figure {
             row: "deleting-all",
             value: begun.elapsed().as_secs_f64(),
             unit: Unit::Seconds,
