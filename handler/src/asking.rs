@@ -1,6 +1,7 @@
 //! What those who come through the API say to guests' agents, and hear from them: one command at a time, over rvmm's control socket.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rvm_server::agent::Command;
 use rvm_server::{AgentError, Agents, Unreachable};
@@ -14,14 +15,33 @@ use crate::steps::chain;
 #[tonic::async_trait]
 impl Agents for Doors {
     async fn tell(&self, vmi: &VirtualMachineInstance, command: Command) -> Result<Value, AgentError> {
-        let socket = self.control_socket(vmi)?;
+        let id = self.here(vmi)?;
+        let run = self.machines.run_dir(&id);
+        let socket = run.control_socket();
         let said = tokio::task::spawn_blocking(move || say(&socket, command)).await;
-        said.map_err(|error| Unreachable::Unavailable(error.into()))?
+        let said = said.map_err(|error| Unreachable::Unavailable(error.into()))??;
+        if command == Command::Thaw {
+            self.thaws.forget(&run, &id.uid);
+        }
+        Ok(said)
+    }
+
+    async fn freeze_for(&self, vmi: &VirtualMachineInstance, time: Duration) -> Result<(), AgentError> {
+        let id = self.here(vmi)?;
+        let run = self.machines.run_dir(&id);
+        // First, so that no end of ours can come between: a guest that is not frozen can be thawed.
+        let noted = self.thaws.note(run.clone(), &id.uid, time);
+        noted.map_err(Unreachable::Unavailable)?;
+        let told = self.tell(vmi, Command::Freeze).await;
+        if told.is_err() {
+            self.thaws.forget(&run, &id.uid);
+        }
+        told.map(drop)
     }
 }
 
 /// Says it to whoever listens in the guest now. Blocks, until there is an answer or the machine has waited long enough for one.
-fn say(socket: &Path, command: Command) -> Result<Value, AgentError> {
+pub(crate) fn say(socket: &Path, command: Command) -> Result<Value, AgentError> {
     let mut client = Client::connect(socket).map_err(|error| unavailable(&error))?;
     if !client.info().map_err(|error| unavailable(&error))?.agent {
         return Err(AgentError::Absent);

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rvm_server::{
     Act, AttachError, Connection, ConsoleStream, Consoles, DialError, MachinesService, Ports, Power,
-    Protocol, Subresources, Unreachable,
+    Protocol, Role, Subresources, Turn, Turns, Unreachable,
 };
 use rvm_types::VirtualMachineInstance;
 use rvmm_control::{Accelerator, Client, ClientError, Info, Request};
@@ -27,6 +27,7 @@ use crate::process::Machines;
 use crate::process::watch::Watch;
 use crate::shelf::Shelf;
 use crate::steps::chain;
+use crate::thaws::Thaws;
 use crate::vm::{Machine, VmId};
 
 /// How long a guest may take to answer a connection.
@@ -47,13 +48,39 @@ pub struct Doors {
     pub networks: Arc<Networks>,
     /// The images here.
     pub images: Arc<Images>,
+    /// Who types at the consoles here.
+    pub turns: Arc<Turns>,
+    /// The guests that are frozen for a time.
+    pub thaws: Thaws,
 }
 
 // === impl Doors ===
 
 impl Doors {
-    /// What leads through these doors to the machines of a cluster: our own service, and KubeVirt's subresources.
+    /// To these machines; the watch and the recorder are told of what is done here.
+    pub fn new(
+        me: watch::Receiver<Me>,
+        machines: &Arc<Machines>,
+        (watch, events): (Watch, Recorder),
+        networks: &Arc<Networks>,
+        images: &Arc<Images>,
+    ) -> Self {
+        Self {
+            me,
+            machines: Arc::clone(machines),
+            watch,
+            events,
+            networks: Arc::clone(networks),
+            images: Arc::clone(images),
+            turns: Arc::default(),
+            thaws: Thaws::default(),
+        }
+    }
+
+    /// What leads through these doors to the machines of a cluster: our own service, and KubeVirt's subresources. Called once a process, in
+    /// its runtime: what a former handler has begun here goes on.
     pub fn lead(self, client: kube::Client) -> (MachinesService, Subresources) {
+        self.thaws.resume(Arc::clone(&self.machines));
         let shelf = Arc::new(Shelf {
             me: self.me.clone(),
             machines: Arc::clone(&self.machines),
@@ -65,7 +92,7 @@ impl Doors {
     }
 
     /// The VM, if it is one of this handler's.
-    fn here(&self, vmi: &VirtualMachineInstance) -> Result<VmId, Unreachable> {
+    pub(crate) fn here(&self, vmi: &VirtualMachineInstance) -> Result<VmId, Unreachable> {
         match Claim::on(vmi) {
             Some(claim) if claim.is_of(&self.me.borrow()) => VmId::of(vmi).ok_or(Unreachable::NotRunning),
             Some(claim) => Err(Unreachable::AnotherNode {
@@ -73,11 +100,6 @@ impl Doors {
             }),
             None => Err(Unreachable::NotRunning),
         }
-    }
-
-    /// By what a machine of this handler is told things.
-    pub(crate) fn control_socket(&self, vmi: &VirtualMachineInstance) -> Result<PathBuf, Unreachable> {
-        Ok(self.machines.run_dir(&self.here(vmi)?).control_socket())
     }
 
     async fn machine(&self, id: &VmId) -> Result<Machine, Unreachable> {
@@ -112,11 +134,16 @@ impl Doors {
 
 #[tonic::async_trait]
 impl Consoles for Doors {
-    async fn attach(&self, vmi: &VirtualMachineInstance) -> Result<ConsoleStream, AttachError> {
+    async fn attach(&self, vmi: &VirtualMachineInstance, role: Role) -> Result<ConsoleStream, AttachError> {
         let id = self.here(vmi)?;
         let machine = self.machine(&id).await?;
         let stream = UnixStream::connect(self.machines.run_dir(&id).console_socket()).await;
-        let console = ConsoleStream::new(stream.map_err(Unreachable::Unavailable)?, &self.me.borrow().node);
+        let stream = stream.map_err(Unreachable::Unavailable)?;
+        let turn = match role {
+            Role::Types => self.turns.take(&id.uid),
+            Role::Looks => Turn::to_look(),
+        };
+        let console = ConsoleStream::new(stream, &self.me.borrow().node, turn);
         Ok(match machine {
             Machine::Alive(info) => console.with_accelerator(accelerator(&info)),
             _ => console,

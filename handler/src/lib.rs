@@ -8,6 +8,7 @@
 //!                    │  └──► status     what is said
 //!                    └─────► translate  VMI → Spec
 //!   agent: what guests say of themselves    asking: what others say to guests' agents
+//!   thaws: guests that are frozen for a time
 //!   doors: what the gRPC server asks for          node: heartbeat and labels       place: directories, own id
 //! ```
 //!
@@ -36,6 +37,7 @@ mod sample;
 pub mod shelf;
 pub mod status;
 pub mod steps;
+pub mod thaws;
 pub mod translate;
 pub mod vm;
 pub mod volumes;

@@ -87,14 +87,8 @@ async fn serve(settings: Settings) -> Result<()> {
     let (me_sender, me) = watch::channel(me);
     let (wake, wakes) = mpsc::unbounded_channel();
     let (watch, events) = (Watch::new(wake), Recorder::new(client.clone(), &settings.node));
-    let doors = Doors {
-        me: me.clone(),
-        machines: Arc::clone(&machines),
-        watch: watch.clone(),
-        events: events.clone(),
-        networks: Arc::clone(&networks),
-        images: Arc::clone(&images),
-    };
+    let told = (watch.clone(), events.clone());
+    let doors = Doors::new(me.clone(), &machines, told, &networks, &images);
     lead(doors, client.clone(), (grpc, local), &stop, &mut tasks);
     let policies = policies(&settings.cluster, (&client, &networks, &events), &mut tasks);
     let effects = Arc::new(Effects {

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use kube::api::PostParams;
 use node::Cluster;
-use rvm_server::{Consoles, Power};
+use rvm_server::agent::Command;
+use rvm_server::{Agents, Consoles, Power, Role};
 use rvm_types::VirtualMachineInstance as Vmi;
 use rvm_types::condition;
 use rvmm_control::{Liveness, RunDir};
@@ -120,9 +121,9 @@ fn a_handler_that_was_killed_takes_its_machine_over_when_it_is_back() {
     node.kill();
     assert_eq!(pid(&run), Some(before));
     let node = cluster.node("a");
-    let mut stream = cluster.block_on(node.doors.attach(&vmi));
+    let mut stream = cluster.block_on(node.doors.attach(&vmi, Role::Looks));
     assert!(stream.is_ok());
-    stream = cluster.block_on(node.doors.attach(&vmi));
+    stream = cluster.block_on(node.doors.attach(&vmi, Role::Looks));
     drop(stream);
     assert_eq!(pid(&run), Some(before));
     node.end();
@@ -131,6 +132,40 @@ fn a_handler_that_was_killed_takes_its_machine_over_when_it_is_back() {
     cluster.delete("vm");
     cluster.until("vm", |vmi| vmi.is_none());
     assert_eq!(pid(&run), None);
+}
+
+#[test]
+fn a_guest_that_is_frozen_for_a_time_is_thawed_whoever_was_started_anew_meanwhile() {
+    const SOON: Duration = Duration::from_secs(2);
+    const NEVER: Duration = Duration::from_secs(3600);
+    let cluster = Cluster::new();
+    let node = cluster.node("a");
+    cluster.create("polite-vm", IMAGE);
+    let vmi = cluster.until_phase("polite-vm", "Running");
+    let run = run_dir(&cluster, "a", &vmi);
+    let (told, mark) = (run.path().join("agent-told"), run.path().join("thaw-at"));
+    let heard = |word: &str| {
+        let told = std::fs::read_to_string(&told).unwrap_or_default();
+        told.lines().filter(|line| *line == word).count()
+    };
+
+    // Whoever thaws it ends the time; the last time counts.
+    node.block_on(node.doors.freeze_for(&vmi, NEVER)).unwrap();
+    assert!(mark.exists());
+    node.block_on(node.doors.tell(&vmi, Command::Thaw)).unwrap();
+    assert!(!mark.exists());
+    node.block_on(node.doors.freeze_for(&vmi, NEVER)).unwrap();
+    node.block_on(node.doors.freeze_for(&vmi, SOON)).unwrap();
+    node.kill();
+    assert_eq!(
+        (heard("guest-fsfreeze-freeze"), heard("guest-fsfreeze-thaw")),
+        (3, 1)
+    );
+
+    let node = cluster.node("a");
+    let _leading = node.block_on(async { node.doors.clone().lead(cluster.client()) });
+    cluster.wait(|| heard("guest-fsfreeze-thaw") == 2 && !mark.exists());
+    drop(node);
 }
 
 #[test]
@@ -496,7 +531,7 @@ fn two_handlers_start_each_of_twenty_vmis_exactly_once_though_one_is_killed() {
     assert_eq!(on_a.intersection(&on_b).count(), 0);
     assert_eq!(on_a.len() + on_b.len(), 20);
     let elsewhere = vmis.iter().find(|vmi| vmi.node_name() == Some("b"));
-    assert!(elsewhere.is_none_or(|vmi| cluster.block_on(a.doors.attach(vmi)).is_err()));
+    assert!(elsewhere.is_none_or(|vmi| cluster.block_on(a.doors.attach(vmi, Role::Looks)).is_err()));
     names.iter().for_each(|name| cluster.delete(name));
     names
         .iter()

@@ -44,6 +44,8 @@ pub mod reasons {
     pub const NO_AGENT: &str = "NO_AGENT";
     /// The guest's agent could not, or did not want to.
     pub const AGENT_REFUSED: &str = "AGENT_REFUSED";
+    /// The machine is in no state for what is asked of it; the message says what would have to be otherwise.
+    pub const WRONG_STATE: &str = "WRONG_STATE";
     /// A machine uses the image.
     pub const IMAGE_IN_USE: &str = "IMAGE_IN_USE";
 }

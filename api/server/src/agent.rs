@@ -2,6 +2,8 @@
 //!
 //! The commands are QEMU's; which there are is said here, so that nobody who comes through the API can have a guest run what it likes.
 
+use std::time::Duration;
+
 use rvm_proto::reasons;
 use rvm_proto::v1::agent_request::Command as Asked;
 use rvm_types::VirtualMachineInstance;
@@ -66,6 +68,10 @@ pub enum AgentError {
 pub trait Agents: Send + Sync + 'static {
     /// What the agent says to that. The guest's word, which may be anything.
     async fn tell(&self, vmi: &VirtualMachineInstance, command: Command) -> Result<Value, AgentError>;
+
+    /// Has the guest frozen as [`Command::Freeze`] does, and thawed after this time, in place of what was to be done before. Whoever has
+    /// the machine sees to that, also when it is started anew meanwhile; [`Command::Thaw`] ends it.
+    async fn freeze_for(&self, vmi: &VirtualMachineInstance, time: Duration) -> Result<(), AgentError>;
 }
 
 // === impl Command ===
@@ -83,6 +89,18 @@ impl Command {
             Self::Freeze => "guest-fsfreeze-freeze",
             Self::Thaw => "guest-fsfreeze-thaw",
             Self::Reboot => "guest-shutdown",
+        }
+    }
+
+    /// The verb and the subresource by which roles know it.
+    pub(crate) fn subresource(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Info | Self::HostName | Self::System | Self::TimeZone => ("get", "guestosinfo"),
+            Self::Users => ("get", "userlist"),
+            Self::FileSystems => ("get", "filesystemlist"),
+            Self::Freeze => ("update", "freeze"),
+            Self::Thaw => ("update", "unfreeze"),
+            Self::Reboot => ("update", "softreboot"),
         }
     }
 }

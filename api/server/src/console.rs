@@ -1,10 +1,12 @@
-//! One console, one viewer: judging whether it can be attached, then moving bytes until one end has had enough.
+//! One console, one viewer: judging whether it can be attached, then moving bytes until one end has had enough. One of several viewers types
+//! (`turns`); the others look.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use rvm_proto::v1::console_request::Request as FromViewer;
-use rvm_proto::v1::console_response::{Attached, Response as ToViewer};
+use rvm_proto::v1::console_response::{Attached, Response as ToViewer, TakenOver};
 use rvm_proto::v1::{ConsoleRequest, ConsoleResponse};
 use rvm_proto::{MAX_CONSOLE_CHUNK, reasons};
 use rvm_types::VirtualMachineInstance;
@@ -14,6 +16,7 @@ use tonic::{Status, Streaming};
 
 use crate::error::{invalid_argument, precondition};
 use crate::reach::Unreachable;
+use crate::turns::Turn;
 
 /// Bytes that are read from a console at once.
 const CHUNK: usize = 16 << 10;
@@ -29,7 +32,17 @@ impl<T: AsyncRead + AsyncWrite + Send> Duplex for T {}
 #[tonic::async_trait]
 pub trait Consoles: Send + Sync + 'static {
     /// Opens the serial console of a machine that runs: its backlog comes first, then what it prints.
-    async fn attach(&self, vmi: &VirtualMachineInstance) -> Result<ConsoleStream, AttachError>;
+    /// Who comes to type takes the turn of whoever types.
+    async fn attach(&self, vmi: &VirtualMachineInstance, role: Role) -> Result<ConsoleStream, AttachError>;
+}
+
+/// What somebody comes to a console for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// To type.
+    Types,
+    /// To look.
+    Looks,
 }
 
 /// An open console.
@@ -37,6 +50,7 @@ pub struct ConsoleStream {
     stream: Pin<Box<dyn Duplex>>,
     node: String,
     accelerator: String,
+    turn: Turn,
 }
 
 /// Why a console cannot be opened.
@@ -53,18 +67,19 @@ pub enum AttachError {
 // === impl ConsoleStream ===
 
 impl ConsoleStream {
-    /// An open console of a machine on this node.
-    pub fn new(stream: impl Duplex + 'static, node: impl Into<String>) -> Self {
+    /// An open console of a machine on this node, and its viewer's turn to type.
+    pub fn new(stream: impl Duplex + 'static, node: impl Into<String>, turn: Turn) -> Self {
         Self {
             stream: Box::pin(stream),
             node: node.into(),
             accelerator: String::new(),
+            turn,
         }
     }
 
-    /// The bytes alone.
-    pub(crate) fn into_stream(self) -> Pin<Box<dyn Duplex>> {
-        self.stream
+    /// The bytes and the turn alone.
+    pub(crate) fn into_parts(self) -> (Pin<Box<dyn Duplex>>, Turn) {
+        (self.stream, self.turn)
     }
 
     /// Says what runs the machine: kvm or tcg.
@@ -111,16 +126,26 @@ pub(crate) fn view(
             stream,
             node,
             accelerator,
+            mut turn,
         } = console;
         let attached = ToViewer::Attached(Attached { node, accelerator });
         if send(&out, attached).await.is_err() {
             return;
         }
         let (reader, writer) = tokio::io::split(stream);
+        let types = AtomicBool::new(!read_only);
+        let pass_on = async {
+            turn.over().await;
+            types.store(false, Ordering::Relaxed);
+            // Whoever is gone need not know.
+            let _ = send(&out, ToViewer::TakenOver(TakenOver {})).await;
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             () = out.closed() => {}
             () = print(reader, &out) => {}
-            Some(end) = type_in(requests, writer, read_only) => {
+            () = pass_on => {}
+            Some(end) = type_in(requests, writer, &types) => {
                 if let Err(status) = end {
                     // The viewer is told if it is still there; if not, there is nobody to tell.
                     let _ = out.send(Err(status)).await;
@@ -145,11 +170,11 @@ async fn print(mut console: ReadHalf<Pin<Box<dyn Duplex>>>, out: &Outgoing) {
 
 /// From the viewer to the console. Some when the stream must end: the viewer has had enough, or it breaks the rules
 /// or the connection. None when the viewer has no more to type or the console no longer takes it, since there may
-/// still be something to read.
+/// still be something to read. What somebody types who is not the one who `types` is ignored.
 async fn type_in(
     mut requests: Streaming<ConsoleRequest>,
     mut console: WriteHalf<Pin<Box<dyn Duplex>>>,
-    read_only: bool,
+    types: &AtomicBool,
 ) -> Option<Result<(), Status>> {
     loop {
         let input = match requests.message().await {
@@ -168,7 +193,7 @@ async fn type_in(
             },
             Err(status) => return Some(Err(status)),
         };
-        if !read_only {
+        if types.load(Ordering::Relaxed) {
             console.write_all(&input).await.ok()?;
             console.flush().await.ok()?;
         }

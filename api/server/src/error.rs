@@ -10,6 +10,8 @@ use rvm_types::admission::summary;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use crate::subresources::Refused;
+
 /// A request or a manifest that is wrong in these fields.
 pub(crate) fn invalid(what: &str, causes: &[Cause]) -> Status {
     let violations = causes
@@ -62,6 +64,22 @@ fn from_api(status: &ApiStatus) -> Status {
         (429, _) => Status::resource_exhausted(message),
         (502..=504, _) => Status::unavailable(message),
         _ => Status::internal(message),
+    }
+}
+
+/// What is refused over REST, in the same words.
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        let Refused {
+            code,
+            reason,
+            message,
+            because,
+        } = refused;
+        match because {
+            Some(reason) => precondition(reason, message, &[]),
+            None => from_api(&ApiStatus::failure(&message, &reason).with_code(code.as_u16())),
+        }
     }
 }
 

@@ -20,15 +20,15 @@ use rvm_proto::v1::machines_client::MachinesClient;
 use rvm_proto::v1::port_forward_request::{self as port, Open as OpenPort, Request as IntoPort};
 use rvm_proto::v1::port_forward_response::Response as FromPort;
 use rvm_proto::v1::{
-    ActRequest, AgentRequest, ConsoleRequest, ConsoleResponse, PortForwardRequest, StopRequest, act_request,
-    agent_request,
+    ActRequest, AgentRequest, ConsoleRequest, ConsoleResponse, FreezeRequest, PortForwardRequest,
+    StopRequest, act_request, agent_request,
 };
 use rvm_proto::{ERROR_DOMAIN, reasons};
 use rvm_types::VirtualMachineInstance;
 use rvm_types::names::annotations;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Status, Streaming};
@@ -37,10 +37,11 @@ use tonic_types::StatusExt;
 use crate::agent::{AgentError, Agents, Command};
 use crate::certificates::{HANDLER, Identity};
 use crate::connection::Connection;
-use crate::console::{AttachError, ConsoleStream, Consoles};
+use crate::console::{AttachError, ConsoleStream, Consoles, Role};
 use crate::ports::{DialError, Ports, Protocol};
 use crate::power::{Act, Power};
 use crate::reach::Unreachable;
+use crate::turns::Turn;
 
 /// How long a handler may take to answer its door.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -138,14 +139,14 @@ fn reason(status: &Status) -> Option<String> {
 
 #[tonic::async_trait]
 impl Consoles for Fleet {
-    async fn attach(&self, vmi: &VirtualMachineInstance) -> Result<ConsoleStream, AttachError> {
+    async fn attach(&self, vmi: &VirtualMachineInstance, role: Role) -> Result<ConsoleStream, AttachError> {
         let mut handler = self.handler(vmi).await?;
         let (namespace, name) = names(vmi);
         let (requests, sent) = mpsc::channel(QUEUE);
         let open = FromViewer::Open(OpenConsole {
             namespace,
             name,
-            read_only: false,
+            read_only: role == Role::Looks,
         });
         // The queue is empty, and its other end is in our hands.
         let _ = requests.send(asked(open)).await;
@@ -156,8 +157,9 @@ impl Consoles for Fleet {
             return Err(unavailable("the handler opens no console".to_owned()).into());
         };
         let (near, far) = tokio::io::duplex(PIPE);
-        tokio::spawn(carry(far, requests, responses));
-        Ok(ConsoleStream::new(near, attached.node).with_accelerator(attached.accelerator))
+        let (kept, turn) = Turn::kept_elsewhere();
+        tokio::spawn(carry(far, requests, responses, kept));
+        Ok(ConsoleStream::new(near, attached.node, turn).with_accelerator(attached.accelerator))
     }
 }
 
@@ -179,7 +181,9 @@ async fn carry(
     viewer: DuplexStream,
     requests: mpsc::Sender<ConsoleRequest>,
     mut responses: Streaming<ConsoleResponse>,
+    turn: oneshot::Sender<()>,
 ) {
+    let mut turn = Some(turn);
     let (mut typed, mut shown) = tokio::io::split(viewer);
     let to_machine = async {
         let mut chunk = vec![0; CHUNK];
@@ -192,10 +196,13 @@ async fn carry(
     };
     let to_viewer = async {
         while let Ok(Some(response)) = responses.message().await {
-            if let Some(ToViewer::Output(output)) = response.response
-                && shown.write_all(&output).await.is_err()
-            {
-                return;
+            match response.response {
+                Some(ToViewer::Output(output)) if shown.write_all(&output).await.is_err() => return,
+                Some(ToViewer::TakenOver(_)) => {
+                    // Whoever had it may be gone.
+                    let _ = turn.take().map(|turn| turn.send(()));
+                }
+                _ => {}
             }
         }
     };
@@ -244,6 +251,18 @@ impl Agents for Fleet {
         let answer = told.map_err(|status| no_answer(&status))?.into_inner().answer;
         let said = serde_json::from_slice(&answer);
         said.map_err(|error| unavailable(format!("the handler's answer is no JSON: {error}")).into())
+    }
+
+    async fn freeze_for(&self, vmi: &VirtualMachineInstance, time: Duration) -> Result<(), AgentError> {
+        let (namespace, name) = names(vmi);
+        let request = FreezeRequest {
+            namespace,
+            name,
+            // At once would be never.
+            thaw_after_milliseconds: u32::try_from(time.as_millis()).unwrap_or(u32::MAX).max(1),
+        };
+        let frozen = self.handler(vmi).await?.freeze(request).await;
+        frozen.map(drop).map_err(|status| no_answer(&status))
     }
 }
 

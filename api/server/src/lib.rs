@@ -15,8 +15,10 @@
 //!
 //! Invariants: the server keeps no state of its own; what it says about a machine it has just read. It never talks
 //! to rvmm itself. Whoever reaches its socket, or holds a certificate of its CA and one of the names that may come in, may do
-//! what its `kube::Client` may.
+//! what its `kube::Client` may. A cluster's users come in by another door ([`users`]) and may do what their roles let them, which one place
+//! decides for all protocols (`access`).
 
+mod access;
 pub mod agent;
 pub mod aggregated;
 pub mod apply;
@@ -43,13 +45,16 @@ pub mod scheduling;
 mod service;
 pub mod subresources;
 pub mod tls;
+mod turns;
 pub mod unresponsive;
+pub mod users;
+mod virtual_machines;
 pub mod vm;
 mod watch;
 
 pub use agent::{AgentError, Agents};
 pub use connection::Connection;
-pub use console::{AttachError, ConsoleStream, Consoles};
+pub use console::{AttachError, ConsoleStream, Consoles, Role};
 pub use fleet::Fleet;
 pub use images::{ImageStore, ImageStoreError};
 pub use listen::{ListenError, UnixDoor, serve_tls};
@@ -61,3 +66,4 @@ pub use rvm_proto::v1::Image;
 pub use service::MachinesService;
 pub use subresources::Subresources;
 pub use tls::{TlsDoor, TlsFiles};
+pub use turns::{Turn, Turns};

@@ -21,6 +21,7 @@ use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use crate::MachinesService;
 use crate::tls::TlsDoor;
+use crate::users::Doorkeeper;
 
 /// Most streams of one connection: a person has a few consoles open, a program maybe dozens.
 const MAX_STREAMS: u32 = 256;
@@ -107,7 +108,8 @@ impl UnixDoor {
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), ListenError> {
         let Self { listener, name } = self;
-        let served = serve(UnixListenerStream::new(listener), service, shutdown).await;
+        let incoming = UnixListenerStream::new(listener);
+        let served = serve(incoming, service, Doorkeeper::nobody(), shutdown).await;
         drop(name);
         served
     }
@@ -131,12 +133,14 @@ pub async fn serve_tls(
     service: MachinesService,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ListenError> {
-    serve(door.guests(), service, shutdown).await
+    serve(door.guests(), service, Doorkeeper::nobody(), shutdown).await
 }
 
-async fn serve<IO>(
+/// Serves at a door those whom its keeper knows.
+pub(crate) async fn serve<IO>(
     incoming: impl Stream<Item = io::Result<IO>>,
     service: MachinesService,
+    keeper: Doorkeeper,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ListenError>
 where
@@ -146,8 +150,10 @@ where
     let router = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .max_concurrent_streams(MAX_STREAMS)
+        .layer(keeper)
         .add_service(reflection())
         .add_optional_service(service.images_server())
+        .add_service(service.virtual_machines())
         .add_service(service.into_server());
     let drained = async {
         shutdown.await;

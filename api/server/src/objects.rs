@@ -12,6 +12,7 @@ use rvm_types::{VirtualMachineInstance, manifest};
 use serde_json::Value;
 use tonic::Status;
 
+use crate::access::{Caller, Wanted};
 use crate::apply::{annotated, patch};
 use crate::error::{from_kube, invalid, invalid_argument};
 
@@ -31,11 +32,6 @@ impl Objects {
 
     /// The collection of one namespace. Its name becomes a part of a path, so it must be one.
     pub(crate) fn namespaced(&self, namespace: &str) -> Result<Api<DynamicObject>, Status> {
-        let namespace = if namespace.is_empty() {
-            DEFAULT_NAMESPACE
-        } else {
-            namespace
-        };
         if !admission::is_label(namespace) {
             return Err(invalid_argument(format!(
                 "{namespace:?} is not a namespace's name"
@@ -87,19 +83,24 @@ impl Objects {
         &self,
         manifest: &[u8],
         namespace: &str,
+        caller: &Caller,
     ) -> Result<(Outcome, DynamicObject), Status> {
         let wanted = read_manifest(manifest, namespace)?;
-        let api = self.namespaced(&wanted.namespace().unwrap_or_default())?;
-        let name = wanted.name_any();
+        let (namespace, name) = (wanted.namespace().unwrap_or_default(), wanted.name_any());
+        let api = self.namespaced(&namespace)?;
+        caller.may(&Wanted::object("get", &namespace, &name)).await?;
         let live = api.get_opt(&name).await.map_err(|error| from_kube(&error))?;
         let result = match &live {
             None => {
+                // As kube-apiserver judges it: what is created has no name yet.
+                caller.may(&Wanted::object("create", &namespace, "")).await?;
                 let created = api.create(&PostParams::default(), &annotated(&wanted)).await;
                 created.map(|object| (Outcome::Created, object))
             }
             Some(live) => match patch(&wanted, live) {
                 None => Ok((Outcome::Unchanged, live.clone())),
                 Some(patch) => {
+                    caller.may(&Wanted::object("patch", &namespace, &name)).await?;
                     let changed = api
                         .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
                         .await;
@@ -123,6 +124,14 @@ impl Objects {
             |status| status.details.map(|details| details.uid).unwrap_or_default(),
         ))
     }
+}
+
+/// The namespace that is meant.
+pub(crate) fn or_default(namespace: String) -> String {
+    if namespace.is_empty() {
+        return DEFAULT_NAMESPACE.to_owned();
+    }
+    namespace
 }
 
 /// An object as it travels.

@@ -20,6 +20,19 @@ pub enum Act {
     Reset,
 }
 
+// === impl Act ===
+
+impl Act {
+    /// The subresource by which roles know it.
+    pub(crate) fn subresource(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "unpause",
+            Self::Reset => "reset",
+        }
+    }
+}
+
 /// Whoever has the machines' switches: the handler.
 #[tonic::async_trait]
 pub trait Power: Send + Sync + 'static {

@@ -1,36 +1,36 @@
-//! The door that other machines come to: TLS with certificates on both ends.
+//! The door that other machines come to: TLS with certificates on both ends, or, for a cluster's users, on ours.
 //!
 //! ```text
 //!   connection ──a turn──► handshake, in time ──CA, then name──► one of so many guests ──► the gRPC server
 //! ```
 //!
 //! Who has not shown a certificate yet has a turn of its own and no place: strangers cannot take the places of those who
-//! may come in. Each step that fails ends that one connection and nothing else.
+//! may come in. At the door of users, who may have tokens instead, a place is for half a minute, until it is known who they are. Each step that
+//! fails ends that one connection and nothing else.
+
+mod guest;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::crypto::aws_lc_rs;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::Connected;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::X509Certificate;
 
 use crate::listen::ListenError;
+pub(crate) use guest::{Guest, Peer};
 
 /// Connections that are served at once; each may have many streams.
 const MAX_CONNECTIONS: usize = 256;
@@ -40,6 +40,9 @@ const MAX_HANDSHAKES: usize = 128;
 
 /// How long a peer may take to prove who it is.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a connection may last on which nobody has said who they are.
+const INTRODUCTION: Duration = Duration::from_secs(30);
 
 /// Pause after the system has no more connections to give.
 const EXHAUSTED: Duration = Duration::from_millis(100);
@@ -57,17 +60,20 @@ pub struct TlsFiles {
     pub clients: Vec<String>,
 }
 
-/// A listener for those with a certificate.
+/// A listener for those with a certificate; or for anybody, where each request says who sends it.
 pub struct TlsDoor {
     listener: TcpListener,
     config: watch::Receiver<Option<Arc<ServerConfig>>>,
-    clients: Arc<[String]>,
+    admits: Admits,
 }
 
-/// Someone who was let in, and the place that goes with it.
-pub(crate) struct Guest {
-    stream: TlsStream<TcpStream>,
-    _place: OwnedSemaphorePermit,
+/// Who gets a place.
+#[derive(Clone)]
+enum Admits {
+    /// Whose certificate has one of these names; anybody with a certificate, where there are none.
+    Named(Arc<[String]>),
+    /// Anybody, for as long as it takes to say who they are.
+    Anybody,
 }
 
 // === impl TlsFiles ===
@@ -108,7 +114,19 @@ impl TlsDoor {
         Self {
             listener,
             config,
-            clients: clients.into(),
+            admits: Admits::Named(clients.into()),
+        }
+    }
+
+    /// A door for anybody, certificate or not: who they are is asked of each request, and has to be known soon.
+    pub(crate) fn for_anybody(
+        listener: TcpListener,
+        config: watch::Receiver<Option<Arc<ServerConfig>>>,
+    ) -> Self {
+        Self {
+            listener,
+            config,
+            admits: Admits::Anybody,
         }
     }
 
@@ -139,10 +157,10 @@ impl TlsDoor {
                 tracing::debug!("a connection came before there was a certificate to show");
                 continue;
             };
-            let (acceptor, clients) = (TlsAcceptor::from(config), Arc::clone(&self.clients));
+            let (acceptor, admits) = (TlsAcceptor::from(config), self.admits.clone());
             let (guests, places) = (guests.clone(), Arc::clone(&places));
             tokio::spawn(async move {
-                let let_in = admit(stream, &acceptor, &clients, places).await;
+                let let_in = admits.admit(stream, &acceptor, places).await;
                 drop(turn);
                 match let_in {
                     // The server has ended meanwhile.
@@ -166,30 +184,36 @@ async fn arrive(
     Ok((stream, turn))
 }
 
-async fn admit(
-    stream: TcpStream,
-    acceptor: &TlsAcceptor,
-    clients: &[String],
-    places: Arc<Semaphore>,
-) -> io::Result<Guest> {
-    stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
-    let shown = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first());
-    if !shown.is_some_and(|certificate| is_named(certificate, clients)) {
-        return Err(io::Error::other(
-            "its certificate has none of the names that may come in",
-        ));
+// === impl Admits ===
+
+impl Admits {
+    async fn admit(
+        &self,
+        stream: TcpStream,
+        acceptor: &TlsAcceptor,
+        places: Arc<Semaphore>,
+    ) -> io::Result<Guest> {
+        stream.set_nodelay(true)?;
+        let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await??;
+        let shown = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| chain.first());
+        let until = match self {
+            Self::Named(names) if shown.is_some_and(|certificate| is_named(certificate, names)) => None,
+            Self::Named(_) => {
+                return Err(io::Error::other(
+                    "its certificate has none of the names that may come in",
+                ));
+            }
+            Self::Anybody => Some(INTRODUCTION),
+        };
+        let peer = Peer::new(shown);
+        let place = places.try_acquire_owned();
+        let place = place.map_err(|_| io::Error::other(format!("{MAX_CONNECTIONS} connections are open")))?;
+        Ok(Guest::new(stream, peer, until, place))
     }
-    let place = places.try_acquire_owned();
-    let place = place.map_err(|_| io::Error::other(format!("{MAX_CONNECTIONS} connections are open")))?;
-    Ok(Guest {
-        stream,
-        _place: place,
-    })
 }
 
 /// Whether a certificate, whose signature was checked, has one of these names: its common name, or an alternative
@@ -237,6 +261,32 @@ pub(crate) fn server_config(
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(roots(authorities)?, Arc::clone(&provider));
     let verifier = verifier.build().map_err(|error| wrong(&error))?;
+    configure(chain, key, verifier)
+}
+
+/// A server that shows this chain, asks for a certificate of one of these authorities, if there are some, and does without; PEM all.
+pub(crate) fn server_config_for_anybody(
+    chain: &[u8],
+    key: &[u8],
+    authorities: Option<&[u8]>,
+) -> Result<ServerConfig, ListenError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = match authorities {
+        None => WebPkiClientVerifier::no_client_auth(),
+        Some(authorities) => WebPkiClientVerifier::builder_with_provider(roots(authorities)?, provider)
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| wrong(&error))?,
+    };
+    configure(chain, key, verifier)
+}
+
+fn configure(
+    chain: &[u8],
+    key: &[u8],
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, ListenError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| wrong(&error))?;
     let chain = certificates(chain)?;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -279,40 +329,4 @@ fn read(path: &Path) -> Result<Vec<u8>, ListenError> {
         path: path.to_owned(),
         source,
     })
-}
-
-// === impl Guest ===
-
-impl Connected for Guest {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
-}
-
-impl AsyncRead for Guest {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Guest {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

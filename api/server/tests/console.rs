@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rvm_proto::v1::console_request::{Close, Open, Request};
-use rvm_proto::v1::console_response::{Attached, Response};
+use rvm_proto::v1::console_response::{Attached, Response, TakenOver};
 use rvm_proto::v1::machines_client::MachinesClient;
 use rvm_proto::v1::{ConsoleRequest, ConsoleResponse};
 use rvm_proto::{MAX_CONSOLE_CHUNK, reasons};
@@ -149,7 +149,7 @@ impl Viewer {
 fn output(response: Response) -> Option<Bytes> {
     match response {
         Response::Output(output) => Some(output),
-        Response::Attached(_) => None,
+        Response::Attached(_) | Response::TakenOver(_) => None,
     }
 }
 
@@ -180,6 +180,28 @@ async fn a_viewer_that_only_looks_types_nothing() {
         .unwrap()
         .unwrap();
     assert_eq!(typed, b"");
+}
+
+#[tokio::test]
+async fn the_next_who_types_takes_over_and_the_one_before_is_told_and_looks_on() {
+    let mut lab = Lab::new().await;
+    let (mut first, mut console) = lab.view(false).await;
+    let (_looker, _) = lab.view(true).await;
+    first.send(Request::Input(Bytes::from_static(b"mine"))).await;
+    let mut typed = [0; 4];
+    console.read_exact(&mut typed).await.unwrap();
+    let (second, mut other) = lab.view(false).await;
+    assert_eq!(first.next().await, Some(Response::TakenOver(TakenOver {})));
+    second.send(Request::Input(Bytes::from_static(b"mine"))).await;
+    other.read_exact(&mut typed).await.unwrap();
+    first.send(Request::Input(Bytes::from_static(b"halt"))).await;
+    console.write_all(b"seen").await.unwrap();
+    assert_eq!(first.read(4).await, b"seen");
+    first.send(Request::Close(Close {})).await;
+    assert_eq!(first.next().await, None);
+    let mut typed = Vec::new();
+    console.read_to_end(&mut typed).await.unwrap();
+    assert_eq!(typed, b"", "who has been taken over from types nothing");
 }
 
 #[tokio::test]
@@ -233,7 +255,7 @@ async fn a_viewer_that_goes_away_lets_its_console_go() {
 #[tokio::test]
 async fn a_slow_viewer_makes_its_own_console_wait_and_no_other() {
     let mut lab = Lab::new().await;
-    let (mut slow, mut slow_console) = lab.view(false).await;
+    let (mut slow, mut slow_console) = lab.view(true).await;
     let (mut quick, mut quick_console) = lab.view(false).await;
     let flood = tokio::spawn(async move { slow_console.write_all(&vec![b'x'; FLOOD]).await });
     let words = vec![b'y'; FLOOD];

@@ -6,6 +6,7 @@
 //!                     <volume>.iso     disks of a few files                  written here, before the hand-over
 //!                     rvmm.log         what rvmm itself says; locked by it   from the start until it is gone
 //!                     stop-requested   the end was asked for                 written here, before it is killed
+//!                     thaw-at          until when its guest is frozen         written here, before the guest is told
 //!                     pid, *.sock, console.log, exit.json                    rvmm's own (rvmm-control)
 //!   <state>/disks/<uid>/   owner.json, the empty disks: <volume>.raw, what is written over shared ones: <volume>.qcow2
 //! ```

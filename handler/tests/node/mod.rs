@@ -21,6 +21,7 @@ use rvm_handler::process::watch::Watch;
 use rvm_handler::pulling::Pulls;
 use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
+use rvm_handler::thaws::Thaws;
 use rvm_handler::volumes::claims::Claims;
 use rvm_local::LocalApi;
 use rvm_types::VirtualMachineInstance as Vmi;
@@ -137,6 +138,8 @@ impl Cluster {
             events: Recorder::new(client.clone(), name),
             networks: Arc::clone(&networks),
             images: Arc::clone(&images),
+            turns: Arc::default(),
+            thaws: Thaws::default(),
         };
         let effects = Effects {
             client,
@@ -253,6 +256,14 @@ impl Node {
     /// Ends the handler between any two steps, as SIGKILL would.
     pub fn kill(self) {
         drop(self);
+    }
+
+    /// Waits for something in this handler; what it starts ends with the handler.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let runtime = self.runtime.as_ref().expect("it runs");
+        runtime
+            .block_on(async { tokio::time::timeout(PATIENCE, future).await })
+            .expect("takes too long")
     }
 
     /// Ends the handler as SIGTERM would.

@@ -1,4 +1,4 @@
-//! Who may speak for others: kube-apiserver as the front proxy, and how it names its users.
+//! Who may speak for others: kube-apiserver as the front proxy, and how it names its users; and who signs those users' own certificates.
 //!
 //! All of that stands in a ConfigMap that kube-apiserver keeps for the servers behind it, and that is followed as it changes.
 
@@ -12,6 +12,7 @@ use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use tokio::sync::watch;
 
+use crate::access::User;
 use crate::tls::certificates;
 
 const NAMESPACE: &str = "kube-system";
@@ -24,19 +25,13 @@ const MAX_VALUES: usize = 1024;
 pub struct FrontProxy {
     /// Who signs its certificate, PEM.
     pub(super) authority: String,
+    /// Who signs the certificates of users, PEM, where users have some.
+    users: Option<String>,
     /// The common names that it may have; any, where there are none.
     names: Vec<String>,
     user_headers: Vec<String>,
     group_headers: Vec<String>,
     extra_prefixes: Vec<String>,
-}
-
-/// Whom the front proxy speaks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
-    pub name: String,
-    pub groups: Vec<String>,
-    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// Why the front proxy is not known.
@@ -47,8 +42,8 @@ pub enum FrontProxyError {
         "kube-apiserver has no front proxy's authority in ConfigMap {NAMESPACE}/{NAME}: it has to be started with --requestheader-client-ca-file"
     )]
     None,
-    /// The authority is none.
-    #[error("the front proxy's authority cannot be used: {0}")]
+    /// The authority is none, or that of users is none.
+    #[error("an authority in ConfigMap {NAMESPACE}/{NAME} cannot be used: {0}")]
     Authority(String),
     /// A list is no list.
     #[error("{0:?} in ConfigMap {NAMESPACE}/{NAME} is no list")]
@@ -81,13 +76,25 @@ impl FrontProxy {
         let authority = data.get("requestheader-client-ca-file");
         let authority = authority.ok_or(FrontProxyError::None)?.clone();
         certificates(authority.as_bytes()).map_err(|error| FrontProxyError::Authority(error.to_string()))?;
+        let users = data
+            .get("client-ca-file")
+            .filter(|users| !users.trim().is_empty());
+        if let Some(users) = users {
+            certificates(users.as_bytes()).map_err(|error| FrontProxyError::Authority(error.to_string()))?;
+        }
         Ok(Self {
             authority,
+            users: users.cloned(),
             names: list("requestheader-allowed-names")?,
             user_headers: list("requestheader-username-headers")?,
             group_headers: list("requestheader-group-headers")?,
             extra_prefixes: list("requestheader-extra-headers-prefix")?,
         })
+    }
+
+    /// Who signs the certificates of users, PEM; nobody, where only tokens are good.
+    pub(crate) fn authority_of_users(&self) -> Option<&str> {
+        self.users.as_deref()
     }
 
     /// For whom this request is, where whoever sent it has shown a certificate of our authority with these common names; nobody's
@@ -101,6 +108,7 @@ impl FrontProxy {
         let groups = groups.filter_map(|group| group.to_str().ok().map(str::to_owned));
         Some(User {
             name,
+            uid: None,
             groups: groups.take(MAX_VALUES).collect(),
             extra: self.extra(headers),
         })
@@ -188,6 +196,7 @@ mod tests {
         let list = |text: &str| vec![text.to_owned()];
         FrontProxy {
             authority: String::new(),
+            users: None,
             names: list("front-proxy-client"),
             user_headers: list("X-Remote-User"),
             group_headers: list("X-Remote-Group"),

@@ -3,6 +3,7 @@
 //! ```text
 //!   kube-apiserver ──TLS, its certificate, X-Remote-User──► https ──► gate ──► Subresources
 //!                                                                      ├─ front_proxy  is it kube-apiserver? for whom?
+//!                                                                      ├─ path         for what?
 //!                                                                      └─ access       may they? (SubjectAccessReview)
 //! ```
 //!
@@ -12,10 +13,10 @@
 //!
 //! Invariants: the path that is judged is the path that is served, so one that could be read in two ways is not there at all.
 
-mod access;
 mod documents;
 mod front_proxy;
 mod https;
+mod path;
 
 use std::sync::Arc;
 
@@ -29,11 +30,12 @@ use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::access;
 use crate::certificates::Identity;
 use crate::subresources::{Refused, Subresources};
-use access::Asked;
 pub use front_proxy::{FrontProxy, FrontProxyError, follow};
 use https::Peer;
+use path::Asked;
 
 /// What is judged before anything is served.
 #[derive(Clone)]

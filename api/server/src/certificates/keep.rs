@@ -40,17 +40,18 @@ pub struct Keeper {
 // === impl Keeper ===
 
 impl Keeper {
-    /// Of the rvm-api in this namespace.
-    pub fn new(client: &kube::Client, namespace: &str) -> Self {
-        let names = [
+    /// Of the rvm-api in this namespace, which is reached by these names besides its Service's.
+    pub fn new(client: &kube::Client, namespace: &str, more: &[String]) -> Self {
+        let mut names = vec![
             API.to_owned(),
             format!("{API}.{namespace}"),
             format!("{API}.{namespace}.svc"),
         ];
+        names.extend_from_slice(more);
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
             services: Api::all(client.clone()),
-            names: names.to_vec(),
+            names,
         }
     }
 

@@ -1,5 +1,5 @@
 //! A Kubernetes API of one resource, VirtualMachineInstance, in memory: enough of create, read, list, merge patch,
-//! delete and watch for `kube::Client` to work with, and a way to play the handler's part.
+//! delete and watch for `kube::Client` to work with, and a way to play the handler's part. Nodes can be read, too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -19,6 +19,7 @@ use tower::ServiceExt;
 
 const ONE: &str = "/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances/{name}";
 const SOME: &str = "/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances";
+const NODE: &str = "/api/v1/nodes/{name}";
 const ALL: &str = "/apis/kubevirt.io/v1/virtualmachineinstances";
 /// Events that a slow watcher may be behind before it has to list again.
 const BACKLOG: usize = 256;
@@ -35,6 +36,7 @@ pub struct FakeApi {
 #[derive(Default)]
 struct Store {
     objects: BTreeMap<Key, Value>,
+    nodes: BTreeMap<String, Value>,
     version: u64,
 }
 
@@ -62,6 +64,7 @@ impl FakeApi {
             .route(ONE, get(read).patch(merge).delete(delete))
             .route(SOME, get(list).post(create))
             .route(ALL, get(list))
+            .route(NODE, get(node))
             // Of other kinds there are none.
             .fallback(|uri: http::Uri| async move { not_found(uri.path()) })
             .with_state(self.clone())
@@ -70,6 +73,12 @@ impl FakeApi {
     /// Puts an object there, or another in its place.
     pub fn put(&self, object: Value) {
         self.write(object);
+    }
+
+    /// Puts a node there.
+    pub fn put_node(&self, node: Value) {
+        let name = node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        self.lock().nodes.insert(name, node);
     }
 
     /// Merges this into an object, as a handler does with a status.
@@ -120,6 +129,11 @@ impl FakeApi {
 async fn read(State(api): State<FakeApi>, Path((namespace, name)): Path<Key>) -> Response {
     api.object(&namespace, &name)
         .map_or_else(|| not_found(&name), |object| Json(object).into_response())
+}
+
+async fn node(State(api): State<FakeApi>, Path(name): Path<String>) -> Response {
+    let node = api.lock().nodes.get(&name).cloned();
+    node.map_or_else(|| not_found(&name), |node| Json(node).into_response())
 }
 
 async fn create(

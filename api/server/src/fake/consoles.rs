@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::agent::Command;
 use crate::{
     Act, AgentError, Agents, AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power,
-    Protocol, Unreachable,
+    Protocol, Role, Turn, Turns, Unreachable,
 };
 
 const LOOPBACK: std::net::Ipv4Addr = std::net::Ipv4Addr::LOCALHOST;
@@ -36,6 +36,8 @@ pub struct FakeMachines {
     acts: Arc<Mutex<Vec<(String, Act)>>>,
     told: Arc<Mutex<Vec<Command>>>,
     answers: Arc<Mutex<HashMap<&'static str, Value>>>,
+    frozen: Arc<Mutex<Vec<Duration>>>,
+    turns: Arc<Turns>,
 }
 
 impl FakeMachines {
@@ -50,6 +52,8 @@ impl FakeMachines {
                 acts: Arc::default(),
                 told: Arc::default(),
                 answers: Arc::default(),
+                frozen: Arc::default(),
+                turns: Arc::default(),
             },
             consoles,
         )
@@ -75,6 +79,11 @@ impl FakeMachines {
         lock(&self.told).clone()
     }
 
+    /// For how long guests were frozen.
+    pub fn frozen(&self) -> Vec<Duration> {
+        lock(&self.frozen).clone()
+    }
+
     /// What was done with which machines.
     pub fn acts(&self) -> Vec<(String, Act)> {
         lock(&self.acts).clone()
@@ -83,13 +92,17 @@ impl FakeMachines {
 
 #[tonic::async_trait]
 impl Consoles for FakeMachines {
-    async fn attach(&self, vmi: &VirtualMachineInstance) -> Result<ConsoleStream, AttachError> {
+    async fn attach(&self, vmi: &VirtualMachineInstance, role: Role) -> Result<ConsoleStream, AttachError> {
         if let Some(refusal) = lock(&self.refusal).take() {
             return Err(refusal);
         }
         let (server, machine) = tokio::io::duplex(PIPE);
         self.viewers.send(machine).expect("the test still takes viewers");
-        Ok(ConsoleStream::new(server, vmi.node_name().unwrap_or("here")).with_accelerator("tcg"))
+        let turn = match role {
+            Role::Types => self.turns.take(vmi.metadata.uid.as_deref().unwrap_or_default()),
+            Role::Looks => Turn::to_look(),
+        };
+        Ok(ConsoleStream::new(server, vmi.node_name().unwrap_or("here"), turn).with_accelerator("tcg"))
     }
 }
 
@@ -112,6 +125,12 @@ impl Agents for FakeMachines {
         lock(&self.told).push(command);
         let answer = lock(&self.answers).get(command.name()).cloned();
         answer.ok_or_else(|| AgentError::Refused(format!("{} has not been found", command.name())))
+    }
+
+    async fn freeze_for(&self, vmi: &VirtualMachineInstance, time: Duration) -> Result<(), AgentError> {
+        self.tell(vmi, Command::Freeze).await?;
+        lock(&self.frozen).push(time);
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use rvm_proto::reasons;
 use serde_json::json;
 
 use crate::reach::Unreachable;
@@ -22,6 +23,8 @@ pub(crate) struct Refused {
     pub code: StatusCode,
     pub reason: String,
     pub message: String,
+    /// Why, as rvm.v1 tells programs, where that has a word for it.
+    pub because: Option<&'static str>,
 }
 
 // === impl Kind ===
@@ -43,6 +46,16 @@ impl Refused {
             code,
             reason: reason.to_owned(),
             message: message.into(),
+            because: None,
+        }
+    }
+
+    /// With the word that rvm.v1 has for it.
+    #[must_use]
+    pub(super) fn because(self, reason: &'static str) -> Self {
+        Self {
+            because: Some(reason),
+            ..self
         }
     }
 
@@ -55,7 +68,7 @@ impl Refused {
     pub(super) fn conflict(kind: Kind, name: &str, why: impl std::fmt::Display) -> Self {
         let kind = kind.singular();
         let message = format!("Operation cannot be fulfilled on {kind} {name:?}: {why}");
-        Self::new(StatusCode::CONFLICT, "Conflict", message)
+        Self::new(StatusCode::CONFLICT, "Conflict", message).because(reasons::WRONG_STATE)
     }
 
     /// There is no such object.
@@ -83,9 +96,10 @@ impl Refused {
     /// The instance cannot be spoken to.
     pub(super) fn unreachable(why: &Unreachable) -> Self {
         match why {
-            Unreachable::NotRunningYet { .. } | Unreachable::Ended { .. } | Unreachable::NotRunning => {
-                Self::bad_request("VMI is not running")
+            Unreachable::NotRunningYet { .. } | Unreachable::NotRunning => {
+                Self::bad_request("VMI is not running").because(reasons::NOT_RUNNING_YET)
             }
+            Unreachable::Ended { .. } => Self::bad_request("VMI is not running").because(reasons::ENDED),
             Unreachable::AnotherNode { .. } => Self::internal(why.to_string()),
             Unreachable::Unavailable(source) => Self::internal(format!("{why}: {source}")),
         }
@@ -110,6 +124,7 @@ impl From<kube::Error> for Refused {
                 code: StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
                 reason: status.reason.clone(),
                 message: status.message.clone(),
+                because: None,
             },
             other => Self::internal(other.to_string()),
         }

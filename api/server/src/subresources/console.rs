@@ -1,6 +1,6 @@
 //! A machine's serial console as a websocket: raw bytes in binary messages, both ways.
 //!
-//! One viewer at a time, as KubeVirt has it: the next one takes over, and the first sees its connection end without a close frame,
+//! One viewer at a time, as KubeVirt has it: the next one who comes to type, by whichever way, takes over, and the first sees its connection end without a close frame,
 //! which is how virtctl tells that from a console that has ended. Nobody loses output by it: the machine's console begins with
 //! its history for each of them.
 
@@ -13,9 +13,8 @@ use rvm_types::VirtualMachineInstance;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::Refused;
-use super::viewers::Turn;
 use super::{Subresources, Upgrade, agreed, running};
-use crate::console::{AttachError, ConsoleStream};
+use crate::console::{AttachError, ConsoleStream, Role};
 
 /// Bytes of one message to a viewer.
 const CHUNK: usize = 16 << 10;
@@ -31,11 +30,9 @@ pub(super) async fn serve(
     let vmi = server.vmi(&namespace, &name).await?;
     judge(&vmi, &name)?;
     let upgrade = agreed(upgrade)?;
-    let console = server.node.attach(&vmi).await.map_err(|error| refused(&error))?;
-    let turn = server
-        .viewers
-        .take(vmi.metadata.uid.as_deref().unwrap_or_default());
-    Ok(upgrade.on_upgrade(|socket| view(socket, console, turn)))
+    let console = server.node.attach(&vmi, Role::Types).await;
+    let console = console.map_err(|error| refused(&error))?;
+    Ok(upgrade.on_upgrade(|socket| view(socket, console)))
 }
 
 /// `GET …/vnc`: a machine without a display says so in KubeVirt's words.
@@ -61,9 +58,10 @@ fn refused(error: &AttachError) -> Refused {
     }
 }
 
-async fn view(socket: WebSocket, console: ConsoleStream, mut turn: Turn) {
+async fn view(socket: WebSocket, console: ConsoleStream) {
     let (mut out, mut input) = socket.split();
-    let (reader, writer) = tokio::io::split(console.into_stream());
+    let (stream, mut turn) = console.into_parts();
+    let (reader, writer) = tokio::io::split(stream);
     tokio::select! {
         () = turn.over() => {
             for _ in 0..LAST_WORDS {

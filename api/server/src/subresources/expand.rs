@@ -16,17 +16,30 @@ const ELSEWHERE: [&str; 2] = ["instancetype", "preference"];
 /// `GET …/virtualmachines/{name}/expand-spec`
 pub(super) async fn stored(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<Machine>,
+    Path(machine): Path<Machine>,
 ) -> Result<Json<Value>, Refused> {
-    let vms = server.objects::<VirtualMachine>(&namespace, &name, Kind::Machine)?;
-    let vm = serde_json::to_value(vms.get(&name).await?);
-    let vm = vm.map_err(|error| Refused::internal(error.to_string()))?;
-    expanded(vm).map(Json)
+    server.expand(&machine).await.map(Json)
 }
 
 /// `PUT …/expand-vm-spec`: of a VM that may be nowhere yet.
 pub(super) async fn given(Path(namespace): Path<String>, body: Bytes) -> Result<Json<Value>, Refused> {
-    read(&body, &namespace).and_then(expanded).map(Json)
+    expand_given(&body, &namespace).map(Json)
+}
+
+/// A VM that may be nowhere yet, with all that its spec takes from elsewhere.
+pub(crate) fn expand_given(body: &[u8], namespace: &str) -> Result<Value, Refused> {
+    read(body, namespace).and_then(expanded)
+}
+
+// === impl Subresources ===
+
+impl Subresources {
+    /// A VM with all that its spec takes from elsewhere.
+    pub(crate) async fn expand(&self, (namespace, name): &Machine) -> Result<Value, Refused> {
+        let vms = self.objects::<VirtualMachine>(namespace, name, Kind::Machine)?;
+        let vm = serde_json::to_value(vms.get(name).await?);
+        expanded(vm.map_err(|error| Refused::internal(error.to_string()))?)
+    }
 }
 
 fn read(body: &[u8], namespace: &str) -> Result<Value, Refused> {

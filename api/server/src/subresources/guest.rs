@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   GET …/guestosinfo ─► Running, AgentConnected? ─► a command each ─► report ─► JSON
-//!   PUT …/freeze      ─► Running?                 ─► told ─► thawed when the time is over
+//!   PUT …/freeze      ─► Running?                 ─► told; who has the machine thaws it when the time is over
 //! ```
 
 mod report;
@@ -14,6 +14,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use jiff::SignedDuration;
+use rvm_proto::reasons;
 use rvm_types::names::conditions;
 use rvm_types::{Phase, VirtualMachineInstance};
 use serde::Deserialize;
@@ -40,12 +41,7 @@ pub(super) async fn system(
     State(server): State<Subresources>,
     Path(machine): Path<Machine>,
 ) -> Result<Json<Value>, Refused> {
-    let vmi = server.with_agent(&machine).await?;
-    let mut heard = report::Heard::default();
-    for (command, place) in heard.places() {
-        *place = server.hear(&vmi, command).await?;
-    }
-    Ok(Json(heard.report()))
+    server.guest_info(&machine).await.map(Json)
 }
 
 /// `GET …/userlist`
@@ -53,9 +49,7 @@ pub(super) async fn users(
     State(server): State<Subresources>,
     Path(machine): Path<Machine>,
 ) -> Result<Json<Value>, Refused> {
-    let vmi = server.with_agent(&machine).await?;
-    let heard = server.hear(&vmi, Command::Users).await?;
-    Ok(Json(json!({"metadata": {}, "items": report::users(heard)})))
+    server.guest_users(&machine).await.map(Json)
 }
 
 /// `GET …/filesystemlist`
@@ -63,54 +57,43 @@ pub(super) async fn file_systems(
     State(server): State<Subresources>,
     Path(machine): Path<Machine>,
 ) -> Result<Json<Value>, Refused> {
-    let vmi = server.with_agent(&machine).await?;
-    let heard = server.hear(&vmi, Command::FileSystems).await?;
-    Ok(Json(
-        json!({"metadata": {}, "items": report::file_systems(heard)}),
-    ))
+    server.guest_file_systems(&machine).await.map(Json)
 }
 
 /// `PUT …/softreboot`
 pub(super) async fn soft_reboot(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<Machine>,
+    Path(machine): Path<Machine>,
 ) -> Result<StatusCode, Refused> {
-    let vmi = server.vmi(&namespace, &name).await?;
-    judge_reboot(&vmi).map_err(|why| Refused::conflict(Kind::Instance, &name, why))?;
-    server.tell(&vmi, Command::Reboot).await
+    server.soft_reboot(&machine).await?;
+    Ok(StatusCode::OK)
 }
 
 /// `PUT …/freeze`
 pub(super) async fn freeze(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<Machine>,
+    Path(machine): Path<Machine>,
     body: Bytes,
 ) -> Result<StatusCode, Refused> {
-    let time = Freezing::read(&body)?;
-    let vmi = server.running(&namespace, &name).await?;
-    let done = server.tell(&vmi, Command::Freeze).await?;
-    if let Some(time) = time {
-        let (node, uid) = (server.node, vmi.metadata.uid.clone().unwrap_or_default());
-        server.freezes.until(&uid, time, async move {
-            if let Err(error) = node.tell(&vmi, Command::Thaw).await {
-                tracing::warn!(vmi = vmi.metadata.name, %error, "the guest is not thawed");
-            }
-        });
-    }
-    Ok(done)
+    server.freeze(&machine, Freezing::read(&body)?).await?;
+    Ok(StatusCode::OK)
 }
 
 /// `PUT …/unfreeze`
 pub(super) async fn unfreeze(
     State(server): State<Subresources>,
-    Path((namespace, name)): Path<Machine>,
+    Path(machine): Path<Machine>,
 ) -> Result<StatusCode, Refused> {
-    let vmi = server.running(&namespace, &name).await?;
-    let done = server.tell(&vmi, Command::Thaw).await?;
-    server
-        .freezes
-        .over(vmi.metadata.uid.as_deref().unwrap_or_default());
-    Ok(done)
+    server.unfreeze(&machine).await?;
+    Ok(StatusCode::OK)
+}
+
+/// A time for which a guest may be frozen; none is none.
+pub(crate) fn bounded(time: Duration) -> Result<Option<Duration>, String> {
+    if time > MAX_FREEZE {
+        return Err(format!("is more than {} s", MAX_FREEZE.as_secs()));
+    }
+    Ok((!time.is_zero()).then_some(time))
 }
 
 // === impl Freezing ===
@@ -132,19 +115,66 @@ impl Freezing {
         };
         let time: SignedDuration = text.parse().map_err(|error| wrong(format!("{error}")))?;
         let time = Duration::try_from(time).map_err(|error| wrong(error.to_string()))?;
-        if time > MAX_FREEZE {
-            return Err(wrong(format!(
-                "unfreezeTimeout is more than {} s",
-                MAX_FREEZE.as_secs()
-            )));
-        }
-        Ok((!time.is_zero()).then_some(time))
+        bounded(time).map_err(|why| wrong(format!("unfreezeTimeout {why}")))
     }
 }
 
 // === impl Subresources ===
 
 impl Subresources {
+    /// What a guest says of itself.
+    pub(crate) async fn guest_info(&self, machine: &Machine) -> Result<Value, Refused> {
+        let vmi = self.with_agent(machine).await?;
+        let mut heard = report::Heard::default();
+        for (command, place) in heard.places() {
+            *place = self.hear(&vmi, command).await?;
+        }
+        Ok(heard.report())
+    }
+
+    /// Who is logged in there.
+    pub(crate) async fn guest_users(&self, machine: &Machine) -> Result<Value, Refused> {
+        let vmi = self.with_agent(machine).await?;
+        let heard = self.hear(&vmi, Command::Users).await?;
+        Ok(json!({"metadata": {}, "items": report::users(heard)}))
+    }
+
+    /// What is mounted there.
+    pub(crate) async fn guest_file_systems(&self, machine: &Machine) -> Result<Value, Refused> {
+        let vmi = self.with_agent(machine).await?;
+        let heard = self.hear(&vmi, Command::FileSystems).await?;
+        Ok(json!({"metadata": {}, "items": report::file_systems(heard)}))
+    }
+
+    /// Has the guest boot again by its own means.
+    pub(crate) async fn soft_reboot(&self, (namespace, name): &Machine) -> Result<(), Refused> {
+        let vmi = self.vmi(namespace, name).await?;
+        judge_reboot(&vmi).map_err(|why| Refused::conflict(Kind::Instance, name, why))?;
+        self.tell(&vmi, Command::Reboot).await
+    }
+
+    /// Has nothing written there any more, for this time if one is given.
+    pub(crate) async fn freeze(
+        &self,
+        (namespace, name): &Machine,
+        time: Option<Duration>,
+    ) -> Result<(), Refused> {
+        let vmi = self.running(namespace, name).await?;
+        match time {
+            Some(time) => {
+                let frozen = self.node.freeze_for(&vmi, time).await;
+                frozen.map_err(|error| refused(&vmi, &error))
+            }
+            None => self.tell(&vmi, Command::Freeze).await,
+        }
+    }
+
+    /// Lets it be written again.
+    pub(crate) async fn unfreeze(&self, (namespace, name): &Machine) -> Result<(), Refused> {
+        let vmi = self.running(namespace, name).await?;
+        self.tell(&vmi, Command::Thaw).await
+    }
+
     async fn running(&self, namespace: &str, name: &str) -> Result<VirtualMachineInstance, Refused> {
         let vmi = self.vmi(namespace, name).await?;
         match vmi.phase() {
@@ -158,7 +188,7 @@ impl Subresources {
         if holds(&vmi, conditions::AGENT_CONNECTED) {
             Ok(vmi)
         } else {
-            Err(Refused::conflict(Kind::Instance, name, NO_AGENT))
+            Err(no_agent(name))
         }
     }
 
@@ -171,22 +201,22 @@ impl Subresources {
         }
     }
 
-    async fn tell(&self, vmi: &VirtualMachineInstance, command: Command) -> Result<StatusCode, Refused> {
+    async fn tell(&self, vmi: &VirtualMachineInstance, command: Command) -> Result<(), Refused> {
         let told = self.node.tell(vmi, command).await;
-        told.map_err(|error| refused(vmi, &error))?;
-        Ok(StatusCode::OK)
+        told.map(drop).map_err(|error| refused(vmi, &error))
     }
 }
 
 fn refused(vmi: &VirtualMachineInstance, error: &AgentError) -> Refused {
     match error {
         AgentError::Unreachable(why) => Refused::unreachable(why),
-        AgentError::Absent => {
-            let name = vmi.metadata.name.as_deref().unwrap_or_default();
-            Refused::conflict(Kind::Instance, name, NO_AGENT)
-        }
-        AgentError::Refused(why) => Refused::internal(report::word(why)),
+        AgentError::Absent => no_agent(vmi.metadata.name.as_deref().unwrap_or_default()),
+        AgentError::Refused(why) => Refused::internal(report::word(why)).because(reasons::AGENT_REFUSED),
     }
+}
+
+fn no_agent(name: &str) -> Refused {
+    Refused::conflict(Kind::Instance, name, NO_AGENT).because(reasons::NO_AGENT)
 }
 
 /// No machine of ours has ACPI's buttons, so nobody but an agent could be asked.

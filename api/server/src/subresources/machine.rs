@@ -30,9 +30,12 @@ const NOT_RUNNING: &str = "VM is not running";
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Action {
+pub(crate) enum Action {
+    /// It is to run, with its processors standing still if they are to.
     Start { paused: bool },
+    /// It is to run no more, and has so many seconds.
     Stop { grace: Option<u64> },
+    /// It is to run anew.
     Restart { grace: Option<u64> },
 }
 
@@ -54,7 +57,7 @@ pub(super) async fn start(
     options: Options,
 ) -> Result<StatusCode, Refused> {
     let paused = options.paused;
-    server.act(machine, Action::Start { paused }, &options).await
+    accepted(&server, machine, Action::Start { paused }, &options).await
 }
 
 /// `PUT …/stop`
@@ -64,7 +67,7 @@ pub(super) async fn stop(
     options: Options,
 ) -> Result<StatusCode, Refused> {
     let grace = options.stop_grace()?;
-    server.act(machine, Action::Stop { grace }, &options).await
+    accepted(&server, machine, Action::Stop { grace }, &options).await
 }
 
 /// `PUT …/restart`
@@ -74,7 +77,17 @@ pub(super) async fn restart(
     options: Options,
 ) -> Result<StatusCode, Refused> {
     let grace = options.restart_grace()?;
-    server.act(machine, Action::Restart { grace }, &options).await
+    accepted(&server, machine, Action::Restart { grace }, &options).await
+}
+
+async fn accepted(
+    server: &Subresources,
+    machine: Machine,
+    action: Action,
+    options: &Options,
+) -> Result<StatusCode, Refused> {
+    server.act(machine, action, options.is_dry_run()).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 // === impl Action ===
@@ -93,17 +106,17 @@ impl Action {
 
 impl Subresources {
     /// Judges and writes, and ends the instance within the grace that was given, if one was.
-    async fn act(
+    pub(crate) async fn act(
         &self,
         (namespace, name): Machine,
         action: Action,
-        options: &Options,
-    ) -> Result<StatusCode, Refused> {
+        dry_run: bool,
+    ) -> Result<(), Refused> {
         let name = name.as_str();
         let vms: Api<VirtualMachine> = self.objects(&namespace, name, Kind::Machine)?;
         let vmis: Api<VirtualMachineInstance> = self.objects(&namespace, name, Kind::Instance)?;
         let params = PatchParams {
-            dry_run: options.is_dry_run(),
+            dry_run,
             ..PatchParams::default()
         };
         let mut last = None;
@@ -124,11 +137,11 @@ impl Subresources {
             };
             match written {
                 Ok(_) => {
-                    let vmi = live(vmi.as_ref()).filter(|_| !options.is_dry_run());
+                    let vmi = live(vmi.as_ref()).filter(|_| !dry_run);
                     if let (Some(grace), Some(vmi)) = (action.grace(), vmi) {
                         self.hurry(vmi, grace).await?;
                     }
-                    return Ok(StatusCode::ACCEPTED);
+                    return Ok(());
                 }
                 Err(kube::Error::Api(status)) if status.code == StatusCode::CONFLICT => {
                     last = Some(kube::Error::Api(status).into());

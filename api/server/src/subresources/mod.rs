@@ -17,17 +17,15 @@
 //!
 //! Whoever mounts the router says who may come in; nothing here does.
 
-mod answer;
+pub(crate) mod answer;
 mod console;
 mod documents;
-mod expand;
-mod freezes;
-mod guest;
+pub(crate) mod expand;
+pub(crate) mod guest;
 mod instance;
-mod machine;
+pub(crate) mod machine;
 mod options;
 mod ports;
-mod viewers;
 mod volumes;
 
 use std::sync::Arc;
@@ -42,8 +40,6 @@ use rvm_types::{Phase, VirtualMachineInstance, admission, condition};
 use crate::node::Node;
 use crate::reach::Unreachable;
 use answer::Kind;
-use freezes::Freezes;
-use viewers::Viewers;
 
 pub(crate) use answer::Refused;
 pub use documents::{GROUP, VERSIONS};
@@ -57,13 +53,11 @@ const MAX_INPUT: usize = 1 << 20;
 /// An instance is in no state for what is asked of it.
 const NOT_RUNNING: &str = "VMI is not running";
 
-/// The group's server. Clones share who is attached to which console, and which guests are to be thawed when.
+/// The group's server. It keeps nothing: whose turn it is at a console, and when a guest is to be thawed, is known where the machine is.
 #[derive(Clone)]
 pub struct Subresources {
     client: Client,
     node: Arc<dyn Node>,
-    viewers: Arc<Viewers>,
-    freezes: Arc<Freezes>,
 }
 
 // === impl Subresources ===
@@ -71,12 +65,7 @@ pub struct Subresources {
 impl Subresources {
     /// Over these objects, and the machines of this node.
     pub fn new(client: Client, node: Arc<dyn Node>) -> Self {
-        Self {
-            client,
-            node,
-            viewers: Arc::default(),
-            freezes: Arc::default(),
-        }
+        Self { client, node }
     }
 
     /// Everything below `/apis/subresources.kubevirt.io`.
@@ -143,7 +132,7 @@ impl Subresources {
 }
 
 /// The namespace and the name in a path.
-type Machine = (String, String);
+pub(crate) type Machine = (String, String);
 
 /// An instance that runs, so that there is something behind the websocket that is asked for.
 fn running(vmi: &VirtualMachineInstance, name: &str) -> Result<(), Refused> {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use rvm_server::program::LogFormat;
 
-/// Serves subresources.kubevirt.io to kube-apiserver, and follows VirtualMachines.
+/// Serves subresources.kubevirt.io to kube-apiserver and rvm.v1 (gRPC) to users, and follows VirtualMachines.
 ///
 /// It keeps nothing of its own: machines go on without it, and another one can go on at any moment.
 #[derive(Debug, Parser)]
@@ -23,6 +23,12 @@ pub struct Args {
     /// Where kube-apiserver reaches us
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8443")]
     listen: SocketAddr,
+    /// Where users reach the gRPC API, rvm.v1
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8444")]
+    grpc_listen: SocketAddr,
+    /// A name or an address by which users reach it besides the Service's, for its certificate; may be repeated
+    #[arg(long = "grpc-name", value_name = "HOST")]
+    grpc_names: Vec<String>,
     /// The namespace of our Service, Secrets and Lease
     #[arg(long, env = "RVM_NAMESPACE", value_name = "NAMESPACE", default_value = "rvm")]
     namespace: String,

@@ -5,6 +5,7 @@
 //!   Ctrl-C, SIGTERM ─► the controller finishes what it is at and lets its Lease go ─► connections end ─► exit
 //! ```
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use anyhow::{Context, Result};
 use rvm_server::aggregated::{self, FrontProxy};
 use rvm_server::certificates::Keeper;
 use rvm_server::leader::Candidate;
-use rvm_server::{Fleet, Subresources, controllers, program};
+use rvm_server::{Fleet, Subresources, controllers, program, users};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -41,13 +42,20 @@ async fn serve(args: &Args) -> Result<()> {
     let otherwise = "no cluster is known; give --kubeconfig";
     let client = program::connect(args.kubeconfig.as_deref(), otherwise).await?;
     let front = watch::Sender::new(Arc::new(FrontProxy::read(&client).await?));
-    let keeper = Keeper::new(&client, &args.namespace);
+    let keeper = Keeper::new(&client, &args.namespace, &args.grpc_names);
     let identity = keeper.first().await?;
-    let listener = TcpListener::bind(args.listen).await;
-    let listener = listener.with_context(|| format!("cannot listen on {}", args.listen))?;
-    let address = listener.local_addr().context("the listener has no address")?;
+    let (listener, address) = listen(args.listen).await?;
+    let (for_users, grpc) = listen(args.grpc_listen).await?;
     let fleet = Arc::new(Fleet::new(client.clone(), identity.subscribe()));
-    let below = Subresources::new(client.clone(), fleet);
+    let below = Subresources::new(client.clone(), Arc::clone(&fleet) as _);
+    let users = users::serve(
+        for_users,
+        client.clone(),
+        fleet,
+        identity.subscribe(),
+        front.subscribe(),
+        std::future::pending(),
+    );
     let served = aggregated::serve(
         listener,
         client.clone(),
@@ -57,9 +65,10 @@ async fn serve(args: &Args) -> Result<()> {
     );
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     tasks.spawn(async move { Ok(served.await?) });
+    tasks.spawn(async move { Ok(users.await?) });
     tasks.spawn(ever(aggregated::follow(client.clone(), front)));
     tasks.spawn(ever(keeper.go_on(identity)));
-    tracing::info!(%address, namespace = args.namespace, "rvm-api serves");
+    tracing::info!(%address, %grpc, namespace = args.namespace, "rvm-api serves");
     let stale_after = Duration::from_secs(args.node_stale_after);
     let candidate = Candidate::new(&client, &args.namespace, LEASE, me());
     let controller = candidate.follow(&stop, |ended| {
@@ -69,6 +78,13 @@ async fn serve(args: &Args) -> Result<()> {
         () = controller => Ok(()),
         Some(ended) = tasks.join_next() => ended.context("a server broke").flatten(),
     }
+}
+
+async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(at).await;
+    let listener = listener.with_context(|| format!("cannot listen on {at}"))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    Ok((listener, address))
 }
 
 /// What has no end of its own.

@@ -1,13 +1,8 @@
-//! What a request is about, as roles name it, and whether its user may.
-
-use std::collections::BTreeMap;
+//! What a request's path is about, as roles name it.
 
 use http::Method;
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use kube::Client;
-use kube::api::{Api, PostParams};
 
-use super::front_proxy::User;
+use crate::access::Wanted;
 use crate::subresources::{GROUP, VERSIONS};
 
 /// Below a version, what anybody may ask.
@@ -38,26 +33,6 @@ pub(super) enum Asked {
     Nothing,
 }
 
-/// Something of a machine, as roles name it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    verb: &'static str,
-    version: String,
-    namespace: String,
-    resource: String,
-    name: String,
-    subresource: String,
-}
-
-/// Why a user may not.
-#[derive(Debug)]
-pub(super) enum Denied {
-    /// No role lets them, in words.
-    For(String),
-    /// The cluster does not say.
-    Unknown(kube::Error),
-}
-
 // === impl Asked ===
 
 impl Asked {
@@ -77,92 +52,41 @@ impl Asked {
                 Self::Open
             }
             ["apis", GROUP, version, "namespaces", rest @ ..] if VERSIONS.contains(version) => {
-                Wanted::of(method, version, rest).map_or(Self::Nothing, Self::Of)
+                wanted(method, version, rest).map_or(Self::Nothing, Self::Of)
             }
             _ => Self::Nothing,
         }
     }
 }
 
-// === impl Wanted ===
-
-impl Wanted {
-    fn of(method: &Method, version: &str, rest: &[&str]) -> Option<Self> {
-        let verb = match *method {
-            Method::GET => "get",
-            Method::PUT => "update",
-            Method::POST => "create",
-            _ => return None,
-        };
-        if rest.iter().any(|segment| segment.is_empty()) {
-            return None;
-        }
-        let (namespace, resource, name, below) = match rest {
-            [namespace, resource] => (namespace, resource, "", &[][..]),
-            [namespace, resource, name, below @ ..] if !below.is_empty() => {
-                (namespace, resource, *name, below)
-            }
-            _ => return None,
-        };
-        let subresource = match below {
-            [PORTFORWARD, ..] => PORTFORWARD.to_owned(),
-            below => below.join("/"),
-        };
-        Some(Self {
-            verb,
-            version: version.to_owned(),
-            namespace: (*namespace).to_owned(),
-            resource: (*resource).to_owned(),
-            name: name.to_owned(),
-            subresource,
-        })
-    }
-
-    /// In words, where the cluster has none.
-    fn denied(&self, user: &str) -> String {
-        let Self {
-            verb,
-            namespace,
-            resource,
-            subresource,
-            ..
-        } = self;
-        format!(
-            "User {user:?} cannot {verb} resource \"{resource}/{subresource}\" in API group {GROUP:?} in the namespace {namespace:?}"
-        )
-    }
-}
-
-/// Asks the cluster whether this user may do that.
-pub(super) async fn review(client: &Client, user: &User, wanted: &Wanted) -> Result<(), Denied> {
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let review = SubjectAccessReview {
-        spec: SubjectAccessReviewSpec {
-            user: Some(user.name.clone()),
-            groups: Some(user.groups.clone()),
-            extra: Some(user.extra.clone()).filter(|extra: &BTreeMap<_, _>| !extra.is_empty()),
-            resource_attributes: Some(ResourceAttributes {
-                group: Some(GROUP.to_owned()),
-                version: Some(wanted.version.clone()),
-                verb: Some(wanted.verb.to_owned()),
-                namespace: Some(wanted.namespace.clone()),
-                resource: Some(wanted.resource.clone()),
-                subresource: some(&wanted.subresource),
-                name: some(&wanted.name),
-                ..ResourceAttributes::default()
-            }),
-            ..SubjectAccessReviewSpec::default()
-        },
-        ..SubjectAccessReview::default()
+fn wanted(method: &Method, version: &str, rest: &[&str]) -> Option<Wanted> {
+    let verb = match *method {
+        Method::GET => "get",
+        Method::PUT => "update",
+        Method::POST => "create",
+        _ => return None,
     };
-    let api: Api<SubjectAccessReview> = Api::all(client.clone());
-    let reviewed = api.create(&PostParams::default(), &review).await;
-    let status = reviewed.map_err(Denied::Unknown)?.status.unwrap_or_default();
-    if status.allowed {
-        return Ok(());
+    if rest.iter().any(|segment| segment.is_empty()) {
+        return None;
     }
-    let reason = status.reason.filter(|reason| !reason.is_empty());
-    Err(Denied::For(reason.unwrap_or_else(|| wanted.denied(&user.name))))
+    let (namespace, resource, name, below) = match rest {
+        [namespace, resource] => (namespace, resource, "", &[][..]),
+        [namespace, resource, name, below @ ..] if !below.is_empty() => (namespace, resource, *name, below),
+        _ => return None,
+    };
+    let subresource = match below {
+        [PORTFORWARD, ..] => PORTFORWARD.to_owned(),
+        below => below.join("/"),
+    };
+    Some(Wanted {
+        verb,
+        group: GROUP,
+        version: version.to_owned(),
+        namespace: (*namespace).to_owned(),
+        resource: (*resource).to_owned(),
+        name: name.to_owned(),
+        subresource,
+    })
 }
 
 #[cfg(test)]
