@@ -70,6 +70,15 @@ pub struct Global {
         hide_env_values = true
     )]
     pub key: Option<PathBuf>,
+    /// Your bearer token (a file), where the server is a cluster's rvm-api
+    #[arg(
+        long,
+        env = "RVM_TOKEN_FILE",
+        value_name = "FILE",
+        global = true,
+        hide_env_values = true
+    )]
+    pub token_file: Option<PathBuf>,
     /// The Kubernetes API's kubeconfig [default: $KUBECONFIG, local mode's, ~/.kube/config]
     #[arg(long, value_name = "FILE", global = true)]
     pub kubeconfig: Option<PathBuf>,

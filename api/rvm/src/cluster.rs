@@ -191,7 +191,8 @@ fn words(status: &Status) -> String {
     }
 }
 
-async fn config(global: &Global) -> Result<Config> {
+/// What is known of it.
+pub async fn config(global: &Global) -> Result<Config> {
     let options = KubeConfigOptions {
         context: global.context.clone(),
         ..KubeConfigOptions::default()

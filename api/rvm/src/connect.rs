@@ -10,14 +10,19 @@ use anyhow::{Context, Result, anyhow, bail};
 use rvm_proto::MAX_MESSAGE;
 use rvm_proto::v1::images_client::ImagesClient;
 use rvm_proto::v1::machines_client::MachinesClient;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 
 use crate::args::{Global, is_plugin};
 use crate::cluster::Cluster;
+use crate::credentials::{Bearer, Credentials};
 use crate::paths;
 
 /// A client of the API.
-pub type Client = MachinesClient<Channel>;
+pub type Client = MachinesClient<Link>;
+
+/// What calls go through.
+pub type Link = InterceptedService<Channel, Bearer>;
 
 /// How long a server may take to answer its door.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -59,25 +64,31 @@ fn means_kubernetes(global: &Global) -> bool {
 
 /// Connects to the API.
 pub async fn connect(global: &Global) -> Result<Client> {
-    Ok(MachinesClient::new(channel(global).await?)
+    Ok(MachinesClient::new(link(global).await?)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE))
 }
 
 /// Connects to what the API says of images.
-pub async fn connect_to_images(global: &Global) -> Result<ImagesClient<Channel>> {
-    Ok(ImagesClient::new(channel(global).await?).max_decoding_message_size(MAX_MESSAGE))
+pub async fn connect_to_images(global: &Global) -> Result<ImagesClient<Link>> {
+    Ok(ImagesClient::new(link(global).await?).max_decoding_message_size(MAX_MESSAGE))
 }
 
-async fn channel(global: &Global) -> Result<Channel> {
-    match &global.server {
+async fn link(global: &Global) -> Result<Link> {
+    let (channel, bearer) = match &global.server {
         Some(url) => match Address::parse(url)? {
-            Address::Unix(path) => unix(&path).await,
-            Address::Tls(uri) => dial(Endpoint::from(uri).tls_config(tls(global)?)?, url).await,
-            Address::Loopback(uri) => dial(Endpoint::from(uri), url).await,
+            Address::Unix(path) => (unix(&path).await?, Bearer::default()),
+            Address::Tls(uri) => {
+                let Credentials { identity, bearer } = Credentials::of(global).await?;
+                let endpoint = Endpoint::from(uri).tls_config(tls(global, identity)?)?;
+                (dial(endpoint, url).await?, bearer)
+            }
+            // A token is shown to nobody in plain text.
+            Address::Loopback(uri) => (dial(Endpoint::from(uri), url).await?, Bearer::default()),
         },
-        None => unix(&paths::socket()?).await,
-    }
+        None => (unix(&paths::socket()?).await?, Bearer::default()),
+    };
+    Ok(InterceptedService::new(channel, bearer))
 }
 
 impl Address {
@@ -108,17 +119,17 @@ impl Address {
 
 /// The certificates of both ends. The server's CA must be named: a machine's console is not trusted to whoever some
 /// public CA vouches for.
-fn tls(global: &Global) -> Result<ClientTlsConfig> {
+fn tls(global: &Global, identity: Option<Identity>) -> Result<ClientTlsConfig> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let ca = global
         .ca
         .as_deref()
         .context("https:// needs --ca (or RVM_CA): who signed the server's certificate")?;
-    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
-    if let (Some(certificate), Some(key)) = (&global.cert, &global.key) {
-        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
-    }
-    Ok(tls)
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
+    Ok(match identity {
+        Some(identity) => tls.identity(identity),
+        None => tls,
+    })
 }
 
 async fn unix(path: &Path) -> Result<Channel> {

@@ -12,6 +12,7 @@
 mod args;
 mod cluster;
 mod connect;
+mod credentials;
 mod paths;
 mod screen;
 mod terminal;

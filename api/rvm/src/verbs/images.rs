@@ -8,12 +8,12 @@ use rvm_proto::v1::images_client::ImagesClient;
 use rvm_proto::v1::pull_image_response::Response;
 use rvm_proto::v1::{Image, ListImagesRequest, PruneImagesRequest, PullImageRequest, RemoveImageRequest};
 use serde_json::{Value, json};
-use tonic::transport::Channel;
 
 use crate::args::{Images, ImagesOutput, ImagesVerb};
+use crate::connect::Link;
 use crate::screen::{age, bytes, columns, printable, progress, say, size};
 
-type Client = ImagesClient<Channel>;
+type Client = ImagesClient<Link>;
 
 const HEADER: [&str; 6] = ["IMAGE", "DIGEST", "SIZE", "UNPACKED", "LAST USED", "USED BY"];
 

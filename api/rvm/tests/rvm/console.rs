@@ -147,6 +147,17 @@ async fn the_machines_end_ends_the_console_and_restores_the_terminal() {
 }
 
 #[tokio::test]
+async fn who_is_taken_over_is_told_and_goes_on_looking() {
+    let (mut lab, terminal, _child, mut console) = attached().await;
+    let other = Terminal::new();
+    let _second = lab.spawn_on(&other.device, &["console", "alpine"]);
+    let _theirs = lab.console().await;
+    terminal.shows("Somebody else types at this console now").await;
+    console.write_all(b"still here").await.unwrap();
+    terminal.shows("still here").await;
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_is_an_error_and_restores_the_terminal() {
     let mut lab = Lab::new().await;
     lab.machine_in("Running");

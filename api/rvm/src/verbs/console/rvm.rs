@@ -18,10 +18,13 @@ use tonic_types::StatusExt;
 use super::machine::tell;
 use super::{Attached, Attempt, QUEUE, Typed};
 use crate::connect::Client;
+use crate::screen::progress;
 use crate::verbs::{Changes, parse};
 
 /// Between two attempts to attach to a machine that should run by now.
 const AGAIN: Duration = Duration::from_millis(200);
+/// On a line of its own, also where the terminal is raw.
+const TAKEN_OVER: &str = "\r\nSomebody else types at this console now; what you type goes nowhere. Attach again to take it back.\r";
 
 pub(super) struct Rvm {
     client: Client,
@@ -69,6 +72,10 @@ impl Rvm {
         let seen = seen.map_err(anyhow::Error::from).try_filter_map(|response| {
             std::future::ready(Ok(match response.response {
                 Some(Response::Output(output)) => Some(output),
+                Some(Response::TakenOver(_)) => {
+                    progress(TAKEN_OVER);
+                    None
+                }
                 _ => None,
             }))
         });
