@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::cluster::{Cluster, NAMESPACE};
+use crate::grpc::{Grpc, Shows};
 use crate::kubectl::Kubectl;
 use crate::patience::{Look, eventually};
 use crate::process::Process;
@@ -29,8 +32,8 @@ pub struct Api {
     tools: Arc<Tools>,
     kubeconfig: PathBuf,
     process: Option<Process>,
-    /// Where it is reached, once it has said so.
-    address: Option<String>,
+    /// Where it is reached, once it has said so: by kube-apiserver, and by users.
+    address: Option<[String; 2]>,
     folder: TempDir,
 }
 
@@ -44,6 +47,17 @@ impl Api {
     pub fn start(tools: &Arc<Tools>, cluster: &Cluster) -> Result<Self> {
         let kubectl = cluster.kubectl();
         kubectl.ok(&["create", "-f", &shown(&tools.source(MANIFESTS))])?;
+        let api = Self::another(tools, cluster)?;
+        lead(kubectl, api.address()?)?;
+        api.await_available(kubectl)?;
+        Ok(api)
+    }
+
+    /// Starts one more of it, which kube-apiserver passes nothing on to.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn another(tools: &Arc<Tools>, cluster: &Cluster) -> Result<Self> {
         let mut api = Self {
             tools: Arc::clone(tools),
             kubeconfig: cluster.kubeconfig_of_account(NAME)?,
@@ -52,8 +66,6 @@ impl Api {
             folder: tempfile::Builder::new().prefix("rvm-api-").tempdir()?,
         };
         api.start_again()?;
-        lead(kubectl, api.address()?)?;
-        api.await_available(kubectl)?;
         Ok(api)
     }
 
@@ -62,22 +74,29 @@ impl Api {
     /// # Errors
     /// It does not.
     pub fn start_again(&mut self) -> Result<()> {
-        let listen = self.address.clone().unwrap_or_else(|| "127.0.0.1:0".to_owned());
+        let anywhere = || ["127.0.0.1:0", "127.0.0.1:0"].map(str::to_owned);
+        let [listen, grpc] = self.address.clone().unwrap_or_else(anywhere);
         let log = self.folder.path().join("api.log");
         let before = std::fs::read(&log).unwrap_or_default().len();
         let process = Process::start(&self.tools.own(NAME)?, &log, |api| {
             api.arg("--kubeconfig").arg(&self.kubeconfig);
-            api.args(["--listen", &listen]);
+            api.args(["--listen", &listen, "--grpc-listen", &grpc]);
+            api.args(["--grpc-name", "127.0.0.1"]);
         })?;
         let process = self.process.insert(process);
         let address = eventually("serving rvm-api", || {
             process.must_live()?;
             let said = process.said();
             let said = said.get(before..).unwrap_or_default();
-            let address = said
+            let mut words = said
                 .split_once(SERVES)
-                .and_then(|(_, rest)| rest.split_whitespace().next());
-            Ok(Look::of(address.map(str::to_owned), || said.to_owned()))
+                .map(|(_, rest)| rest.split_whitespace())
+                .into_iter()
+                .flatten();
+            let address = words.next().map(str::to_owned);
+            let grpc = words.next().and_then(|word| word.strip_prefix("grpc="));
+            let both = address.zip(grpc.map(str::to_owned));
+            Ok(Look::of(both.map(|(one, two)| [one, two]), || said.to_owned()))
         })?;
         self.address = Some(address);
         Ok(())
@@ -107,7 +126,54 @@ impl Api {
     /// # Errors
     /// It has not said so yet.
     pub fn address(&self) -> Result<&str> {
-        self.address.as_deref().context("rvm-api has not started")
+        Ok(&self.addresses()?[0])
+    }
+
+    /// Where users reach its gRPC API.
+    ///
+    /// # Errors
+    /// It has not said so yet.
+    pub fn grpc_address(&self) -> Result<&str> {
+        Ok(&self.addresses()?[1])
+    }
+
+    fn addresses(&self) -> Result<&[String; 2]> {
+        self.address.as_ref().context("rvm-api has not started")
+    }
+
+    /// Connects to its gRPC API.
+    ///
+    /// # Errors
+    /// As for [`Grpc::open`].
+    pub fn grpc(&self, kubectl: &Kubectl, shows: Shows<'_>) -> Result<Grpc> {
+        Grpc::open(self.grpc_address()?, &Self::authority(kubectl)?, shows)
+    }
+
+    /// Who signs its certificates, PEM, as a user learns it.
+    ///
+    /// # Errors
+    /// kube-apiserver does not say.
+    pub fn authority(kubectl: &Kubectl) -> Result<Vec<u8>> {
+        let service = kubectl.get(&["apiservice", SERVICES[0]])?;
+        let bundle = service["spec"]["caBundle"].as_str();
+        Ok(BASE64_STANDARD.decode(bundle.context("no caBundle")?)?)
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().context("rvm-api is down")?.kill()
+    }
+
+    /// Its process number.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn id(&self) -> Result<u32> {
+        let process = self.process.as_ref().context("rvm-api is down")?;
+        Ok(process.id())
     }
 
     /// Waits until kube-apiserver passes requests on.
@@ -135,7 +201,7 @@ fn lead(kubectl: &Kubectl, address: &str) -> Result<()> {
     let port: u16 = port.parse().context("no port")?;
     let service = json!({"spec": {
         "type": "ExternalName", "externalName": "localhost", "clusterIP": null, "clusterIPs": null, "selector": null,
-        "ports": [{"port": port}],
+        "ports": [{"name": "https", "port": port}],
     }});
     let patch = |what: [&str; 2], patch: &Value| {
         let patch = patch.to_string();

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use programs::{FRONT_PROXY, start_apiserver, start_controllers, start_etcd};
 
-use crate::certificates::{Authority, Names};
+use crate::certificates::{Authority, Names, Pair};
 use crate::kubectl::Kubectl;
 use crate::patience::{Look, eventually};
 use crate::process::Process;
@@ -209,6 +209,32 @@ impl Cluster {
         let text = kubeconfig_text(&server, &self.folder.path().join("pki"), &shows);
         fs::write(&kubeconfig, text)?;
         Ok(kubeconfig)
+    }
+
+    /// The certificate of a user for whom there is a kubectl.
+    #[must_use]
+    pub fn pair_of(&self, user: &str) -> Pair {
+        let authority = self.authority.certificate();
+        Pair {
+            certificate: authority.with_file_name(format!("user-{user}.crt")),
+            key: authority.with_file_name(format!("user-{user}.key")),
+        }
+    }
+
+    /// The certificate by which kube-apiserver is known to the servers behind it.
+    #[must_use]
+    pub fn front_proxy(&self) -> Pair {
+        let front = self.authority.certificate().with_file_name("front");
+        Pair {
+            certificate: front.join("proxy.crt"),
+            key: front.join("proxy.key"),
+        }
+    }
+
+    /// The key by which the tokens of accounts are signed.
+    #[must_use]
+    pub fn key_of_tokens(&self) -> PathBuf {
+        self.authority.certificate().with_file_name("accounts.key")
     }
 
     /// The kubeconfig of one of our programs, which may do what `deploy/rbac` lets its account.

@@ -32,6 +32,15 @@ impl Server<'_> {
     /// # Errors
     /// There is none: who shows a wrong certificate gets none.
     pub fn get(&self, path: &str, headers: &str, shown: Option<&Pair>) -> Result<String> {
+        self.ask("GET", path, headers, shown)
+    }
+
+    /// The same, by another method, with an empty object where that takes something.
+    ///
+    /// # Errors
+    /// As for [`Server::get`].
+    pub fn ask(&self, method: &str, path: &str, headers: &str, shown: Option<&Pair>) -> Result<String> {
+        let body = if method == "GET" { "" } else { "{}" };
         let stream = TcpStream::connect(self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let name = ServerName::try_from(self.name.to_owned())?;
@@ -39,15 +48,16 @@ impl Server<'_> {
         let mut stream = StreamOwned::new(tls, stream);
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n",
-            self.name
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+            self.name,
+            body.len(),
         )?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).context("no answer")?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    fn config(&self, shown: Option<&Pair>) -> Result<ClientConfig> {
+    pub(crate) fn config(&self, shown: Option<&Pair>) -> Result<ClientConfig> {
         let mut roots = RootCertStore::empty();
         for authority in CertificateDer::pem_slice_iter(self.authority) {
             roots.add(authority?)?;

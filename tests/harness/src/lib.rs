@@ -6,6 +6,7 @@
 //!   Api        rvm-api behind that apiserver, as its operator installs it
 //!   Handler    rvm-handler, in a cluster or in local mode; may be killed and started again
 //!   Registry   docker-registry, with passwords, tokens or TLS, and a Wire to it that can be cut
+//!   Grpc       a program that speaks rvm.v1 to that rvm-api; Plain its websockets
 //!   Console    a viewer of a guest's console, who types and reads
 //! ```
 //!
@@ -17,6 +18,7 @@ pub mod api;
 pub mod certificates;
 pub mod cluster;
 pub mod console;
+pub mod grpc;
 pub mod handler;
 pub mod https;
 pub mod kubectl;
@@ -34,6 +36,7 @@ pub use api::Api;
 pub use certificates::{Authority, Names};
 pub use cluster::Cluster;
 pub use console::Console;
+pub use grpc::{Grpc, Shows};
 pub use handler::{Handler, HandlerSetup};
 pub use kubectl::Kubectl;
 pub use manifest::Manifest;

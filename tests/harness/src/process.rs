@@ -155,6 +155,14 @@ pub fn runs(pid: u32) -> bool {
     state.any(|state| !state.contains("zombie"))
 }
 
+/// How many descriptors a process has open.
+///
+/// # Errors
+/// There is no such process.
+pub fn descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+}
+
 /// Ends a process at once that is another's child, as a crash would. One that is gone already is no error.
 ///
 /// # Errors

@@ -118,11 +118,35 @@ impl Issuer {
             "iss": NAME, "aud": NAME, "sub": LOGIN.0, "jti": "1", "access": access,
             "iat": now, "nbf": now - GOOD_FOR, "exp": now + GOOD_FOR,
         });
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let text = format!("{}.{}", part(&header), part(&claims));
-        let signature = plain(&self.key.sign(text.as_bytes())?).context("a signature of another form")?;
-        Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
+        token(&self.key, &header, &claims)
     }
+}
+
+/// The token of one of a cluster's accounts, signed by this key as kube-apiserver signs them, that is good from and until these seconds
+/// since 1970.
+///
+/// # Errors
+/// The key cannot be read.
+pub fn of_account(
+    key: &Path,
+    (namespace, name, uid): (&str, &str, &str),
+    good: (u64, u64),
+) -> Result<String> {
+    let key = KeyPair::from_pem(&fs::read_to_string(key)?)?;
+    let issuer = "https://kubernetes.default.svc";
+    let account = json!({"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}});
+    let claims = json!({
+        "iss": issuer, "aud": [issuer], "sub": format!("system:serviceaccount:{namespace}:{name}"),
+        "iat": good.0, "nbf": good.0, "exp": good.1, "kubernetes.io": account,
+    });
+    token(&key, &json!({"typ": "JWT", "alg": "ES256"}), &claims)
+}
+
+fn token(key: &KeyPair, header: &Value, claims: &Value) -> Result<String> {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let text = format!("{}.{}", part(header), part(claims));
+    let signature = plain(&key.sign(text.as_bytes())?).context("a signature of another form")?;
+    Ok(format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature)))
 }
 
 /// `repository:NAME:pull,push`, as a token says it.

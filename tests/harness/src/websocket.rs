@@ -15,6 +15,8 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::{HandshakeError, HandshakeRole};
 use tungstenite::{Message, WebSocket};
 
+use crate::certificates::Pair;
+use crate::https::Server;
 use crate::kubectl::Kubectl;
 
 /// How long it may be silent.
@@ -45,9 +47,38 @@ impl Plain {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let tls = ClientConnection::new(Arc::new(tls(&config)?), ServerName::try_from(host)?)?;
-        let mut request = format!("wss://{address}{path}").into_client_request()?;
+        Self::over(tls, stream, address, path, &[])
+    }
+
+    /// Opens what is at this path of a server behind kube-apiserver, as kube-apiserver does for this user.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub fn behind(server: &Server<'_>, proxy: &Pair, user: &str, path: &str) -> Result<Self> {
+        let stream = TcpStream::connect(server.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let name = ServerName::try_from(server.name.to_owned())?;
+        let tls = ClientConnection::new(Arc::new(server.config(Some(proxy))?), name)?;
+        let headers = [
+            ("X-Remote-User", user),
+            ("X-Remote-Group", "system:authenticated"),
+        ];
+        Self::over(tls, stream, server.name, path, &headers)
+    }
+
+    fn over(
+        tls: ClientConnection,
+        stream: TcpStream,
+        host: &str,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self> {
+        let mut request = format!("wss://{host}{path}").into_client_request()?;
         let protocol = "plain.kubevirt.io".parse()?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse()?);
+        }
         let (socket, _) = tungstenite::client(request, StreamOwned::new(tls, stream))
             .map_err(|error| anyhow::anyhow!("{path}: {}", refusal(error)))?;
         Ok(Self {
@@ -82,6 +113,22 @@ impl Plain {
                 Err(error) => bail!("{error} instead of {text:?} after {said:?}"),
             }
         }
+    }
+
+    /// Reads the next so many bytes, since it was last waited for something; what comes beyond them is kept.
+    ///
+    /// # Errors
+    /// There are not that many.
+    pub fn read(&mut self, count: usize) -> Result<Vec<u8>> {
+        while self.said.len() < count {
+            match self.socket.read()? {
+                Message::Binary(bytes) => self.said.extend_from_slice(&bytes),
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => bail!("{other:?} after {} bytes", self.said.len()),
+            }
+        }
+        let rest = self.said.split_off(count);
+        Ok(std::mem::replace(&mut self.said, rest))
     }
 
     /// Reads until the other end is done; the code of its goodbye, if it said one.
