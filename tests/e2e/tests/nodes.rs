@@ -10,7 +10,10 @@ use serde_json::Value;
 fn await_ready(kubectl: &Kubectl, status: &str, reason: Option<&str>) {
     eventually("condition Ready", || {
         let vmi = kubectl.vmi(NAME)?;
-        let conditions = vmi["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let conditions = vmi["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let ready = conditions.iter().find(|one| one["type"] == "Ready").cloned();
         let ready = ready.unwrap_or_default();
         let is_so = ready["status"] == status && ready["reason"].as_str() == reason;

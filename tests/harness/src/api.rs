@@ -30,6 +30,7 @@ const SERVES: &str = "rvm-api serves address=";
 #[derive(Debug)]
 pub struct Api {
     tools: Arc<Tools>,
+    arguments: Vec<&'static str>,
     kubeconfig: PathBuf,
     process: Option<Process>,
     /// Where it is reached, once it has said so: by kube-apiserver, and by users.
@@ -45,9 +46,17 @@ impl Api {
     /// # Errors
     /// It does not start.
     pub fn start(tools: &Arc<Tools>, cluster: &Cluster) -> Result<Self> {
+        Self::start_with(tools, cluster, &[])
+    }
+
+    /// The same with more arguments, also when it is started again.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_with(tools: &Arc<Tools>, cluster: &Cluster, arguments: &[&'static str]) -> Result<Self> {
         let kubectl = cluster.kubectl();
         kubectl.ok(&["create", "-f", &shown(&tools.source(MANIFESTS))])?;
-        let api = Self::another(tools, cluster)?;
+        let api = Self::one(tools, cluster, arguments)?;
         lead(kubectl, api.address()?)?;
         api.await_available(kubectl)?;
         Ok(api)
@@ -58,8 +67,13 @@ impl Api {
     /// # Errors
     /// It does not start.
     pub fn another(tools: &Arc<Tools>, cluster: &Cluster) -> Result<Self> {
+        Self::one(tools, cluster, &[])
+    }
+
+    fn one(tools: &Arc<Tools>, cluster: &Cluster, arguments: &[&'static str]) -> Result<Self> {
         let mut api = Self {
             tools: Arc::clone(tools),
+            arguments: arguments.to_vec(),
             kubeconfig: cluster.kubeconfig_of_account(NAME)?,
             process: None,
             address: None,
@@ -82,6 +96,7 @@ impl Api {
             api.arg("--kubeconfig").arg(&self.kubeconfig);
             api.args(["--listen", &listen, "--grpc-listen", &grpc]);
             api.args(["--grpc-name", "127.0.0.1"]);
+            api.args(&self.arguments);
         })?;
         let process = self.process.insert(process);
         let address = eventually("serving rvm-api", || {
@@ -165,15 +180,6 @@ impl Api {
     /// It is not running.
     pub fn kill(&mut self) -> Result<()> {
         self.process.take().context("rvm-api is down")?.kill()
-    }
-
-    /// Its process number.
-    ///
-    /// # Errors
-    /// It is not running.
-    pub fn id(&self) -> Result<u32> {
-        let process = self.process.as_ref().context("rvm-api is down")?;
-        Ok(process.id())
     }
 
     /// Waits until kube-apiserver passes requests on.
