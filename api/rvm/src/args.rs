@@ -142,9 +142,12 @@ pub struct Apply {
 /// Arguments of `get`.
 #[derive(Debug, Args)]
 pub struct Get {
-    /// [vmi|vmis] [NAME]: one machine, or all of the namespace
+    /// [KIND] [NAME]: one object, or all of the namespace; KIND is vmi (which is meant where none is said), vm, vmirs or kv
     #[arg(value_name = "NAME", num_args = 0..=2)]
     pub what: Vec<String>,
+    /// Those with these labels: a=b,c!=d,e
+    #[arg(short = 'l', long, value_name = "SELECTOR")]
+    pub selector: Option<String>,
     /// The machines of all namespaces
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
@@ -240,6 +243,8 @@ pub struct Patience {
 pub enum Output {
     /// A line per machine
     Table,
+    /// A line with more columns
+    Wide,
     /// The objects as JSON
     Json,
     /// The objects as YAML

@@ -26,13 +26,17 @@ const NOT_FOUND: u16 = 404;
 const EARLY: u16 = 400;
 const NOT_RUNNING: &str = "VMI is not running";
 
-/// What there is of a machine.
+/// What there is of a machine, and what makes machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
     /// VirtualMachines.
     Machine,
     /// VirtualMachineInstances.
     Instance,
+    /// VirtualMachineInstanceReplicaSets.
+    ReplicaSet,
+    /// The one object that stands for the whole installation.
+    Installation,
 }
 
 /// A cluster and a namespace of it.
@@ -45,11 +49,59 @@ pub struct Cluster {
 // === impl Resource ===
 
 impl Resource {
+    const ALL: [Self; 4] = [
+        Self::Machine,
+        Self::Instance,
+        Self::ReplicaSet,
+        Self::Installation,
+    ];
+
+    /// By any of its names, the group behind it or not.
+    pub fn named(word: &str) -> Option<Self> {
+        let word = word.strip_suffix(".kubevirt.io").unwrap_or(word).to_lowercase();
+        let has = |resource: &Self| {
+            let (short, shorts) = resource.short_names();
+            [resource.plural(), resource.singular(), short, shorts].contains(&word.as_str())
+        };
+        Self::ALL.into_iter().find(has)
+    }
+
     /// As it stands in a path.
     pub fn plural(self) -> &'static str {
         match self {
             Self::Machine => "virtualmachines",
             Self::Instance => "virtualmachineinstances",
+            Self::ReplicaSet => "virtualmachineinstancereplicasets",
+            Self::Installation => "kubevirts",
+        }
+    }
+
+    /// One of them, as kubectl says it.
+    pub fn singular(self) -> &'static str {
+        match self {
+            Self::Machine => "virtualmachine",
+            Self::Instance => "virtualmachineinstance",
+            Self::ReplicaSet => "virtualmachineinstancereplicaset",
+            Self::Installation => "kubevirt",
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Machine => "VirtualMachine",
+            Self::Instance => "VirtualMachineInstance",
+            Self::ReplicaSet => "VirtualMachineInstanceReplicaSet",
+            Self::Installation => "KubeVirt",
+        }
+    }
+
+    fn short_names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Machine => ("vm", "vms"),
+            Self::Instance => ("vmi", "vmis"),
+            Self::ReplicaSet => ("vmirs", "vmirss"),
+            Self::Installation => ("kv", "kvs"),
         }
     }
 }
@@ -106,6 +158,16 @@ impl Cluster {
         format!("{SUBRESOURCES}/namespaces/{}/{what}", self.namespace)
     }
 
+    /// The path of all objects of a kind, here or everywhere.
+    pub fn collection(&self, resource: Resource, everywhere: bool) -> String {
+        let (namespace, plural) = (&self.namespace, resource.plural());
+        if everywhere {
+            format!("/apis/kubevirt.io/v1/{plural}")
+        } else {
+            format!("/apis/kubevirt.io/v1/namespaces/{namespace}/{plural}")
+        }
+    }
+
     /// The path of an object.
     pub fn object(&self, resource: Resource, name: &str) -> String {
         let (namespace, plural) = (&self.namespace, resource.plural());
@@ -133,22 +195,34 @@ impl Cluster {
         }
     }
 
-    async fn ask(&self, method: &str, path: &str, body: Vec<u8>) -> Result<String, Said> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("Accept", "application/json, */*")
-            .header("Content-Type", "application/json")
-            .body(body);
-        let request = request.map_err(|error| Said::Nothing(kube::Error::HttpError(error)))?;
-        self.client
-            .request_text(request)
-            .await
-            .map_err(|error| match error {
-                kube::Error::Api(status) => Said::Refused(status),
-                error => Said::Nothing(error),
-            })
+    /// One request, and what is said to it.
+    pub async fn ask(&self, method: &str, path: &str, body: Vec<u8>) -> Result<String, Said> {
+        self.exchange(request(method, path, (JSON, JSON), body)?).await
     }
+
+    /// The same with other media types: what is wanted, and what the body is.
+    pub async fn exchange(&self, request: Request<Vec<u8>>) -> Result<String, Said> {
+        self.client.request_text(request).await.map_err(Said::from)
+    }
+}
+
+/// What most requests take and send.
+pub const JSON: &str = "application/json";
+
+/// A request that wants one media type and sends another.
+pub fn request(
+    method: &str,
+    path: &str,
+    (wanted, sent): (&str, &str),
+    body: Vec<u8>,
+) -> Result<Request<Vec<u8>>, Said> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("Accept", format!("{wanted}, */*"))
+        .header("Content-Type", sent)
+        .body(body);
+    request.map_err(|error| Said::Nothing(kube::Error::HttpError(error)))
 }
 
 /// What came instead of an answer.
@@ -166,6 +240,15 @@ pub enum Said {
 }
 
 // === impl Said ===
+
+impl From<kube::Error> for Said {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::Refused(status),
+            error => Self::Nothing(error),
+        }
+    }
+}
 
 impl Said {
     /// A refusal with this body, which should be a `Status`.

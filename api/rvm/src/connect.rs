@@ -48,12 +48,27 @@ pub enum Door {
 // === impl Door ===
 
 impl Door {
-    /// The one that is meant: a server that is named, then a kubeconfig that is, or that kubectl has; then this machine's own.
+    /// The one that is meant: a server that is named, then a kubeconfig that is, or that kubectl has; then this machine's own,
+    /// and where that does not run, the cluster that kubectl speaks to.
     pub async fn find(global: &Global) -> Result<Self> {
         if global.server.is_none() && means_kubernetes(global) {
             return Ok(Self::Kubernetes(Cluster::of(global).await?));
         }
-        Ok(Self::Rvm(connect(global).await?))
+        match connect(global).await {
+            Ok(client) => Ok(Self::Rvm(client)),
+            Err(_) if global.server.is_none() && paths::kubectls_own().is_some() => {
+                Ok(Self::Kubernetes(Cluster::of(global).await?))
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// The one for objects that rvm.v1 has not, or for what it cannot be asked.
+    pub async fn find_kubernetes(global: &Global, what: &str) -> Result<Cluster> {
+        if global.server.is_some() {
+            bail!("rvm.v1 has no {what}; name a kubeconfig (--kubeconfig, KUBECONFIG) instead of a server");
+        }
+        Cluster::of(global).await
     }
 }
 

@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use tonic::{Code, Status};
 
 pub use columns::{bytes, columns, size};
-pub use table::{Row, Table, age, printable};
+pub use table::{Columns, Row, Table, age, printable};
 
 /// The word before an error.
 const ERROR: Style = AnsiColor::Red.on_default().bold();

@@ -1,101 +1,126 @@
-//! The table of `rvm get`: kubectl's columns, widths that fit what is known when a line is printed.
+//! The tables of objects: kubectl's columns, widths that fit what is known when a line is printed.
 
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
 use jiff::Timestamp;
+use rvm_types::VirtualMachineInstance;
 use rvm_types::condition::find;
-use rvm_types::names::conditions::READY;
-use rvm_types::{Phase, VirtualMachineInstance};
+use rvm_types::names::conditions::{LIVE_MIGRATABLE, PAUSED, READY};
 
-const COLUMNS: [&str; 7] = ["NAMESPACE", "NAME", "AGE", "PHASE", "IP", "NODENAME", "READY"];
-const PHASE: usize = 3;
+const COLUMNS: [&str; 9] = [
+    "NAMESPACE",
+    "NAME",
+    "AGE",
+    "PHASE",
+    "IP",
+    "NODENAME",
+    "READY",
+    "LIVE-MIGRATABLE",
+    "PAUSED",
+];
+/// How many columns are shown to everybody.
+const NARROW: usize = 7;
+/// The columns whose words have a colour.
+const COLOURED: [&str; 2] = ["PHASE", "STATUS"];
 /// Between two columns.
 const GAP: usize = 3;
 
-/// A line of the table, cell by cell.
-pub struct Row {
-    cells: [String; COLUMNS.len()],
-    style: Style,
+/// Which columns of a machine are shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns {
+    /// Where it is.
+    pub namespaces: bool,
+    /// All that there is.
+    pub wide: bool,
 }
+
+/// A line of a table, cell by cell.
+pub type Row = Vec<String>;
 
 /// A table that remembers its widths, so that lines that come later stand under those before.
 pub struct Table {
-    widths: [usize; COLUMNS.len()],
-    /// The first column that is shown.
-    first: usize,
+    header: Row,
+    widths: Vec<usize>,
     has_header: bool,
 }
 
-impl Row {
+// === impl Columns ===
+
+impl Columns {
+    /// The names over them.
+    pub fn header(self) -> Row {
+        self.chosen(COLUMNS.map(str::to_owned))
+    }
+
     /// A machine as it is at this time.
-    pub fn new(vmi: &VirtualMachineInstance, now: Timestamp) -> Self {
+    pub fn row(self, vmi: &VirtualMachineInstance, now: Timestamp) -> Row {
         let metadata = &vmi.metadata;
         let status = vmi.status.clone().unwrap_or_default();
         let created = metadata.creation_timestamp.as_ref();
         let interface = status.interfaces.first();
-        let phase = status.phase.clone().map(String::from).unwrap_or_default();
+        let condition = |name| find(&status.conditions, name).map(|condition| condition.status.clone());
         let cells = [
-            metadata.namespace.clone().unwrap_or_default(),
-            metadata.name.clone().unwrap_or_default(),
-            created.map_or_else(
+            metadata.namespace.clone(),
+            metadata.name.clone(),
+            Some(created.map_or_else(
                 || "<unknown>".to_owned(),
                 |created| age(now.as_second() - created.0.as_second()),
-            ),
-            phase,
-            interface
-                .and_then(|interface| interface.ip_address.clone())
-                .unwrap_or_default(),
-            status.node_name.clone().unwrap_or_default(),
-            find(&status.conditions, READY)
-                .map(|ready| ready.status.clone())
-                .unwrap_or_default(),
+            )),
+            status.phase.clone().map(String::from),
+            interface.and_then(|interface| interface.ip_address.clone()),
+            status.node_name.clone(),
+            condition(READY),
+            condition(LIVE_MIGRATABLE),
+            condition(PAUSED),
         ];
-        Self {
-            cells: cells.map(|cell| printable(&cell)),
-            style: style(status.phase.as_ref()),
-        }
+        self.chosen(cells.map(Option::unwrap_or_default))
+    }
+
+    fn chosen(self, cells: [String; COLUMNS.len()]) -> Row {
+        let last = if self.wide { COLUMNS.len() } else { NARROW };
+        let first = usize::from(!self.namespaces);
+        cells.into_iter().take(last).skip(first).collect()
     }
 }
 
+// === impl Table ===
+
 impl Table {
-    /// A table with the namespaces or without.
-    pub fn new(namespaces: bool) -> Self {
+    /// A table under this header.
+    pub fn new(header: Row) -> Self {
         Self {
-            widths: COLUMNS.map(str::len),
-            first: usize::from(!namespaces),
+            widths: header.iter().map(|name| name.chars().count()).collect(),
+            header,
             has_header: false,
         }
     }
 
-    /// These lines, under a header if they are the first.
-    pub fn lines(&mut self, rows: &[Row]) -> String {
-        for row in rows {
-            for (width, cell) in self.widths.iter_mut().zip(&row.cells) {
+    /// These lines, under the header if they are the first. What the cells hold is not trusted to steer this terminal.
+    pub fn lines(&mut self, rows: Vec<Row>) -> String {
+        let clean = |row: Row| row.iter().map(|cell| printable(cell)).collect();
+        let rows: Vec<Row> = rows.into_iter().map(clean).collect();
+        for row in &rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.chars().count());
             }
         }
         let mut text = String::new();
         if !std::mem::replace(&mut self.has_header, true) {
-            let header = Row {
-                cells: COLUMNS.map(str::to_owned),
-                style: Style::new(),
-            };
-            self.line(&header, &mut text);
+            self.line(&self.header, &mut text);
         }
         rows.iter().for_each(|row| self.line(row, &mut text));
         text.trim_end().to_owned()
     }
 
     fn line(&self, row: &Row, text: &mut String) {
-        for (index, cell) in row.cells.iter().enumerate().skip(self.first) {
-            let style = if index == PHASE { row.style } else { Style::new() };
-            let last = index + 1 == row.cells.len();
-            let room = if last {
-                0
+        for ((cell, width), name) in row.iter().zip(&self.widths).zip(&self.header) {
+            let style = if COLOURED.contains(&name.as_str()) {
+                style(cell)
             } else {
-                (self.widths[index] + GAP).saturating_sub(cell.chars().count())
+                Style::new()
             };
+            let room = (width + GAP).saturating_sub(cell.chars().count());
             // Writing to a string does not fail.
             let _ = write!(text, "{style}{cell}{style:#}{:room$}", "");
         }
@@ -104,11 +129,14 @@ impl Table {
     }
 }
 
-fn style(phase: Option<&Phase>) -> Style {
-    match phase {
-        Some(Phase::Running) => AnsiColor::Green.on_default(),
-        Some(Phase::Failed | Phase::Unknown) => AnsiColor::Red.on_default(),
-        Some(Phase::Pending | Phase::Scheduling | Phase::Scheduled) => AnsiColor::Yellow.on_default(),
+fn style(state: &str) -> Style {
+    match state {
+        "Running" => AnsiColor::Green.on_default(),
+        "Failed" | "Unknown" | "CrashLoopBackOff" => AnsiColor::Red.on_default(),
+        "Pending" | "Scheduling" | "Scheduled" | "Provisioning" | "Starting" | "Stopping" => {
+            AnsiColor::Yellow.on_default()
+        }
+        _ if state.starts_with("Err") => AnsiColor::Red.on_default(),
         _ => Style::new(),
     }
 }
@@ -147,6 +175,11 @@ mod tests {
 
     use super::*;
 
+    const NARROW: Columns = Columns {
+        namespaces: false,
+        wide: false,
+    };
+
     fn row(name: &str, phase: &str) -> Row {
         let vmi = serde_json::from_value(json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
@@ -154,10 +187,8 @@ mod tests {
             "spec": { "domain": { "devices": {} } },
             "status": { "phase": phase, "nodeName": "n1", "conditions": [{ "type": "Ready", "status": "True" }] },
         }));
-        Row::new(
-            &vmi.expect("a VMI"),
-            "2026-01-01T00:01:05Z".parse().expect("a time"),
-        )
+        let now = "2026-01-01T00:01:05Z".parse().expect("a time");
+        NARROW.row(&vmi.expect("a VMI"), now)
     }
 
     fn plain(text: &str) -> String {
@@ -166,22 +197,22 @@ mod tests {
 
     #[test]
     fn columns_stand_under_each_other_also_in_lines_that_come_later() {
-        let mut table = Table::new(false);
-        let first = plain(&table.lines(&[row("a-long-name", "Running")]));
+        let mut table = Table::new(NARROW.header());
+        let first = plain(&table.lines(vec![row("a-long-name", "Running")]));
         assert_eq!(
             first,
             "NAME          AGE   PHASE     IP   NODENAME   READY\n\
              a-long-name   65s   Running        n1         True"
         );
         assert_eq!(
-            plain(&table.lines(&[row("b", "Failed")])),
+            plain(&table.lines(vec![row("b", "Failed")])),
             "b             65s   Failed         n1         True"
         );
     }
 
     #[test]
     fn a_name_cannot_steer_the_terminal() {
-        let line = Table::new(true).lines(&[row("a\u{1b}[2J", "Running\n")]);
+        let line = Table::new(NARROW.header()).lines(vec![row("a\u{1b}[2J", "Running\n")]);
         assert!(plain(&line).contains("a?[2J"), "{line}");
         assert_eq!(line.lines().count(), 2);
     }

@@ -220,8 +220,8 @@ impl Action {
                 done.map_err(|why| anyhow!("Error {doing} VirtualMachine {why}"))?;
                 "VM"
             }
-            Resource::Instance => {
-                done.map_err(|why| anyhow!("Error {doing} VirtualMachineInstance {name}: {why}"))?;
+            resource => {
+                done.map_err(|why| anyhow!("Error {doing} {} {name}: {why}", resource.kind()))?;
                 "VMI"
             }
         };

@@ -38,7 +38,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
     let namespace = global.namespace.clone().unwrap_or_default();
     match verb {
         Verb::Apply(args) => apply::run(connect(&global).await?, &namespace, &args).await,
-        Verb::Get(args) => get::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Get(args) => get::run(&global, &args).await,
         Verb::Console(args) => console::run(&global, &args).await,
         Verb::PortForward(args) => port_forward::run(&global, &args).await,
         Verb::Ssh(args) => Err(ssh::ssh(&global, &args)?.into()),

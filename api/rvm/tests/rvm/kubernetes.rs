@@ -193,3 +193,48 @@ async fn standard_input_and_output_are_a_connection() {
     let status = timeout(PATIENCE, caller.wait()).await.expect("it ends");
     assert!(status.expect("it can be waited for").success());
 }
+
+#[tokio::test]
+async fn objects_are_read_with_kubectls_requests() {
+    let lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let get = |args: &[&'static str]| [&["get"], args, &BY[..]].concat();
+    let name = lab.ok(&get(&["vmi", "alpine", "-o", "name"])).await;
+    assert_eq!(name, "virtualmachineinstance.kubevirt.io/alpine\n");
+    lab.ok(&get(&["-o", "json", "-l", "a=b,c!=d"])).await;
+    lab.ok(&get(&["-o", "name", "-A"])).await;
+    let nobody = lab.error(&get(&["vm/nobody"])).await;
+    assert!(nobody.ends_with("not found"), "{nobody}");
+    let asked = lab.asked.lock().expect("nobody panics").clone();
+    let (all, here) = ("/apis/kubevirt.io/v1", "/apis/kubevirt.io/v1/namespaces/default");
+    assert_eq!(asked[0], format!("GET {here}/virtualmachineinstances/alpine"));
+    assert!(
+        asked[1].starts_with(&format!("GET {here}/virtualmachineinstances?")),
+        "{asked:?}"
+    );
+    assert!(asked[1].contains("labelSelector=a%3Db%2Cc%21%3Dd"), "{asked:?}");
+    assert!(
+        asked[2].starts_with(&format!("GET {all}/virtualmachineinstances?")),
+        "{asked:?}"
+    );
+    assert_eq!(asked[3], format!("GET {here}/virtualmachines/nobody"));
+}
+
+#[tokio::test]
+async fn what_a_server_of_rvm_v1_does_not_have_is_refused_with_what_to_do() {
+    let lab = Lab::new().await;
+    let server = format!("unix://{}", lab.folder.path().join("run/rvm.sock").display());
+    let refused = |args: &'static [&'static str]| {
+        let (lab, server) = (&lab, &server);
+        async move { lab.error(&[&["--server", server, "get"], args].concat()).await }
+    };
+    let advice = "name a kubeconfig (--kubeconfig, KUBECONFIG) instead of a server";
+    assert_eq!(
+        refused(&["vm"]).await,
+        format!("error: rvm.v1 has no virtualmachines; {advice}")
+    );
+    assert_eq!(
+        refused(&["-l", "a=b"]).await,
+        format!("error: rvm.v1 has no selectors; {advice}")
+    );
+}
