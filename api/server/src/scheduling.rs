@@ -90,7 +90,7 @@ async fn reconcile(vmi: Arc<VirtualMachineInstance>, context: Arc<Context>) -> k
         return Ok(Action::requeue(time));
     }
     let nodes: Api<Node> = Api::all(context.client.clone());
-    let nodes = nodes.list(&ListParams::default()).await?.items;
+    let nodes = nodes.list(&ListParams::default().match_any()).await?.items;
     if let Verdict::Nowhere(why) = judge(&vmi, &nodes, now) {
         context.tell(&vmi, why, now).await?;
     }
