@@ -116,10 +116,9 @@ fn on_error(vmi: &VirtualMachineInstance, error: &StepError) -> Action {
 }
 
 async fn sweep_for_ever(effects: Arc<Effects>, store: Store<VirtualMachineInstance>) {
-    // What the store does not know is asked for by name before anything is removed: before it is filled, that were all.
-    if store.wait_until_ready().await.is_err() {
-        return;
-    }
+    // What the store does not know is asked for by name before anything is removed: before it is filled, that were all. It is asked
+    // again and again since it wakes only the last of all who wait for it (kube-runtime's DelayedInit), and the controller does, too.
+    while let Err(_not_yet) = tokio::time::timeout(SETTLE, store.wait_until_ready()).await {}
     loop {
         if let Err(error) = sweep(&effects, &store).await {
             tracing::warn!(error = chain(&error), "looking for machines without a VMI failed");
