@@ -2,6 +2,7 @@
 
 mod events;
 mod images;
+mod logs;
 mod machine;
 mod ports;
 
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use events::{Events, EventsOutput};
 pub use images::{Images, ImagesOutput, ImagesVerb};
+pub use logs::Logs;
 pub use machine::{
     Document, Expand, Force, Freeze, Instance, MachineVerb, Pause, PauseKind, Rehearsal, Restart, Start,
     Volume,
@@ -99,6 +101,8 @@ pub enum Verb {
     Get(Get),
     /// Attach to a machine's serial console
     Console(Console),
+    /// Print what a machine's guest has printed
+    Logs(Logs),
     /// Forward local ports to a machine's guest
     PortForward(PortForward),
     /// Log in to a machine's guest by this system's ssh

@@ -13,6 +13,7 @@
 //! its end does not end the console: scripts pipe their lines in and read what comes of them.
 
 mod kubernetes;
+pub mod logs;
 mod machine;
 mod rvm;
 

@@ -40,6 +40,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::Apply(args) => apply::run(connect(&global).await?, &namespace, &args).await,
         Verb::Get(args) => get::run(&global, &args).await,
         Verb::Console(args) => console::run(&global, &args).await,
+        Verb::Logs(args) => console::logs::run(&global, &args).await,
         Verb::PortForward(args) => port_forward::run(&global, &args).await,
         Verb::Ssh(args) => Err(ssh::ssh(&global, &args)?.into()),
         Verb::Scp(args) => Err(ssh::scp(&global, &args)?.into()),

@@ -4,6 +4,7 @@ mod console;
 mod images;
 mod kubernetes;
 mod lab;
+mod logs;
 mod machine;
 mod ports;
 mod verbs;
