@@ -1,6 +1,7 @@
 //! The arguments, as they are typed. Help, usage errors and completions all come from here.
 
 mod events;
+mod expose;
 mod images;
 mod logs;
 mod machine;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use events::{Events, EventsOutput};
+pub use expose::Expose;
 pub use images::{Images, ImagesOutput, ImagesVerb};
 pub use logs::Logs;
 pub use machine::{
@@ -117,6 +119,10 @@ pub enum Verb {
     Delete(Delete),
     /// Show what was recorded about machines
     Events(Events),
+    /// Make a Service that leads to a machine
+    Expose(Box<Expose>),
+    /// Print which devices of nodes guests may have
+    PermittedDevices,
     /// Show, fetch and remove the images of registries that a node keeps
     Images(Images),
     /// Print the versions of this program and of the server

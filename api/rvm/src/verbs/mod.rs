@@ -4,9 +4,11 @@ mod apply;
 mod console;
 mod delete;
 mod events;
+mod expose;
 mod get;
 mod images;
 mod machine;
+mod permitted_devices;
 mod port_forward;
 mod ssh;
 mod stop;
@@ -47,6 +49,8 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::Stop(args) => stop::run(&global, &namespace, &args).await,
         Verb::Delete(args) => delete::run(connect(&global).await?, &namespace, &args).await,
         Verb::Events(args) => events::run(&Cluster::of(&global).await?, &args).await,
+        Verb::Expose(args) => expose::run(&Cluster::of(&global).await?, &args).await,
+        Verb::PermittedDevices => permitted_devices::run(&Cluster::of(&global).await?).await,
         Verb::Images(args) => images::run(connect_to_images(&global).await?, &args).await,
         Verb::Version(args) => version::run(&global, &args).await,
         Verb::Kubeconfig => Ok(say(&paths::kubeconfig()?.display().to_string())?),

@@ -77,12 +77,17 @@ impl Lab {
         let lab = Self::new().await;
         let below = Subresources::new(lab.api.client(), Arc::new(lab.machines.clone())).router();
         let asked = Arc::clone(&lab.asked);
-        let router = lab.api.router().merge(below).layer(axum::middleware::from_fn(
-            move |request: axum::extract::Request, next: axum::middleware::Next| {
-                let asked = Arc::clone(&asked);
-                async move { noted(&asked, request, next).await }
-            },
-        ));
+        let router = lab
+            .api
+            .router()
+            .merge(below)
+            .merge(others())
+            .layer(axum::middleware::from_fn(
+                move |request: axum::extract::Request, next: axum::middleware::Next| {
+                    let asked = Arc::clone(&asked);
+                    async move { noted(&asked, request, next).await }
+                },
+            ));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it has an address");
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -192,6 +197,23 @@ impl Lab {
             .spawn()
             .expect("it starts")
     }
+}
+
+/// What a cluster has besides machines, as far as it is asked for here: Services can be made, and one installation is there.
+fn others() -> axum::Router {
+    let made = |axum::Json(service): axum::Json<serde_json::Value>| async move { axum::Json(service) };
+    let devices = json!({"pciHostDevices": [{"resourceName": "a/nic"}, {"resourceName": "b/disk"}]});
+    let installation = json!({"spec": {"configuration": {"permittedHostDevices": devices}}});
+    let installations = move || async move { axum::Json(json!({"items": [installation]})) };
+    axum::Router::new()
+        .route(
+            "/api/v1/namespaces/{namespace}/services",
+            axum::routing::post(made),
+        )
+        .route(
+            "/apis/kubevirt.io/v1/namespaces/rvm/kubevirts",
+            axum::routing::get(installations),
+        )
 }
 
 async fn noted(

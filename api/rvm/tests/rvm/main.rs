@@ -1,6 +1,7 @@
 //! The real program, as a user types it: its words, its verbs against a server, its console on a terminal.
 
 mod console;
+mod expose;
 mod images;
 mod kubernetes;
 mod lab;
