@@ -6,6 +6,7 @@ mod images;
 mod logs;
 mod machine;
 mod ports;
+mod refused;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ pub use machine::{
     Volume,
 };
 pub use ports::{Forward, Forwarded, PortForward, Scp, Ssh, SshOptions, Target};
+pub use refused::RefusedVerb;
 
 /// Virtual machines for RISC-V: from a manifest to a console.
 #[derive(Debug, Parser)]
@@ -127,6 +129,8 @@ pub enum Verb {
     Images(Images),
     /// Print the versions of this program and of the server
     Version(Version),
+    #[command(flatten)]
+    Refused(RefusedVerb),
     /// Print the path of local mode's kubeconfig
     Kubeconfig,
     /// Print the completions of a shell

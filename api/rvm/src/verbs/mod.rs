@@ -10,6 +10,7 @@ mod images;
 mod machine;
 mod permitted_devices;
 mod port_forward;
+mod refused;
 mod ssh;
 mod stop;
 mod version;
@@ -53,6 +54,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::PermittedDevices => permitted_devices::run(&Cluster::of(&global).await?).await,
         Verb::Images(args) => images::run(connect_to_images(&global).await?, &args).await,
         Verb::Version(args) => version::run(&global, &args).await,
+        Verb::Refused(verb) => Err(refused::because(&verb)),
         Verb::Kubeconfig => Ok(say(&paths::kubeconfig()?.display().to_string())?),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut command, "rvm", &mut io::stdout());
