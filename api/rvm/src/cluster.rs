@@ -176,8 +176,7 @@ impl Cluster {
 
     /// What is there.
     pub async fn get(&self, path: &str) -> Result<Value> {
-        let said = self.ask("GET", path, Vec::new()).await?;
-        serde_json::from_str(&said).context("the server sent something that is no JSON")
+        parse(&self.ask("GET", path, Vec::new()).await?)
     }
 
     /// Has something done, or asks for something by a PUT.
@@ -186,13 +185,29 @@ impl Cluster {
         Ok(self.ask("PUT", path, body.unwrap_or_default()).await?)
     }
 
+    /// The object of this path, if there is one.
+    pub async fn find(&self, path: &str) -> Result<Option<Value>> {
+        match self.ask("GET", path, Vec::new()).await {
+            Ok(said) => parse(&said).map(Some),
+            Err(said) if said.is_not_found() => Ok(None),
+            Err(said) => Err(said.into()),
+        }
+    }
+
     /// Whether this object is there.
     pub async fn has(&self, resource: Resource, name: &str) -> Result<bool> {
-        match self.ask("GET", &self.object(resource, name), Vec::new()).await {
-            Ok(_) => Ok(true),
-            Err(Said::Refused(status)) if status.code == NOT_FOUND => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.find(&self.object(resource, name)).await?.is_some())
+    }
+
+    /// Has an object be as this one says (server-side apply); returns what it is then.
+    pub async fn apply(&self, path: &str, object: &Value) -> Result<Value> {
+        let path = format!("{path}?fieldManager={MANAGER}&fieldValidation=Strict");
+        let body = object.to_string().into_bytes();
+        parse(
+            &self
+                .exchange(request("PATCH", &path, (JSON, APPLY), body)?)
+                .await?,
+        )
     }
 
     /// One request, and what is said to it.
@@ -206,6 +221,14 @@ impl Cluster {
     }
 }
 
+fn parse(said: &str) -> Result<Value> {
+    serde_json::from_str(said).context("the server sent something that is no JSON")
+}
+
+/// Who owns the fields that we apply.
+const MANAGER: &str = "rvm";
+/// What says how an object should be; JSON is YAML.
+const APPLY: &str = "application/apply-patch+yaml";
 /// What most requests take and send.
 pub const JSON: &str = "application/json";
 
@@ -258,6 +281,11 @@ impl Said {
             Status::failure(text.trim(), "").with_code(code)
         });
         Self::Refused(Box::new(status))
+    }
+
+    /// Whether there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code == NOT_FOUND)
     }
 
     /// Whether there may be another answer to the same question soon.

@@ -63,12 +63,15 @@ impl Door {
         }
     }
 
-    /// The one for objects that rvm.v1 has not, or for what it cannot be asked.
-    pub async fn find_kubernetes(global: &Global, what: &str) -> Result<Cluster> {
+    /// The same, or the one for objects that rvm.v1 has not, or for what it cannot be asked.
+    pub async fn find_for(global: &Global, beyond: Option<&str>) -> Result<Self> {
+        let Some(what) = beyond else {
+            return Self::find(global).await;
+        };
         if global.server.is_some() {
             bail!("rvm.v1 has no {what}; name a kubeconfig (--kubeconfig, KUBECONFIG) instead of a server");
         }
-        Cluster::of(global).await
+        Ok(Self::Kubernetes(Cluster::of(global).await?))
     }
 }
 

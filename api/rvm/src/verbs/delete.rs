@@ -1,21 +1,47 @@
-//! `rvm delete`: ends machines and takes their objects away.
+//! `rvm delete`: ends machines and takes their objects away: VirtualMachineInstances by rvm.v1, all kinds by a kubeconfig.
 
-use anyhow::{Context, Result};
+mod kubernetes;
+
+use anyhow::{Context, Result, bail};
 use rvm_proto::v1::DeleteRequest;
+use serde_json::json;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
-use super::{Changes, KIND, bare_name, metadata, read_manifests};
-use crate::args::Delete;
-use crate::connect::Client;
+use super::{Changes, KIND, metadata, read_manifests, resource_of};
+use crate::args::{Delete, Global};
+use crate::cluster::Resource;
+use crate::connect::{Client, Door};
 use crate::screen::say;
 
-/// An object that is to go: its namespace and name.
-type Doomed = (String, String);
+/// An object that is to go.
+struct Doomed {
+    resource: Resource,
+    /// As its manifest has it, as far as that does.
+    object: serde_json::Value,
+}
 
-pub async fn run(mut client: Client, namespace: &str, args: &Delete) -> Result<()> {
+pub async fn run(global: &Global, args: &Delete) -> Result<()> {
+    let doomed = doomed(args)?;
+    let kinds = doomed.iter().map(|doomed| doomed.resource);
+    let beyond = kinds
+        .map(Resource::plural)
+        .find(|kind| *kind != Resource::Instance.plural());
+    match Door::find_for(global, beyond).await? {
+        Door::Rvm(client) => {
+            let namespace = global.namespace.as_deref().unwrap_or_default();
+            by_rvm(client, namespace, &doomed, args).await
+        }
+        Door::Kubernetes(cluster) => kubernetes::run(&cluster, global, &doomed, args).await,
+    }
+}
+
+async fn by_rvm(mut client: Client, namespace: &str, doomed: &[Doomed], args: &Delete) -> Result<()> {
     let mut going = Vec::new();
-    for (namespace, name) in doomed(namespace, args)? {
+    for Doomed { object, .. } in doomed {
+        let own = metadata(object, "namespace");
+        let namespace = if own.is_empty() { namespace } else { own }.to_owned();
+        let name = metadata(object, "name").to_owned();
         let request = DeleteRequest {
             namespace: namespace.clone(),
             name: name.clone(),
@@ -44,20 +70,30 @@ pub async fn run(mut client: Client, namespace: &str, args: &Delete) -> Result<(
     Ok(())
 }
 
-fn doomed(namespace: &str, args: &Delete) -> Result<Vec<Doomed>> {
-    if args.files.is_empty() {
-        let names = args
-            .names
-            .iter()
-            .map(|name| Ok((namespace.to_owned(), bare_name(name)?.to_owned())));
-        return names.collect();
-    }
-    let of = |object: &serde_json::Value| {
-        let own = metadata(object, "namespace");
-        let namespace = if own.is_empty() { namespace } else { own };
-        (namespace.to_owned(), metadata(object, "name").to_owned())
-    };
-    Ok(read_manifests(&args.files)?.iter().map(of).collect())
+/// What the names and files say.
+fn doomed(args: &Delete) -> Result<Vec<Doomed>> {
+    let named = args.names.iter().map(|word| {
+        let (kind, name) = word.split_once('/').unwrap_or(("vmi", word));
+        match Resource::named(kind) {
+            None | Some(Resource::Installation) => {
+                bail!("{kind:?} is not a kind of machine; use vmi, vm or vmirs")
+            }
+            Some(resource) => Ok(Doomed {
+                resource,
+                object: json!({"metadata": {"name": name}}),
+            }),
+        }
+    });
+    let in_files = read_manifests(&args.files)?.into_iter().map(|object| {
+        let resource = resource_of(&object).with_context(|| {
+            format!(
+                "{} is not a kind of machine; kubectl deletes others",
+                object["kind"]
+            )
+        })?;
+        Ok(Doomed { resource, object })
+    });
+    named.chain(in_files).collect()
 }
 
 /// Waits until no object of this UID is there: one of the same name may be a new one.

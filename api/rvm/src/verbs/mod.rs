@@ -22,13 +22,14 @@ use std::{fs, io};
 use anyhow::{Context, Result, bail};
 use rvm_proto::v1::WatchRequest;
 use rvm_proto::v1::watch_response::Change;
+use rvm_types::names::GROUP;
 use rvm_types::{VirtualMachineInstance, manifest};
 use serde_json::Value;
 use tonic::Streaming;
 
-use crate::args::{Cli, Verb};
-use crate::cluster::Cluster;
-use crate::connect::{Client, connect, connect_to_images};
+use crate::args::{Cli, Global, Verb};
+use crate::cluster::{Cluster, Resource};
+use crate::connect::{Client, connect_to_images};
 use crate::paths;
 use crate::screen::say;
 
@@ -40,7 +41,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
     let Cli { global, verb } = cli;
     let namespace = global.namespace.clone().unwrap_or_default();
     match verb {
-        Verb::Apply(args) => apply::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Apply(args) => apply::run(&global, &args).await,
         Verb::Get(args) => get::run(&global, &args).await,
         Verb::Console(args) => console::run(&global, &args).await,
         Verb::Logs(args) => console::logs::run(&global, &args).await,
@@ -48,7 +49,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::Ssh(args) => Err(ssh::ssh(&global, &args)?.into()),
         Verb::Scp(args) => Err(ssh::scp(&global, &args)?.into()),
         Verb::Stop(args) => stop::run(&global, &namespace, &args).await,
-        Verb::Delete(args) => delete::run(connect(&global).await?, &namespace, &args).await,
+        Verb::Delete(args) => delete::run(&global, &args).await,
         Verb::Events(args) => events::run(&Cluster::of(&global).await?, &args).await,
         Verb::Expose(args) => expose::run(&Cluster::of(&global).await?, &args).await,
         Verb::PermittedDevices => permitted_devices::run(&Cluster::of(&global).await?).await,
@@ -109,6 +110,34 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
         .take(manifest::MAX_BYTES as u64 + 1)
         .read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What a manifest's object is, where that is something of machines.
+fn resource_of(object: &Value) -> Option<Resource> {
+    let group = object["apiVersion"].as_str()?.split('/').next()?;
+    let resource = Resource::named(object["kind"].as_str()?)?;
+    (group == GROUP && resource != Resource::Installation).then_some(resource)
+}
+
+/// The cluster, in the namespace that a manifest's object names, which must be the one that was asked for, if one was.
+fn in_namespace_of(cluster: &Cluster, global: &Global, object: &Value) -> Result<Cluster> {
+    match (metadata(object, "namespace"), global.namespace.as_deref()) {
+        ("", _) => Ok(cluster.clone()),
+        (own, Some(asked)) if own != asked => {
+            bail!("the namespace from the provided object {own:?} does not match the namespace {asked:?}")
+        }
+        (own, _) => Ok(cluster.in_another(own)),
+    }
+}
+
+/// An object's name, which is one: what has none, or a path in it, must not lead to others.
+fn own_name(object: &Value) -> Result<&str> {
+    let name = metadata(object, "name");
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    if !name.starts_with(|first: char| first.is_ascii_alphanumeric()) || !name.bytes().all(fits) {
+        bail!("{name:?} is not the name of an object");
+    }
+    Ok(name)
 }
 
 /// A text field of an object's metadata.

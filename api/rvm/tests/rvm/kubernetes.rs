@@ -7,7 +7,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::process::Child;
 use tokio::time::timeout;
 
-use crate::lab::{Lab, PATIENCE, stderr, stdout};
+use crate::lab::{Lab, MANIFEST, PATIENCE, stderr, stdout};
 use crate::ports::{announced, echo};
 
 /// Says that the Kubernetes API is meant, and not this machine's rvm.v1.
@@ -237,4 +237,96 @@ async fn what_a_server_of_rvm_v1_does_not_have_is_refused_with_what_to_do() {
         refused(&["-l", "a=b"]).await,
         format!("error: rvm.v1 has no selectors; {advice}")
     );
+}
+
+#[tokio::test]
+async fn a_manifest_is_applied_by_server_side_apply() {
+    let lab = Lab::with_kubernetes().await;
+    lab.write("vmi.yaml", MANIFEST);
+    let apply = [&["apply", "-f", "vmi.yaml"], &BY[..]].concat();
+    let outcome = |outcome: &str| format!("virtualmachineinstance.kubevirt.io/alpine {outcome}\n");
+    assert_eq!(lab.ok(&apply).await, outcome("created"));
+    assert_eq!(lab.ok(&apply).await, outcome("unchanged"));
+    lab.write("vmi.yaml", &MANIFEST.replace("128Mi", "256Mi"));
+    assert_eq!(lab.ok(&apply).await, outcome("configured"));
+    let alpine = lab.api.object("default", "alpine").expect("it is there");
+    assert_eq!(alpine["spec"]["domain"]["memory"]["guest"], "256Mi");
+    let asked = lab.asked.lock().expect("nobody panics").clone();
+    let path = "/apis/kubevirt.io/v1/namespaces/default/virtualmachineinstances/alpine";
+    let request = format!("PATCH {path}?fieldManager=rvm&fieldValidation=Strict ");
+    assert!(asked[1].starts_with(&request), "{asked:?}");
+}
+
+#[tokio::test]
+async fn what_is_applied_by_kubernetes_is_waited_for() {
+    let lab = Lab::with_kubernetes().await;
+    lab.write("vmi.yaml", MANIFEST);
+    let applying = lab.by_kubernetes(&["apply", "-f", "vmi.yaml", "--wait", "-n", "lab"]);
+    let started = async {
+        while lab.api.object("lab", "alpine").is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let status = serde_json::json!({"status": {"phase": "Running"}});
+        lab.api.merge("lab", "alpine", &status);
+    };
+    let (output, ()) = tokio::join!(timeout(PATIENCE, applying.wait_with_output()), started);
+    let output = output.expect("it ends").expect("it can be waited for");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).ends_with("alpine: Running\n"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[tokio::test]
+async fn objects_of_a_cluster_are_deleted_and_not_this_machines_own() {
+    let lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let deleted = lab.ok(&[&["delete", "vmi/alpine"], &BY[..]].concat()).await;
+    assert_eq!(deleted, "virtualmachineinstance.kubevirt.io \"alpine\" deleted\n");
+    assert!(lab.api.object("default", "alpine").is_none());
+    let here = "/apis/kubevirt.io/v1/namespaces/default";
+    let path = format!("{here}/virtualmachineinstances/alpine");
+    let asked = std::mem::take(&mut *lab.asked.lock().expect("nobody panics"));
+    assert_eq!(asked, [format!("DELETE {path}"), format!("GET {path}")]);
+    // Kinds that rvm.v1 has not go there in any case.
+    let nobody = lab.error(&["delete", "vm/nobody"]).await;
+    assert!(nobody.ends_with("not found"), "{nobody}");
+    assert_eq!(lab.ok(&["delete", "vm/nobody", "--ignore-not-found"]).await, "");
+    let asked = lab.asked.lock().expect("nobody panics").clone();
+    assert_eq!(asked[0], format!("DELETE {here}/virtualmachines/nobody"));
+}
+
+#[tokio::test]
+async fn what_is_no_single_object_of_the_namespace_is_not_touched() {
+    let lab = Lab::with_kubernetes().await;
+    let manifest = |kind: &str, name: &str, namespace: &str| {
+        let text = format!(
+            "apiVersion: kubevirt.io/v1\nkind: {kind}\nmetadata: {{name: '{name}', namespace: {namespace}}}\n"
+        );
+        lab.write("object.yaml", &text);
+    };
+    let refused = |verb: &'static str| {
+        let lab = &lab;
+        async move {
+            lab.error(&[&[verb, "-f", "object.yaml", "-n", "lab"], &BY[..]].concat())
+                .await
+        }
+    };
+    for verb in ["apply", "delete"] {
+        manifest("VirtualMachine", "", "lab");
+        assert_eq!(refused(verb).await, "error: \"\" is not the name of an object");
+        manifest("VirtualMachine", "../kubevirts/rvm", "lab");
+        assert!(refused(verb).await.ends_with("is not the name of an object"));
+        manifest("VirtualMachine", "a", "other");
+        let elsewhere = refused(verb).await;
+        assert!(
+            elsewhere.ends_with("\"other\" does not match the namespace \"lab\""),
+            "{elsewhere}"
+        );
+        manifest("KubeVirt", "rvm", "lab");
+        assert!(refused(verb).await.contains("is not a kind of machine; kubectl"));
+    }
+    assert_eq!(lab.asked.lock().expect("nobody panics").len(), 0);
 }

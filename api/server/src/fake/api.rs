@@ -21,6 +21,8 @@ const ONE: &str = "/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineins
 const SOME: &str = "/apis/kubevirt.io/v1/namespaces/{namespace}/virtualmachineinstances";
 const NODE: &str = "/api/v1/nodes/{name}";
 const ALL: &str = "/apis/kubevirt.io/v1/virtualmachineinstances";
+/// What server-side apply sends.
+const APPLY: &str = "application/apply-patch+yaml";
 /// Events that a slow watcher may be behind before it has to list again.
 const BACKLOG: usize = 256;
 
@@ -148,12 +150,27 @@ async fn create(
 async fn merge(
     State(api): State<FakeApi>,
     Path((namespace, name)): Path<Key>,
-    Json(patch): Json<Value>,
+    headers: http::HeaderMap,
+    body: Bytes,
 ) -> Response {
-    let Some(mut object) = api.object(&namespace, &name) else {
-        return not_found(&name);
+    let Ok(mut patch) = serde_json::from_slice::<Value>(&body) else {
+        return StatusCode::BAD_REQUEST.into_response();
     };
+    // Server-side apply, as far as a merge is the same: of one manager, who takes nothing away.
+    let is_apply = headers.get("content-type").is_some_and(|kind| kind == APPLY);
+    let mut object = match api.object(&namespace, &name) {
+        Some(object) => object,
+        None if is_apply => {
+            patch["metadata"]["namespace"] = namespace.into();
+            return (StatusCode::CREATED, Json(api.write(patch))).into_response();
+        }
+        None => return not_found(&name),
+    };
+    let before = object.clone();
     json_patch::merge(&mut object, &patch);
+    if is_apply && object == before {
+        return Json(object).into_response();
+    }
     Json(api.write(object)).into_response()
 }
 

@@ -28,11 +28,7 @@ pub async fn run(global: &Global, args: &Get) -> Result<()> {
     } else {
         (asked.resource != Resource::Instance).then(|| asked.resource.plural())
     };
-    let door = match beyond {
-        Some(what) => Door::Kubernetes(Door::find_kubernetes(global, what).await?),
-        None => Door::find(global).await?,
-    };
-    match door {
+    match Door::find_for(global, beyond).await? {
         Door::Rvm(client) => {
             let namespace = global.namespace.as_deref().unwrap_or_default();
             rvm::run(client, namespace, asked.name.unwrap_or_default(), args).await
