@@ -120,6 +120,8 @@ impl Programs {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.folder.join(program));
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        // What is meant is this machine's own local mode, whatever cluster the shell speaks to.
+        command.env_remove("KUBECONFIG");
         command
     }
 
