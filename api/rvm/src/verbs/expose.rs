@@ -20,6 +20,8 @@ const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 const POLICIES: [&str; 3] = ["SingleStack", "PreferDualStack", "RequireDualStack"];
 /// Where a Service has both families and nothing else was said.
 const BOTH: &str = "PreferDualStack";
+/// Where nothing of the kind can be made.
+const WITHOUT: &str = "; local mode has no Services: rvm port-forward reaches a guest there";
 /// The longest value of a label; a longer name is not the label of its machine.
 const MAX_LABEL: usize = 63;
 
@@ -46,7 +48,10 @@ pub async fn run(cluster: &Cluster, args: &Expose) -> Result<()> {
     });
     let path = format!("/api/v1/namespaces/{}/services", cluster.namespace());
     let made = cluster.ask("POST", &path, service.to_string().into_bytes()).await;
-    made.map_err(|why| anyhow!("service creation failed: {why}"))?;
+    made.map_err(|why| {
+        let advice = if why.is_not_found() { WITHOUT } else { "" };
+        anyhow!("service creation failed: {why}{advice}")
+    })?;
     Ok(say(&format!(
         "Service {} successfully created for {kind} {name}",
         args.name

@@ -96,6 +96,21 @@ async fn what_cannot_be_exposed_is_refused_in_virtctls_words() {
 }
 
 #[tokio::test]
+async fn a_server_without_services_is_told_of_with_what_to_do() {
+    let lab = Lab::with_kubernetes().await;
+    lab.api.put(json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "spec": {},
+        "metadata": {"namespace": "local", "name": "alpine"},
+    }));
+    let expose = [
+        "expose", "vmi", "alpine", "--name", "s", "--port", "1", "-n", "local",
+    ];
+    let line = lab.error(&expose).await;
+    assert!(line.starts_with("error: service creation failed: "), "{line}");
+    assert!(line.ends_with("rvm port-forward reaches a guest there"), "{line}");
+}
+
+#[tokio::test]
 async fn permitted_devices_are_those_of_the_installation() {
     let lab = Lab::with_kubernetes().await;
     assert_eq!(

@@ -206,10 +206,7 @@ fn others() -> axum::Router {
     let installation = json!({"spec": {"configuration": {"permittedHostDevices": devices}}});
     let installations = move || async move { axum::Json(json!({"items": [installation]})) };
     axum::Router::new()
-        .route(
-            "/api/v1/namespaces/{namespace}/services",
-            axum::routing::post(made),
-        )
+        .route("/api/v1/namespaces/default/services", axum::routing::post(made))
         .route(
             "/apis/kubevirt.io/v1/namespaces/rvm/kubevirts",
             axum::routing::get(installations),
