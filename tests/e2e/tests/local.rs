@@ -89,9 +89,11 @@ fn rvm_alone_does_all_that_a_vmi_needs() {
     let version = handler.rvm(&["version"]).unwrap().ok().unwrap();
     assert_eq!(version.lines().count(), 2, "client and server: {version}");
 
-    // Two watch the same guest; what was printed before comes first.
+    // Two watch the same guest, and one of them types; what was printed before comes first.
     let mut first = guest::answers(handler.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
-    let mut second = handler.rvm_on_terminal(&["console", NAME]).unwrap();
+    let mut second = handler
+        .rvm_on_terminal(&["console", NAME, "--read-only"])
+        .unwrap();
     second
         .expect("42 riscv64 rvm-demo", rvm_outer::shell::PATIENCE)
         .unwrap();

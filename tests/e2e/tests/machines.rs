@@ -165,8 +165,8 @@ fn a_guest_tells_of_itself_and_boots_again_when_it_is_asked() {
     assert_eq!(told["os"]["kernelRelease"], kernel);
     assert_eq!(ask("fslist")["items"], json!([]), "it has no disk");
 
-    let refused = rvm("freeze").error_text();
-    assert!(refused.contains("guest-fsfreeze-freeze"), "{refused}");
+    rvm("freeze").ok().unwrap();
+    rvm("unfreeze").ok().unwrap();
     console.ask("touch /before").unwrap();
     let rebooted = rvm("soft-reboot").ok().unwrap();
     assert_eq!(rebooted, format!("VMI {NAME} was scheduled to soft-reboot\n"));
