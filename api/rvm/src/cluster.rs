@@ -76,6 +76,12 @@ impl Resource {
         }
     }
 
+    /// The first of these kinds that rvm.v1 does not have.
+    pub fn beyond_rvm(kinds: impl IntoIterator<Item = Self>) -> Option<&'static str> {
+        let beyond = kinds.into_iter().find(|kind| *kind != Self::Instance);
+        beyond.map(Self::plural)
+    }
+
     /// One of them, as kubectl says it.
     pub fn singular(self) -> &'static str {
         match self {

@@ -22,10 +22,7 @@ use crate::screen::{progress, say};
 pub async fn run(global: &Global, args: &Apply) -> Result<()> {
     let objects = read_manifests(&args.files)?;
     let kinds = objects.iter().filter_map(resource_of);
-    let beyond = kinds
-        .map(Resource::plural)
-        .find(|kind| *kind != Resource::Instance.plural());
-    match Door::find_for(global, beyond).await? {
+    match Door::find_for(global, Resource::beyond_rvm(kinds)).await? {
         Door::Rvm(client) => {
             let namespace = global.namespace.as_deref().unwrap_or_default();
             by_rvm(client, namespace, &objects, args).await

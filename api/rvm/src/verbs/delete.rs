@@ -24,10 +24,7 @@ struct Doomed {
 pub async fn run(global: &Global, args: &Delete) -> Result<()> {
     let doomed = doomed(args)?;
     let kinds = doomed.iter().map(|doomed| doomed.resource);
-    let beyond = kinds
-        .map(Resource::plural)
-        .find(|kind| *kind != Resource::Instance.plural());
-    match Door::find_for(global, beyond).await? {
+    match Door::find_for(global, Resource::beyond_rvm(kinds)).await? {
         Door::Rvm(client) => {
             let namespace = global.namespace.as_deref().unwrap_or_default();
             by_rvm(client, namespace, &doomed, args).await

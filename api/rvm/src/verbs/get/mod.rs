@@ -26,7 +26,7 @@ pub async fn run(global: &Global, args: &Get) -> Result<()> {
     let beyond = if args.selector.is_some() {
         Some("selectors")
     } else {
-        (asked.resource != Resource::Instance).then(|| asked.resource.plural())
+        Resource::beyond_rvm([asked.resource])
     };
     match Door::find_for(global, beyond).await? {
         Door::Rvm(client) => {
