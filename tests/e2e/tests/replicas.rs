@@ -52,6 +52,19 @@ fn leader(kubectl: &Kubectl, before: &str) -> String {
     .unwrap()
 }
 
+/// Makes the user ellen, who may change machines.
+fn let_edit(tools: &Arc<Tools>, cluster: &Cluster) {
+    cluster.kubectl_of(tools, "ellen").unwrap();
+    let binding = [
+        "create",
+        "rolebinding",
+        "ellen",
+        "--clusterrole=kubevirt.io:edit",
+        "--user=ellen",
+    ];
+    cluster.kubectl().ok(&binding).unwrap();
+}
+
 #[test]
 fn the_other_rvm_api_goes_on_when_the_one_that_leads_is_killed() {
     let tools = Tools::open().unwrap();
@@ -61,15 +74,7 @@ fn the_other_rvm_api_goes_on_when_the_one_that_leads_is_killed() {
     let led = leader(kubectl, "");
     let second = Api::another(&tools, &cluster).unwrap();
     kubectl.apply(&[machine("Halted").unwrap()]).unwrap();
-    cluster.kubectl_of(&tools, "ellen").unwrap();
-    let binding = [
-        "create",
-        "rolebinding",
-        "ellen",
-        "--clusterrole=kubevirt.io:edit",
-        "--user=ellen",
-    ];
-    kubectl.ok(&binding).unwrap();
+    let_edit(&tools, &cluster);
     // Whoever leads: both serve.
     let pair = cluster.pair_of("ellen");
     let grpc = second.grpc(kubectl, Shows::Certificate(&pair)).unwrap();
@@ -102,15 +107,7 @@ fn of_all_viewers_of_a_console_one_types_whichever_rvm_api_led_them_there() {
     let kubectl = cluster.kubectl();
     let here = Api::start(&tools, &cluster).unwrap();
     let there = Api::another(&tools, &cluster).unwrap();
-    cluster.kubectl_of(&tools, "ellen").unwrap();
-    let binding = [
-        "create",
-        "rolebinding",
-        "ellen",
-        "--clusterrole=kubevirt.io:edit",
-        "--user=ellen",
-    ];
-    kubectl.ok(&binding).unwrap();
+    let_edit(&tools, &cluster);
     let pair = cluster.pair_of("ellen");
     let authority = Api::authority(kubectl).unwrap();
 
