@@ -29,15 +29,6 @@ use crate::status::Edit;
 use crate::translate;
 use crate::vm::VmId;
 
-/// Who has taken a VMI.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim<'a> {
-    /// The node.
-    pub node: &'a str,
-    /// The id of its handler.
-    pub handler: &'a str,
-}
-
 /// Whether this node may take a VMI.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -56,24 +47,6 @@ pub enum Abandoned {
     Yes,
     /// Not before this much time.
     NotFor(Duration),
-}
-
-// === impl Claim ===
-
-impl<'a> Claim<'a> {
-    /// The claim on a VMI; none where there is none, or where it was made on another VMI.
-    pub fn on(vmi: &'a VirtualMachineInstance) -> Option<Self> {
-        let annotations = vmi.metadata.annotations.as_ref()?;
-        let mut parts = annotations.get(annotations::CLAIM)?.split('/');
-        let (node, handler, uid) = (parts.next()?, parts.next()?, parts.next()?);
-        let own = vmi.metadata.uid.as_deref()? == uid && parts.next().is_none();
-        own.then_some(Self { node, handler })
-    }
-
-    /// Whether it is this handler's.
-    pub fn is_of(&self, me: &Me) -> bool {
-        self.node == me.node && self.handler == me.handler
-    }
 }
 
 /// Whether a VMI's wishes suit this node.

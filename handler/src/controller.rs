@@ -10,13 +10,12 @@ use kube::api::Api;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use rvm_types::VirtualMachineInstance;
+use rvm_types::{Claim, VirtualMachineInstance};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::{UnboundedReceiverStream, WatchStream};
 
 use jiff::Timestamp;
 
-use crate::claim::Claim;
 use crate::plan::{SETTLE, Step, plan};
 use crate::steps::{Effects, Outcome, StepError, chain};
 use crate::vm::VmId;
@@ -81,7 +80,7 @@ async fn work(id: &VmId, vmi: &mut VirtualMachineInstance, effects: &Effects) ->
         let me = effects.me.borrow().clone();
         let steps = plan(id, vmi, &seen, &me, Timestamp::now());
         if steps.is_empty() {
-            let mine = Claim::on(vmi).is_some_and(|claim| claim.is_of(&me));
+            let mine = Claim::on(vmi).is_some_and(|claim| me.made(claim));
             return Ok(if mine {
                 Action::requeue(RECHECK)
             } else {

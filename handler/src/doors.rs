@@ -10,13 +10,12 @@ use rvm_server::{
     Act, AttachError, Connection, ConsoleStream, Consoles, DialError, MachinesService, Ports, Power,
     Protocol, Role, Subresources, Turn, Turns, Unreachable,
 };
-use rvm_types::VirtualMachineInstance;
+use rvm_types::{Claim, VirtualMachineInstance};
 use rvmm_control::{Accelerator, Client, ClientError, Info, Request};
 use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::claim::Claim;
 use crate::events::Happening;
 use crate::events::Recorder;
 use crate::images::Images;
@@ -94,7 +93,7 @@ impl Doors {
     /// The VM, if it is one of this handler's.
     pub(crate) fn here(&self, vmi: &VirtualMachineInstance) -> Result<VmId, Unreachable> {
         match Claim::on(vmi) {
-            Some(claim) if claim.is_of(&self.me.borrow()) => VmId::of(vmi).ok_or(Unreachable::NotRunning),
+            Some(claim) if self.me.borrow().made(claim) => VmId::of(vmi).ok_or(Unreachable::NotRunning),
             Some(claim) => Err(Unreachable::AnotherNode {
                 node: claim.node.to_owned(),
             }),

@@ -11,12 +11,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
-use rvm_types::admission;
 use rvm_types::names::{ARCHITECTURE, MACHINE, annotations, labels};
+use rvm_types::{Claim, admission};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::claim::Claim;
 use crate::plan::Me;
 
 /// Pause after a heartbeat that failed.

@@ -21,11 +21,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rvm_types::names::{events, finalizers};
-use rvm_types::{Phase, VirtualMachineInstance};
+use rvm_types::{Claim, Phase, VirtualMachineInstance};
 use rvmm_control::{Info, State};
 
 use crate::agent::Facts;
-use crate::claim::{self, Abandoned, Claim, Verdict};
+use crate::claim::{self, Abandoned, Verdict};
 use crate::events::Happening;
 use crate::networks::model::Plan;
 use crate::status::{Edit, Over, Report};
@@ -58,6 +58,15 @@ pub struct Me {
     pub cordoned: bool,
     /// How old the heartbeat of a dead node is.
     pub stale_after: Duration,
+}
+
+// === impl Me ===
+
+impl Me {
+    /// Whether a claim is this handler's.
+    pub fn made(&self, claim: Claim<'_>) -> bool {
+        claim.node == self.node && claim.handler == self.handler
+    }
 }
 
 /// What is seen besides the VMI itself.
@@ -112,8 +121,8 @@ pub enum Step {
 pub fn plan(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     let deleted = vmi.metadata.deletion_timestamp.is_some();
     match Claim::on(vmi) {
-        Some(claim) if claim.is_of(me) && deleted => ending(vmi, seen, now),
-        Some(claim) if claim.is_of(me) => own(id, vmi, seen, me, now),
+        Some(claim) if me.made(claim) && deleted => ending(vmi, seen, now),
+        Some(claim) if me.made(claim) => own(id, vmi, seen, me, now),
         // Nobody else uses our run directory, so a machine in it is ours, whatever became of the claim on it.
         Some(claim) if claim.node == me.node && was_started(&seen.machine) => vec![Step::Reclaim],
         None if was_started(&seen.machine) => vec![Step::Reclaim],

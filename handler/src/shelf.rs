@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rvm_server::{Image, ImageStore, ImageStoreError};
-use rvm_types::VirtualMachineInstance;
+use rvm_types::{Claim, VirtualMachineInstance};
 use tokio::sync::watch;
 
-use crate::claim::Claim;
 use crate::images::Images;
 use crate::images::kept::Removed;
 use crate::images::pull::{Policy, Told, Wish};
@@ -39,7 +38,7 @@ impl Shelf {
         let me = self.me.borrow();
         let here = machines
             .iter()
-            .filter(|vmi| Claim::on(vmi).is_some_and(|claim| claim.is_of(&me)))
+            .filter(|vmi| Claim::on(vmi).is_some_and(|claim| me.made(claim)))
             .filter(|vmi| !vmi.phase().is_some_and(rvm_types::Phase::is_final));
         let mut users = Users::new();
         for vmi in here {

@@ -7,13 +7,12 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use rvm_types::names::reasons;
-use rvm_types::{Phase, VirtualMachineInstance};
+use rvm_types::{Claim, Phase, VirtualMachineInstance};
 use rvmm_spec::AcceleratorChoice;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::agent::{Agents, Line};
-use crate::claim::Claim;
 use crate::events::{Happening, Recorder};
 use crate::images::{ImageError, Images};
 use crate::networks::client::{NetworkError, Networks};
@@ -135,7 +134,7 @@ impl Effects {
     /// [`StepError::Observe`], or the API's where another node's heartbeat is asked for.
     pub async fn see(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Seen, StepError> {
         let claim = Claim::on(vmi);
-        let mine = claim.is_some_and(|claim| claim.is_of(&self.me.borrow()));
+        let mine = claim.is_some_and(|claim| self.me.borrow().made(claim));
         let owner_heartbeat = match claim {
             Some(owner) if !mine && vmi.phase() == Some(&Phase::Scheduling) => {
                 node::last_beat(&self.client, owner).await?
@@ -254,7 +253,7 @@ impl Effects {
         let (Some(reason), Some(claim)) = (error.lasting(), Claim::on(vmi)) else {
             return;
         };
-        if !claim.is_of(&self.me.borrow()) {
+        if !self.me.borrow().made(claim) {
             return;
         }
         let message = chain(error);

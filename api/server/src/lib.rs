@@ -43,6 +43,7 @@ pub mod reach;
 pub mod replicas;
 pub mod scheduling;
 mod service;
+mod story;
 pub mod subresources;
 pub mod tls;
 mod turns;

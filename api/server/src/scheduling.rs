@@ -20,17 +20,17 @@ use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::runtime::events::{Event, EventType};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use rvm_types::condition::{self, Condition, FALSE};
 use rvm_types::names::{annotations, conditions, events, labels, reasons};
 use rvm_types::{Phase, VirtualMachineInstance};
 use serde_json::json;
 
-/// Who we are in events.
-const COMPONENT: &str = "rvm-controller";
+use crate::story::{Story, event};
+
 /// What a handler has to claim a VMI before anybody wonders.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// VMIs that are looked at at once.
@@ -51,15 +51,15 @@ enum Verdict {
 
 struct Context {
     client: Client,
-    events: Recorder,
+    story: Story,
 }
 
 /// Follows the VMIs of the cluster until `shutdown` is done.
 pub async fn run(client: Client, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let vmis: Api<VirtualMachineInstance> = Api::all(client.clone());
     let nodes: Api<Node> = Api::all(client.clone());
-    let events = Recorder::new(client.clone(), Reporter::from(COMPONENT));
-    let context = Arc::new(Context { client, events });
+    let story = Story::new(&client);
+    let context = Arc::new(Context { client, story });
     let controller = Controller::new(vmis, watcher::Config::default());
     let known = controller.store();
     // What changes at a node is news for who waits.
@@ -124,13 +124,11 @@ impl Context {
             written => written.map(drop)?,
         }
         let event = Event {
-            type_: EventType::Warning,
-            reason: events::FAILED_SCHEDULING.to_owned(),
-            note: Some(why),
             action: "Scheduling".to_owned(),
-            secondary: None,
+            ..event(EventType::Warning, events::FAILED_SCHEDULING, why)
         };
-        self.events.publish(&event, &vmi.object_ref(&())).await
+        self.story.tell(vmi, event).await;
+        Ok(())
     }
 }
 

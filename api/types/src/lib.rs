@@ -15,6 +15,7 @@
 //! - No I/O and no clock but [`condition::now`].
 
 pub mod admission;
+pub mod claim;
 pub mod condition;
 pub mod config;
 pub mod crd;
@@ -36,6 +37,7 @@ mod word;
 use std::collections::BTreeMap;
 
 pub use admission::Cause;
+pub use claim::Claim;
 pub use kubevirt::KubeVirt;
 pub use phase::Phase;
 pub use quantity::Quantity;

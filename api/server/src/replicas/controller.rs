@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use kube::api::Api;
 use kube::core::SelectorExt;
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
@@ -18,9 +17,8 @@ use rvm_types::{VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
 
 use super::plan::{self, Seen, Step, plan};
 use super::steps::Effects;
+use crate::story::Story;
 
-/// Who we are in events.
-const COMPONENT: &str = "rvm-controller";
 /// Rounds of one reconciliation; a set that needs more gets another one.
 const MAX_ROUNDS: usize = 8;
 /// Sets that are worked on at once.
@@ -34,8 +32,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub async fn run(client: Client, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let sets: Api<VirtualMachineInstanceReplicaSet> = Api::all(client.clone());
     let vmis: Api<VirtualMachineInstance> = Api::all(client.clone());
-    let events = Recorder::new(client.clone(), Reporter::from(COMPONENT));
-    let effects = Arc::new(Effects { client, events });
+    let story = Story::new(&client);
+    let effects = Arc::new(Effects { client, story });
     let controller = Controller::new(sets, watcher::Config::default());
     let known = controller.store();
     controller

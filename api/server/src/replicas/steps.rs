@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::EventType;
 use kube::{Client, Resource};
 use rvm_types::condition;
 use rvm_types::names::{conditions, events};
@@ -12,13 +12,14 @@ use serde_json::json;
 
 use super::plan::Step;
 use super::status;
+use crate::story::{Story, event};
 
 /// The API, and where events go.
 pub struct Effects {
     /// The cluster.
     pub client: Client,
     /// Events on sets.
-    pub events: Recorder,
+    pub story: Story,
 }
 
 // === impl Effects ===
@@ -84,13 +85,15 @@ impl Effects {
                 let note = format!(
                     "Started the virtual machine by creating the new virtual machine instance {name}"
                 );
-                self.record(set, EventType::Normal, events::SUCCESSFUL_CREATE, note)
+                self.story
+                    .tell(set, event(EventType::Normal, events::SUCCESSFUL_CREATE, note))
                     .await;
                 Ok(())
             }
             Err(error) => {
                 let note = format!("Error creating virtual machine instance: {}", text(&error));
-                self.record(set, EventType::Warning, events::FAILED_CREATE, note)
+                self.story
+                    .tell(set, event(EventType::Warning, events::FAILED_CREATE, note))
                     .await;
                 self.fail(set, status::failed(wanted, events::FAILED_CREATE, text(&error)))
                     .await;
@@ -115,14 +118,16 @@ impl Effects {
         match self.vmis(set).delete(name, &params).await {
             Ok(_) => {
                 let note = format!("{note} {}", vmi.metadata.uid.as_deref().unwrap_or_default());
-                self.record(set, EventType::Normal, events::SUCCESSFUL_DELETE, note)
+                self.story
+                    .tell(set, event(EventType::Normal, events::SUCCESSFUL_DELETE, note))
                     .await;
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => {
                 let note = format!("Error deleting virtual machine instance {name}: {}", text(&error));
-                self.record(set, EventType::Warning, events::FAILED_DELETE, note)
+                self.story
+                    .tell(set, event(EventType::Warning, events::FAILED_DELETE, note))
                     .await;
                 self.fail(set, status::failed(wanted, events::FAILED_DELETE, text(&error)))
                     .await;
@@ -164,7 +169,9 @@ impl Effects {
                 true => (events::SUCCESSFUL_PAUSED, "Paused"),
                 false => (events::SUCCESSFUL_RESUMED, "Resumed"),
             };
-            self.record(set, EventType::Normal, reason, note.to_owned()).await;
+            self.story
+                .tell(set, event(EventType::Normal, reason, note.to_owned()))
+                .await;
         }
         Ok(())
     }
@@ -183,26 +190,6 @@ impl Effects {
         let name = vmi.metadata.name.as_deref().unwrap_or_default();
         let written = self.vmis(set).patch(name, &PatchParams::default(), &patch).await;
         written.map(drop)
-    }
-
-    async fn record(
-        &self,
-        set: &VirtualMachineInstanceReplicaSet,
-        type_: EventType,
-        reason: &str,
-        note: String,
-    ) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: reason.to_owned(),
-            secondary: None,
-        };
-        // Events tell a story and carry no state.
-        if let Err(error) = self.events.publish(&event, &set.object_ref(&())).await {
-            tracing::debug!(reason, %error, "an event was not recorded");
-        }
     }
 
     fn vmis(&self, set: &VirtualMachineInstanceReplicaSet) -> Api<VirtualMachineInstance> {

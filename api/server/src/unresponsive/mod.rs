@@ -22,16 +22,15 @@ use futures::future::{self, Either};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource, ResourceExt};
+use kube::runtime::events::{Event, EventType};
+use kube::{Client, ResourceExt};
 use rvm_types::VirtualMachineInstance;
-use rvm_types::names::{annotations, labels, reasons};
+use rvm_types::names::{labels, reasons};
 use serde_json::{Value, json};
 
+use crate::story::{Story, event};
 use verdict::{Health, Loss};
 
-/// Who we are in events.
-const COMPONENT: &str = "rvm-controller";
 /// Rounds in the time that a node may be silent.
 const ROUNDS: u32 = 5;
 /// The shortest time between two rounds.
@@ -41,10 +40,10 @@ const PAGE: u32 = 500;
 
 /// Looks after the nodes of a cluster until `shutdown` is done. Their handlers may be silent for `limit`.
 pub async fn run(client: Client, limit: Duration, shutdown: impl Future<Output = ()>) {
-    let events = Recorder::new(client.clone(), Reporter::from(COMPONENT));
+    let story = Story::new(&client);
     let mut watched = Watched {
         client,
-        events,
+        story,
         limit,
         missed: BTreeMap::new(),
     };
@@ -62,7 +61,7 @@ pub async fn run(client: Client, limit: Duration, shutdown: impl Future<Output =
 
 struct Watched {
     client: Client,
-    events: Recorder,
+    story: Story,
     limit: Duration,
     /// Nodes of VMIs that have no object, and since when.
     missed: BTreeMap<String, Instant>,
@@ -106,7 +105,7 @@ impl Watched {
         let written = nodes
             .patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch))
             .await;
-        unless_outrun(written)
+        unless_outrun(written).map(drop)
     }
 
     /// The nodes that VMIs are on and that have had no object for as long as a handler may be silent.
@@ -172,33 +171,24 @@ impl Watched {
             "its node does not answer"
         );
         let vmis: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), &namespace);
-        unless_outrun(
-            vmis.patch(&vmi.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-                .await,
-        )?;
-        let event = Event {
-            type_: EventType::Warning,
-            reason: reasons::NODE_UNRESPONSIVE.to_owned(),
-            note: Some(loss.told(node)),
-            action: "NodeCheck".to_owned(),
-            secondary: None,
-        };
-        self.events.publish(&event, &vmi.object_ref(&())).await
+        let written = vmis
+            .patch(&vmi.name_any(), &PatchParams::default(), &Patch::Merge(patch))
+            .await;
+        if unless_outrun(written)? {
+            let event = Event {
+                action: "NodeCheck".to_owned(),
+                ..event(EventType::Warning, reasons::NODE_UNRESPONSIVE, loss.told(node))
+            };
+            self.story.tell(vmi, event).await;
+        }
+        Ok(())
     }
 }
 
-/// Whoever wrote first, or took the object away, knows better; the next round sees what is so then.
-fn unless_outrun<T>(written: kube::Result<T>) -> kube::Result<()> {
+/// Whether it was written. Whoever wrote first, or took the object away, knows better; the next round sees what is so then.
+fn unless_outrun<T>(written: kube::Result<T>) -> kube::Result<bool> {
     match written {
-        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(()),
-        written => written.map(drop),
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
+        written => written.map(|_| true),
     }
-}
-
-/// Whose machine it is, as far as a label tells: a user may have written it.
-fn is_on(vmi: &VirtualMachineInstance, node: &str) -> bool {
-    let uid = vmi.metadata.uid.as_deref();
-    let claim = vmi.annotations().get(annotations::CLAIM);
-    let mut parts = claim.map_or("", String::as_str).split('/');
-    parts.next() == Some(node) && parts.nth(1) == uid && uid.is_some()
 }

@@ -9,10 +9,8 @@ use kube::ResourceExt;
 use rvm_types::condition::{self, Condition, FALSE};
 use rvm_types::names::{annotations, conditions, finalizers, reasons};
 use rvm_types::status::PhaseTransition;
-use rvm_types::{Phase, VirtualMachineInstance};
+use rvm_types::{Claim, Phase, VirtualMachineInstance};
 use serde_json::{Value, json};
-
-use super::is_on;
 
 /// By which people say that a node is down and stays down (Kubernetes, "Non-graceful node shutdown").
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
@@ -68,7 +66,8 @@ pub fn health(node: &Node, limit: Duration, now: Timestamp) -> Health {
 
 /// The write that tells a VMI of this node what it has lost; none where there is nothing to tell.
 pub fn patch(vmi: &VirtualMachineInstance, node: &str, loss: Loss, now: Timestamp) -> Option<Value> {
-    if !is_on(vmi, node) {
+    // Its label may be anybody's word.
+    if Claim::on(vmi).is_none_or(|claim| claim.node != node) {
         return None;
     }
     let is_over = matches!(vmi.phase(), Some(Phase::Succeeded | Phase::Failed));

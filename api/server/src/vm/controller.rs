@@ -9,15 +9,13 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::api::Api;
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher;
 use rvm_types::{VirtualMachine, VirtualMachineInstance};
 
 use super::plan::{Seen, Step, plan};
 use super::steps::{Effects, Outcome};
+use crate::story::Story;
 
-/// Who we are in events.
-const COMPONENT: &str = "rvm-controller";
 /// Rounds of one reconciliation: the way from one instance to the next has fewer.
 const MAX_ROUNDS: usize = 16;
 /// VMs that are worked on at once.
@@ -31,8 +29,8 @@ const RETRY: Duration = Duration::from_secs(5);
 pub async fn run(client: Client, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let vms: Api<VirtualMachine> = Api::all(client.clone());
     let vmis: Api<VirtualMachineInstance> = Api::all(client.clone());
-    let events = Recorder::new(client.clone(), Reporter::from(COMPONENT));
-    let effects = Arc::new(Effects { client, events });
+    let story = Story::new(&client);
+    let effects = Arc::new(Effects { client, story });
     Controller::new(vms, watcher::Config::default())
         .owns(vmis, watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::EventType;
 use kube::{Client, Resource};
 use rvm_types::condition::{self, Condition, TRUE};
 use rvm_types::names::{annotations, conditions, events, finalizers};
@@ -15,13 +15,14 @@ use serde_json::{Value, json};
 
 use super::plan::Step;
 use super::{revision, status};
+use crate::story::{Story, event};
 
 /// The API, and where events go.
 pub struct Effects {
     /// The cluster.
     pub client: Client,
     /// Events on VMs.
-    pub events: Recorder,
+    pub story: Story,
 }
 
 /// What came of a step.
@@ -108,7 +109,8 @@ impl Effects {
             return;
         }
         let note = format!("Error creating virtual machine instance: {why}");
-        self.record(vm, EventType::Warning, events::FAILED_CREATE, note)
+        self.story
+            .tell(vm, event(EventType::Warning, events::FAILED_CREATE, note))
             .await;
         if let Err(error) = self.report(vm, status).await {
             tracing::debug!(vm = name(vm), %error, "its failure was not written");
@@ -132,7 +134,8 @@ impl Effects {
             "Started the virtual machine by creating the new virtual machine instance {}",
             name(vm)
         );
-        self.record(vm, EventType::Normal, events::SUCCESSFUL_CREATE, note)
+        self.story
+            .tell(vm, event(EventType::Normal, events::SUCCESSFUL_CREATE, note))
             .await;
         Ok(Outcome::Done)
     }
@@ -148,7 +151,8 @@ impl Effects {
             "Stopped the virtual machine by deleting the virtual machine instance {}",
             name(vm)
         );
-        self.record(vm, EventType::Normal, events::SUCCESSFUL_DELETE, note)
+        self.story
+            .tell(vm, event(EventType::Normal, events::SUCCESSFUL_DELETE, note))
             .await;
         Ok(Outcome::Done)
     }
@@ -203,20 +207,6 @@ impl Effects {
             .patch(name(vm), &PatchParams::default(), &patch)
             .await?;
         Ok(Outcome::Done)
-    }
-
-    async fn record(&self, vm: &VirtualMachine, type_: EventType, reason: &str, note: String) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: reason.to_owned(),
-            secondary: None,
-        };
-        // Events tell a story and carry no state.
-        if let Err(error) = self.events.publish(&event, &vm.object_ref(&())).await {
-            tracing::debug!(reason, %error, "an event was not recorded");
-        }
     }
 
     fn vmis(&self, vm: &VirtualMachine) -> Api<VirtualMachineInstance> {
