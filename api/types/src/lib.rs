@@ -27,6 +27,7 @@ pub mod names;
 pub mod phase;
 pub mod qos;
 pub mod quantity;
+pub mod reference;
 pub mod replica_set;
 pub mod status;
 pub mod vm;

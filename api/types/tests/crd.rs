@@ -46,6 +46,13 @@ fn the_installed_files_are_in_step_with_the_types() {
 }
 
 #[test]
+fn the_page_of_the_fields_is_in_step_with_the_types() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("FIELDS.md");
+    let is_current = fs::read_to_string(page).expect("it is there") == rvm_types::reference::page();
+    assert!(is_current, "run `cargo xtask reference`");
+}
+
+#[test]
 fn a_virtual_machine_has_kubevirts_names_columns_and_status() {
     let crd = virtual_machines();
     let names = (crd.spec.names.short_names, crd.spec.names.categories);

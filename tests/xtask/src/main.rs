@@ -4,6 +4,7 @@ mod build;
 mod fuzz;
 mod packages;
 mod programs;
+mod reference;
 mod run;
 mod setup;
 mod step;
@@ -51,6 +52,8 @@ enum Task {
     Tidy,
     /// Write the CustomResourceDefinitions of `deploy/crds` anew from the Rust types
     Crds,
+    /// Write the pages of options and fields anew from the programs and the types
+    Reference,
     /// Print the cases of the hostile guest, one a line
     HostileList,
     /// Fuzz: all that reads what a guest, an image or another program has written
@@ -91,6 +94,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Test { full, nextest, .. } => suite::run(full, &nextest),
         Task::Tidy => suite::tidy(),
         Task::Crds => build::crds(),
+        Task::Reference => reference::write(),
         Task::HostileList => Ok(hostile_list()),
         Task::Fuzz(wish) => fuzz::run(&wish),
         Task::Bench { arguments } => suite::bench(&arguments),

@@ -12,13 +12,17 @@ use rvm_guests::cross::workspace;
 
 use crate::build::{self, Built};
 use crate::setup::{self, ForTesting};
-use crate::{step, tidy as rules};
+use crate::{reference, step, tidy as rules};
 
 /// Checks and tests everything.
 pub fn run(full: bool, nextest: &[String]) -> Result<ExitCode> {
     let ready = setup::all()?;
-    let failed = checks(&ready)?;
+    let mut failed = checks(&ready)?;
     let built = build::all(&ready.building)?;
+    step::heading("pages of options");
+    for page in reference::stale(&built.here)? {
+        failed.push(format!("{} (run `cargo xtask reference`)", page.display()));
+    }
     for check in &failed {
         eprintln!("FAILED: {check}");
     }

@@ -17,7 +17,7 @@ pub mod kubevirt;
 mod networks;
 mod path;
 pub mod replica_set;
-mod unsupported;
+pub(crate) mod unsupported;
 mod validate;
 pub mod vm;
 mod volumes;

@@ -11,18 +11,18 @@ use crate::vmi::VirtualMachineInstanceSpec;
 use crate::volume::Volume;
 
 /// These neither change the guest nor forbid a node: rvm knows no taints, and schedules by `nodeSelector` alone.
-const SPEC: [&str; 5] = [
+pub(crate) const SPEC: [&str; 5] = [
     "dnsPolicy",
     "priorityClassName",
     "schedulerName",
     "serviceAccountName",
     "tolerations",
 ];
-const DOMAIN: [&str; 2] = ["ioThreads", "ioThreadsPolicy"];
+pub(crate) const DOMAIN: [&str; 2] = ["ioThreads", "ioThreadsPolicy"];
 /// These ask for nothing when they are empty, unlike `tpm: {}`, which asks for the device.
 const EMPTY: [&str; 2] = ["clock", "features"];
-const RESOURCES: [&str; 1] = ["overcommitGuestOverhead"];
-const DEVICES: [&str; 3] = ["autoattachInputDevice", "blockMultiQueue", "disableHotplug"];
+pub(crate) const RESOURCES: [&str; 1] = ["overcommitGuestOverhead"];
+pub(crate) const DEVICES: [&str; 3] = ["autoattachInputDevice", "blockMultiQueue", "disableHotplug"];
 
 pub(super) fn validate(spec: &VirtualMachineInstanceSpec, path: &Path, causes: &mut Vec<Cause>) {
     refuse(&spec.extra, path, &SPEC, causes);

@@ -1,11 +1,18 @@
-//! Writes the CustomResourceDefinitions into the folder that the argument names, or to standard output.
+//! Writes the CustomResourceDefinitions into the folder that the argument names, or to standard output; with `--fields FILE` the page of
+//! their fields.
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::{env, fs};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = env::args_os().nth(1).map(PathBuf::from);
+    let arguments: Vec<_> = env::args_os().skip(1).collect();
+    if let [flag, file] = arguments.as_slice()
+        && flag == "--fields"
+    {
+        return Ok(fs::write(file, rvm_types::reference::page())?);
+    }
+    let folder = arguments.first().map(PathBuf::from);
     for (name, text) in rvm_types::crd::files()? {
         match &folder {
             None => print!("---\n{text}"),
