@@ -80,16 +80,22 @@ impl Effects {
 
     /// Where a machine starts without the network that nobody asked for, its owner hears why.
     fn tell_of_no_network(&self, id: &VmId, vmi: &VirtualMachineInstance, why: Option<&NetworkError>) {
-        let Some(why) = why.map(|error| chain(error)) else {
+        let Some(error) = why else {
             return;
         };
+        // What this node's administrator wanted so is nothing to warn of.
+        let tell = match error {
+            NetworkError::None => Happening::normal,
+            _ => Happening::warning,
+        };
+        let why = chain(error);
         tracing::warn!(vm = %id, uid = id.uid, "starts without a network: {why}");
         let message = format!(
             "It starts without the pod's network, which it has not asked for: {why}. With \
              spec.domain.devices.autoattachPodInterface: false it gets none."
         );
         self.events
-            .record(vmi, &Happening::warning(events::NETWORK_UNAVAILABLE, message));
+            .record(vmi, &tell(events::NETWORK_UNAVAILABLE, message));
     }
 
     /// Asks for what stands elsewhere in the cluster, then makes all files, in a thread that may block. The images are held until

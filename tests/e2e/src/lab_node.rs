@@ -32,7 +32,7 @@ pub const HOST_DISKS: &str = "/var/lib/disks";
 const FIRMWARE: &str = "/lab/firmware";
 
 const HANDLER: &str = "rvm-handler --node lab --kubeconfig /etc/rvm/kubeconfig --guests /demo --run-dir /run/rvm \
-                       --state-dir /var/lib/rvm --host-disk-dir /var/lib/disks";
+                       --state-dir /var/lib/rvm --host-disk-dir /var/lib/disks --pod-network none";
 
 /// How viewers get in, by certificates of ours.
 const DOOR: &str = "--grpc-listen 0.0.0.0:9443 --tls-cert /etc/rvm/tls.crt --tls-key /etc/rvm/tls.key --client-ca /etc/rvm/ca.crt";

@@ -106,8 +106,8 @@ fn rvm_alone_does_all_that_a_vmi_needs() {
 
     handler.rvm(&["stop", NAME]).unwrap().ok().unwrap();
     let kubectl = handler.kubectl().unwrap();
-    let warning = ("Warning".to_owned(), "NetworkUnavailable".to_owned());
-    assert!(kubectl.events(NAME).unwrap().contains(&warning));
+    let told = ("Normal".to_owned(), "NetworkUnavailable".to_owned());
+    assert!(kubectl.events(NAME).unwrap().contains(&told));
     let stopped = kubectl.await_phase(NAME, "Succeeded").unwrap();
     let conditions = stopped["status"]["conditions"].as_array().unwrap();
     let asked = |condition: &serde_json::Value| condition["message"] == "the guest switched itself off";
