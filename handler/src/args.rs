@@ -32,6 +32,9 @@ pub struct Args {
     /// With --local: the loopback port or address that kubectl reaches
     #[arg(long, value_name = "PORT|127.0.0.1:PORT", default_value = "127.0.0.1:0", value_parser = loopback, requires = "local")]
     listen: SocketAddr,
+    /// With --local: the loopback port or address of the web console, or none; `rvm web` says where it is
+    #[arg(long, value_name = "PORT|127.0.0.1:PORT|none", default_value = "127.0.0.1:0", value_parser = web, requires = "local")]
+    web_listen: WebAddress,
     /// How to reach the cluster [default: the pod's service account, else ~/.kube/config]
     #[arg(long, env = "KUBECONFIG", value_name = "FILE", conflicts_with = "local")]
     kubeconfig: Option<PathBuf>,
@@ -182,8 +185,8 @@ pub enum Shown {
 /// Where the VMIs are.
 #[derive(Debug)]
 pub enum Cluster {
-    /// In our own API, which kubectl reaches here.
-    Local(SocketAddr),
+    /// In our own API, which kubectl reaches here, and browsers, if they do, there.
+    Local(SocketAddr, Option<SocketAddr>),
     /// In a cluster.
     Remote(Option<PathBuf>),
 }
@@ -193,13 +196,13 @@ pub enum Cluster {
 impl Cluster {
     /// Whether nobody else keeps machines to its NetworkPolicies.
     pub fn has_no_network_plugin(&self) -> bool {
-        matches!(self, Self::Local(_))
+        matches!(self, Self::Local(..))
     }
 
     /// A namespace that is there for as long as the cluster is.
     pub fn oldest_namespace(&self) -> &'static str {
         match self {
-            Self::Local(_) => "default",
+            Self::Local(..) => "default",
             Self::Remote(_) => "kube-system",
         }
     }
@@ -255,7 +258,7 @@ impl Args {
         Ok(Settings {
             log_format: self.log_format,
             cluster: if self.local {
-                Cluster::Local(self.listen)
+                Cluster::Local(self.listen, self.web_listen.0)
             } else {
                 Cluster::Remote(self.kubeconfig)
             },
@@ -296,6 +299,15 @@ fn pod_network(text: &str) -> Result<PodNetwork> {
         return Ok(PodNetwork(None));
     }
     Ok(PodNetwork(Some(text.parse()?)))
+}
+
+/// Where the web console is, or that there is none. Not an `Option`, which would mean that the argument may be left out.
+#[derive(Debug, Clone, Copy)]
+struct WebAddress(Option<SocketAddr>);
+
+fn web(text: &str) -> Result<WebAddress> {
+    let address = (text != "none").then(|| loopback(text));
+    Ok(WebAddress(address.transpose()?))
 }
 
 fn size(text: &str) -> Result<u64> {
@@ -413,6 +425,9 @@ mod tests {
     fn local_mode_listens_on_loopback_only() {
         assert!(parse(&["--local", "--listen", "0.0.0.0:80"]).is_err());
         assert!(parse(&["--local", "--listen", "nonsense"]).is_err());
+        assert!(parse(&["--local", "--web-listen", "0.0.0.0:80"]).is_err());
+        assert!(parse(&["--web-listen", "8080"]).is_err());
+        assert_eq!(parse(&["--local", "--web-listen", "none"]).unwrap().web_listen.0, None);
         assert_eq!(
             parse(&["--local", "--listen", "8443"]).unwrap().listen,
             "127.0.0.1:8443".parse().unwrap()

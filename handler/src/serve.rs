@@ -201,7 +201,7 @@ fn lead(
 /// The claims' disks; in local mode there is nobody else who could keep them.
 fn claims_of(cluster: &Cluster, state: &Path) -> Arc<Claims> {
     Arc::new(match cluster {
-        Cluster::Local(_) => Claims::below(state),
+        Cluster::Local(..) => Claims::below(state),
         _ => Claims::of_cluster(),
     })
 }
@@ -237,8 +237,8 @@ async fn until_stopped(
 /// The client of the cluster, and the cluster's own door where that is ours.
 async fn connect(cluster: &Cluster, state: &Path) -> Result<(Client, Option<LocalDoor>)> {
     match cluster {
-        Cluster::Local(address) => {
-            let local = LocalDoor::open(*address, state).await?;
+        Cluster::Local(address, web) => {
+            let local = LocalDoor::open(*address, *web, state).await?;
             Ok((local.client(), Some(local)))
         }
         Cluster::Remote(kubeconfig) => {

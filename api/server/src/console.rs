@@ -82,6 +82,11 @@ impl ConsoleStream {
         (self.stream, self.turn)
     }
 
+    /// Where the machine runs, and by what.
+    pub(crate) fn whereabouts(&self) -> (&str, &str) {
+        (&self.node, &self.accelerator)
+    }
+
     /// Says what runs the machine: kvm or tcg.
     #[must_use]
     pub fn with_accelerator(mut self, accelerator: impl Into<String>) -> Self {

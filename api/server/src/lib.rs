@@ -52,6 +52,7 @@ pub mod users;
 mod virtual_machines;
 pub mod vm;
 mod watch;
+pub mod web;
 
 pub use agent::{AgentError, Agents};
 pub use connection::Connection;

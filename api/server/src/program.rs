@@ -66,14 +66,27 @@ pub fn stopped_by_signals() -> Result<CancellationToken> {
 /// # Errors
 /// No cluster is named, or none that can be used.
 pub async fn connect(kubeconfig: Option<&Path>, otherwise: &'static str) -> Result<Client> {
-    let config = match kubeconfig {
-        None => Config::infer().await.context(otherwise)?,
-        Some(path) => {
-            let read = Kubeconfig::read_from(path);
-            let read = read.with_context(|| format!("'{}' cannot be read", path.display()))?;
-            let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
-            config.with_context(|| format!("'{}' names no usable cluster", path.display()))?
-        }
-    };
+    client(configuration(kubeconfig, otherwise).await?)
+}
+
+/// A client of a cluster that has been found.
+///
+/// # Errors
+/// It cannot be used.
+pub fn client(config: Config) -> Result<Client> {
     Client::try_from(config).context("the cluster's address or certificates cannot be used")
+}
+
+/// Where the cluster is that this kubeconfig names, or in which we run, and who we are there.
+///
+/// # Errors
+/// No cluster is named.
+pub async fn configuration(kubeconfig: Option<&Path>, otherwise: &'static str) -> Result<Config> {
+    let Some(path) = kubeconfig else {
+        return Config::infer().await.context(otherwise);
+    };
+    let read = Kubeconfig::read_from(path);
+    let read = read.with_context(|| format!("'{}' cannot be read", path.display()))?;
+    let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await;
+    config.with_context(|| format!("'{}' names no usable cluster", path.display()))
 }

@@ -64,6 +64,11 @@ impl Refused {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
+    /// Nobody knows who asks.
+    pub(crate) fn unauthorized(message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)
+    }
+
     /// The object is in no state for this.
     pub(super) fn conflict(kind: Kind, name: &str, why: impl std::fmt::Display) -> Self {
         let kind = kind.singular();

@@ -2,10 +2,10 @@
 //!
 //! One viewer at a time, as KubeVirt has it: the next one who comes to type, by whichever way, takes over, and the first sees its connection end without a close frame,
 //! which is how virtctl tells that from a console that has ended. Nobody loses output by it: the machine's console begins with
-//! its history for each of them.
+//! its history for each of them. Who asks for the subprotocol of [`viewers`] goes on looking instead.
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{FutureExt, SinkExt, StreamExt};
@@ -13,7 +13,8 @@ use rvm_types::VirtualMachineInstance;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::Refused;
-use super::{Subresources, Upgrade, agreed, running};
+use super::viewers::{self, VIEWERS, Wish};
+use super::{PROTOCOL, Subresources, Upgrade, agreed, running};
 use crate::console::{AttachError, ConsoleStream, Role};
 
 /// Bytes of one message to a viewer.
@@ -25,14 +26,21 @@ const LAST_WORDS: usize = 64;
 pub(super) async fn serve(
     State(server): State<Subresources>,
     Path((namespace, name)): Path<(String, String)>,
+    Query(wish): Query<Wish>,
     upgrade: Upgrade,
 ) -> Result<Response, Refused> {
     let vmi = server.vmi(&namespace, &name).await?;
     judge(&vmi, &name)?;
-    let upgrade = agreed(upgrade)?;
-    let console = server.node.attach(&vmi, Role::Types).await;
+    let upgrade = agreed(upgrade)?.protocols([PROTOCOL, VIEWERS]);
+    let of_several = upgrade.selected_protocol().is_some_and(|chosen| chosen == VIEWERS);
+    let role = if of_several { wish.role() } else { Role::Types };
+    let console = server.node.attach(&vmi, role).await;
     let console = console.map_err(|error| refused(&error))?;
-    Ok(upgrade.on_upgrade(|socket| view(socket, console)))
+    Ok(if of_several {
+        upgrade.on_upgrade(move |socket| viewers::view(socket, console, role))
+    } else {
+        upgrade.on_upgrade(|socket| view(socket, console))
+    })
 }
 
 /// `GET …/vnc`: a machine without a display says so in KubeVirt's words.

@@ -26,6 +26,7 @@ mod instance;
 pub(crate) mod machine;
 mod options;
 mod ports;
+mod viewers;
 mod volumes;
 
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub(crate) use answer::Refused;
 pub use documents::{GROUP, VERSIONS};
 pub(crate) use documents::{RESOURCES, group, kind_of};
 
-/// The only protocol that is spoken over these websockets: the bytes themselves.
+/// What KubeVirt's clients speak over these websockets: the bytes themselves.
 const PROTOCOL: &str = "plain.kubevirt.io";
 /// Bytes that one message from a client may have. virtctl's have 32 KiB at most.
 const MAX_INPUT: usize = 1 << 20;

@@ -26,7 +26,10 @@ pub struct Args {
     /// Where users reach the gRPC API, rvm.v1
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8444")]
     grpc_listen: SocketAddr,
-    /// A name or an address by which users reach it besides the Service's, for its certificate; may be repeated
+    /// Where browsers reach the web console, by https [default: there is none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    web_listen: Option<SocketAddr>,
+    /// A name or an address by which users reach either besides the Service's, for its certificate; may be repeated
     #[arg(long = "grpc-name", value_name = "HOST")]
     grpc_names: Vec<String>,
     /// The namespace of our Service, Secrets and Lease

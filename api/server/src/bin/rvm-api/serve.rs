@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use rvm_server::aggregated::{self, FrontProxy};
 use rvm_server::certificates::Keeper;
 use rvm_server::leader::Candidate;
+use rvm_server::web::{self, WebConsole};
 use rvm_server::{Fleet, Subresources, controllers, program, users};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,7 +41,8 @@ pub fn run(args: &Args) -> Result<()> {
 async fn serve(args: &Args) -> Result<()> {
     let stop = program::stopped_by_signals()?;
     let otherwise = "no cluster is known; give --kubeconfig";
-    let client = program::connect(args.kubeconfig.as_deref(), otherwise).await?;
+    let config = program::configuration(args.kubeconfig.as_deref(), otherwise).await?;
+    let client = program::client(config.clone())?;
     let front = watch::Sender::new(Arc::new(FrontProxy::read(&client).await?));
     let keeper = Keeper::new(&client, &args.namespace, &args.grpc_names);
     let identity = keeper.first().await?;
@@ -66,6 +68,13 @@ async fn serve(args: &Args) -> Result<()> {
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     tasks.spawn(async move { Ok(served.await?) });
     tasks.spawn(async move { Ok(users.await?) });
+    if let Some(at) = args.web_listen {
+        let (listener, address) = listen(at).await?;
+        let console = WebConsole::of_cluster(config).context("the web console cannot reach the cluster")?;
+        let served = web::secured(listener, console, identity.subscribe());
+        tasks.spawn(async move { Ok(served.await?) });
+        tracing::info!(%address, "the web console is served, by https");
+    }
     tasks.spawn(ever(aggregated::follow(client.clone(), front)));
     tasks.spawn(ever(keeper.go_on(identity)));
     tracing::info!(%address, %grpc, namespace = args.namespace, "rvm-api serves");
