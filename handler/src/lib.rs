@@ -39,5 +39,6 @@ pub mod status;
 pub mod steps;
 pub mod thaws;
 pub mod translate;
+mod usage;
 pub mod vm;
 pub mod volumes;

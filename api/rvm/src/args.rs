@@ -7,6 +7,7 @@ mod logs;
 mod machine;
 mod ports;
 mod refused;
+mod top;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub use machine::{
 };
 pub use ports::{Forward, Forwarded, PortForward, Scp, Ssh, SshOptions, Target};
 pub use refused::RefusedVerb;
+pub use top::{Top, TopOrder, TopOutput};
 
 /// Virtual machines for RISC-V: from a manifest to a console.
 #[derive(Debug, Parser)]
@@ -119,6 +121,8 @@ pub enum Verb {
     Machine(MachineVerb),
     /// End machines and take their objects away
     Delete(Delete),
+    /// Show what machines take of their nodes
+    Top(Top),
     /// Show what was recorded about machines
     Events(Events),
     /// Make a Service that leads to a machine

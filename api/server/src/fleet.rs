@@ -21,7 +21,7 @@ use rvm_proto::v1::port_forward_request::{self as port, Open as OpenPort, Reques
 use rvm_proto::v1::port_forward_response::Response as FromPort;
 use rvm_proto::v1::{
     ActRequest, AgentRequest, ConsoleRequest, ConsoleResponse, FreezeRequest, PortForwardRequest,
-    StopRequest, act_request, agent_request,
+    StopRequest, UsageRequest, act_request, agent_request,
 };
 use rvm_proto::{ERROR_DOMAIN, reasons};
 use rvm_types::VirtualMachineInstance;
@@ -42,6 +42,7 @@ use crate::ports::{DialError, Ports, Protocol};
 use crate::power::{Act, Power};
 use crate::reach::Unreachable;
 use crate::turns::Turn;
+use crate::usage::{Meters, Usage};
 
 /// How long a handler may take to answer its door.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -263,6 +264,17 @@ impl Agents for Fleet {
         };
         let frozen = self.handler(vmi).await?.freeze(request).await;
         frozen.map(drop).map_err(|status| no_answer(&status))
+    }
+}
+
+#[tonic::async_trait]
+impl Meters for Fleet {
+    async fn usage(&self, vmi: &VirtualMachineInstance) -> Result<Usage, Unreachable> {
+        let (namespace, name) = names(vmi);
+        let request = UsageRequest { namespace, name };
+        let said = self.handler(vmi).await?.usage(request).await;
+        said.map(|said| said.into_inner().into())
+            .map_err(|status| unreachable(&status))
     }
 }
 

@@ -18,7 +18,7 @@ use rvm_proto::v1::{
     GuestInfoRequest, GuestInfoResponse, ListFileSystemsRequest, ListFileSystemsResponse, ListRequest,
     ListResponse, ListUsersRequest, ListUsersResponse, PortForwardRequest, PortForwardResponse,
     SoftRebootRequest, SoftRebootResponse, StopRequest, StopResponse, UnfreezeRequest, UnfreezeResponse,
-    VersionRequest, VersionResponse, WatchRequest, WatchResponse,
+    UsageRequest, UsageResponse, VersionRequest, VersionResponse, WatchRequest, WatchResponse,
 };
 use rvm_types::VirtualMachineInstance;
 use tokio_stream::wrappers::ReceiverStream;
@@ -35,6 +35,7 @@ use crate::ports::{self, DialError};
 use crate::power;
 use crate::reach::Unreachable;
 use crate::subresources::{Machine, Subresources, guest};
+use crate::usage;
 use crate::virtual_machines::VirtualMachinesService;
 use crate::watch::watch;
 
@@ -343,6 +344,17 @@ impl Machines for MachinesService {
         let machine = self.allowed(&caller, "get", machine, "filesystemlist").await?;
         let file_systems = self.below.guest_file_systems(&machine).await?.to_string().into();
         Ok(Response::new(ListFileSystemsResponse { file_systems }))
+    }
+
+    async fn usage(&self, request: Request<UsageRequest>) -> Result<Response<UsageResponse>, Status> {
+        let caller = self.gate.caller(&request)?;
+        let UsageRequest { namespace, name } = request.into_inner();
+        let machine = (or_default(namespace), name);
+        let vmi = self.machine(&caller, "get", &machine, "usage").await?;
+        let refusal = |why: Unreachable| usage::refusal(&machine.1, &why);
+        Unreachable::judge(&vmi).map_err(refusal)?;
+        let usage = self.node.usage(&vmi).await.map_err(refusal)?;
+        Ok(Response::new(usage.into()))
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {

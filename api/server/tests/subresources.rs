@@ -409,6 +409,21 @@ async fn a_guest_is_asked_by_its_agent_alone() {
 }
 
 #[tokio::test]
+async fn what_a_machine_takes_is_told_while_it_runs() {
+    let lab = Lab::new("Running").await;
+    let path = format!("{BASE}/usage");
+    let taken = json!({
+        "atMicroseconds": 1_000_000, "cpuMicroseconds": 250_000, "memoryBytes": 96 << 20,
+        "cpus": 2, "guestMemoryBytes": 128 << 20,
+    });
+    assert_eq!(lab.call("GET", &path, "").await, (200, taken));
+    lab.api
+        .merge("default", "alpine", &json!({"status": {"phase": "Scheduling"}}));
+    let (code, said) = lab.call("GET", &path, "").await;
+    assert_eq!((code, &said["message"]), (400, &json!("VMI is not running")));
+}
+
+#[tokio::test]
 async fn a_soft_reboot_is_the_agents() {
     let lab = Lab::new("Running").await;
     let neither = why("VMI neither have the agent connected nor the ACPI feature enabled");

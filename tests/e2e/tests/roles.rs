@@ -13,7 +13,7 @@ use rvm_proto::v1::{
     ActRequest, AgentRequest, ApplyRequest, DeleteRequest, ExpandVirtualMachineRequest, FreezeRequest,
     GetRequest, GuestInfoRequest, ListFileSystemsRequest, ListRequest, ListUsersRequest, PortForwardRequest,
     RestartVirtualMachineRequest, SoftRebootRequest, StartVirtualMachineRequest, StopRequest,
-    StopVirtualMachineRequest, UnfreezeRequest, VersionRequest, WatchRequest, act_request::Act,
+    StopVirtualMachineRequest, UnfreezeRequest, UsageRequest, VersionRequest, WatchRequest, act_request::Act,
     port_forward_request,
 };
 use tonic::{Code, Status};
@@ -105,6 +105,7 @@ const CALLS: &[(&str, Least, Call)] = &[
         Least::View,
         named!(machines.list_file_systems, ListFileSystemsRequest),
     ),
+    ("Usage", Least::View, named!(machines.usage, UsageRequest)),
     ("Agent info", Least::View, |grpc, namespace| {
         agent(grpc, namespace, Command::Info)
     }),
@@ -214,6 +215,7 @@ const CALLS: &[(&str, Least, Call)] = &[
 const PATHS: &[(&str, &str, Least)] = &[
     ("GET", "virtualmachineinstances/none/guestosinfo", Least::View),
     ("GET", "virtualmachineinstances/none/userlist", Least::View),
+    ("GET", "virtualmachineinstances/none/usage", Least::View),
     ("GET", "virtualmachineinstances/none/filesystemlist", Least::View),
     ("GET", "virtualmachines/none/expand-spec", Least::View),
     ("PUT", "expand-vm-spec", Least::View),

@@ -13,6 +13,7 @@ mod port_forward;
 mod refused;
 mod ssh;
 mod stop;
+mod top;
 mod version;
 
 use std::io::Read;
@@ -50,6 +51,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::Scp(args) => Err(ssh::scp(&global, &args)?.into()),
         Verb::Stop(args) => stop::run(&global, &namespace, &args).await,
         Verb::Delete(args) => delete::run(&global, &args).await,
+        Verb::Top(args) => top::run(&global, &args).await,
         Verb::Events(args) => events::run(&Cluster::of(&global).await?, &args).await,
         Verb::Expose(args) => expose::run(&Cluster::of(&global).await?, &args).await,
         Verb::PermittedDevices => permitted_devices::run(&Cluster::of(&global).await?).await,

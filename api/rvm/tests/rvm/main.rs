@@ -8,5 +8,6 @@ mod lab;
 mod logs;
 mod machine;
 mod ports;
+mod top;
 mod verbs;
 mod words;

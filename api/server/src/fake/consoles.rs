@@ -1,6 +1,7 @@
 //! Machines that are only a console and a switch, both in the test's hands.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use tokio::sync::mpsc;
 
 use crate::agent::Command;
 use crate::{
-    Act, AgentError, Agents, AttachError, Connection, ConsoleStream, Consoles, DialError, Ports, Power,
-    Protocol, Role, Turn, Turns, Unreachable,
+    Act, AgentError, Agents, AttachError, Connection, ConsoleStream, Consoles, DialError, Meters, Ports,
+    Power, Protocol, Role, Turn, Turns, Unreachable, Usage,
 };
 
 const LOOPBACK: std::net::Ipv4Addr = std::net::Ipv4Addr::LOCALHOST;
@@ -38,6 +39,7 @@ pub struct FakeMachines {
     answers: Arc<Mutex<HashMap<&'static str, Value>>>,
     frozen: Arc<Mutex<Vec<Duration>>>,
     turns: Arc<Turns>,
+    looks: Arc<AtomicU64>,
 }
 
 impl FakeMachines {
@@ -54,6 +56,7 @@ impl FakeMachines {
                 answers: Arc::default(),
                 frozen: Arc::default(),
                 turns: Arc::default(),
+                looks: Arc::default(),
             },
             consoles,
         )
@@ -131,6 +134,21 @@ impl Agents for FakeMachines {
         self.tell(vmi, Command::Freeze).await?;
         lock(&self.frozen).push(time);
         Ok(())
+    }
+}
+
+/// A second passes between two looks, of which a quarter is spent.
+#[tonic::async_trait]
+impl Meters for FakeMachines {
+    async fn usage(&self, _: &VirtualMachineInstance) -> Result<Usage, Unreachable> {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
+        Ok(Usage {
+            at: looks * 1_000_000,
+            cpu: looks * 250_000,
+            memory: 96 << 20,
+            cpus: 2,
+            guest_memory: 128 << 20,
+        })
     }
 }
 

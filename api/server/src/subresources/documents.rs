@@ -13,7 +13,7 @@ pub const GROUP: &str = "subresources.kubevirt.io";
 pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
 
 /// What there is below a machine: (resource, subresource, verb).
-pub(crate) const RESOURCES: [(&str, &str, &str); 21] = [
+pub(crate) const RESOURCES: [(&str, &str, &str); 22] = [
     ("virtualmachineinstances", "addvolume", "update"),
     ("virtualmachineinstances", "console", "get"),
     ("virtualmachineinstances", "filesystemlist", "get"),
@@ -26,6 +26,7 @@ pub(crate) const RESOURCES: [(&str, &str, &str); 21] = [
     ("virtualmachineinstances", "softreboot", "update"),
     ("virtualmachineinstances", "unfreeze", "update"),
     ("virtualmachineinstances", "unpause", "update"),
+    ("virtualmachineinstances", "usage", "get"),
     ("virtualmachineinstances", "userlist", "get"),
     ("virtualmachineinstances", "vnc", "get"),
     ("virtualmachines", "addvolume", "update"),

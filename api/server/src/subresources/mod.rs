@@ -7,6 +7,7 @@
 //!                                                                          ├─ instance   PUT …/pause: judge, then have it done
 //!                                                                          ├─ guest      GET …/guestosinfo, PUT …/freeze: by the guest's agent
 //!                                                                          ├─ expand     a VM's spec with all that it takes from elsewhere
+//!                                                                          ├─ usage      GET …/usage: what it takes of its node; rvm's own, KubeVirt has none
 //!                                                                          ├─ volumes    PUT …/addvolume: refused, and why
 //!                                                                          ├─ console    websocket ◄──bytes──► Consoles
 //!                                                                          └─ ports      websocket ◄──bytes──► Ports
@@ -40,6 +41,7 @@ use rvm_types::{Phase, VirtualMachineInstance, admission, condition};
 
 use crate::node::Node;
 use crate::reach::Unreachable;
+use crate::usage::{self, Usage};
 use answer::Kind;
 
 pub(crate) use answer::Refused;
@@ -98,6 +100,7 @@ impl Subresources {
                 .route(&format!("{instance}/freeze"), put(guest::freeze))
                 .route(&format!("{instance}/unfreeze"), put(guest::unfreeze))
                 .route(&format!("{instance}/guestosinfo"), get(guest::system))
+                .route(&format!("{instance}/usage"), get(usage::serve))
                 .route(&format!("{instance}/userlist"), get(guest::users))
                 .route(&format!("{instance}/filesystemlist"), get(guest::file_systems));
             for object in [&machine, &instance] {
@@ -118,6 +121,14 @@ impl Subresources {
     async fn vmi(&self, namespace: &str, name: &str) -> Result<VirtualMachineInstance, Refused> {
         let api: Api<VirtualMachineInstance> = self.objects(namespace, name, Kind::Instance)?;
         Ok(api.get(name).await?)
+    }
+
+    /// What an instance that runs takes of its node.
+    pub(crate) async fn usage(&self, (namespace, name): &Machine) -> Result<Usage, Refused> {
+        let vmi = self.vmi(namespace, name).await?;
+        running(&vmi, name)?;
+        let usage = self.node.usage(&vmi).await;
+        usage.map_err(|why| Refused::unreachable(&why))
     }
 
     /// The collection of a namespace. Both names become parts of a path, so they must be some.
