@@ -6,6 +6,7 @@
 //! gives the emulator ([`toolbox`]). Nothing riscv64 is executed on this machine; where a package's own scripts have to
 //! run, they do so in a guest ([`distribution`]).
 
+pub mod axe;
 pub mod bench;
 pub mod busybox;
 pub mod cache;
@@ -27,6 +28,7 @@ pub mod kernel;
 pub mod kube;
 pub mod oci;
 pub mod openssh;
+pub mod promtool;
 #[cfg(feature = "push")]
 pub mod push;
 pub mod registry;

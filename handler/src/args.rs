@@ -104,6 +104,9 @@ pub struct Args {
     /// Age in seconds at which another node's heartbeat makes its claims free
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86400))]
     heartbeat_stale_after: u64,
+    /// Where /metrics, /healthz and /readyz are served, to whoever asks [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<SocketAddr>,
     /// How the log is written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -151,6 +154,8 @@ pub struct Settings {
     pub grpc: Option<PathBuf>,
     /// The gRPC API's TCP address.
     pub grpc_tls: Option<(SocketAddr, Shown)>,
+    /// Where metrics are.
+    pub metrics: Option<SocketAddr>,
     /// Where running machines are kept.
     pub run_dir: PathBuf,
     /// Where everything else is kept.
@@ -267,6 +272,7 @@ impl Args {
             heartbeat: (Duration::from_secs(interval), Duration::from_secs(stale_after)),
             grpc,
             grpc_tls,
+            metrics: self.metrics_listen,
             run_dir,
             state_dir,
             rvmm: self.rvmm.map_or_else(find_rvmm, absolute)?,
@@ -427,7 +433,10 @@ mod tests {
         assert!(parse(&["--local", "--listen", "nonsense"]).is_err());
         assert!(parse(&["--local", "--web-listen", "0.0.0.0:80"]).is_err());
         assert!(parse(&["--web-listen", "8080"]).is_err());
-        assert_eq!(parse(&["--local", "--web-listen", "none"]).unwrap().web_listen.0, None);
+        assert_eq!(
+            parse(&["--local", "--web-listen", "none"]).unwrap().web_listen.0,
+            None
+        );
         assert_eq!(
             parse(&["--local", "--listen", "8443"]).unwrap().listen,
             "127.0.0.1:8443".parse().unwrap()

@@ -24,6 +24,7 @@ mod credentials;
 pub mod doors;
 pub mod events;
 pub mod images;
+pub mod metrics;
 pub mod networks;
 pub mod node;
 pub mod place;

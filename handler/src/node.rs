@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt};
+use rvm_server::observe::Pulse;
 use rvm_types::names::{ARCHITECTURE, MACHINE, annotations, labels};
 use rvm_types::{Claim, admission};
 use serde_json::json;
@@ -128,10 +129,17 @@ impl Register {
     ///
     /// # Errors
     /// [`BeatError::Taken`].
-    pub async fn keep_beating(&self, client: &Client, me: &watch::Sender<Me>) -> Result<(), BeatError> {
+    pub async fn keep_beating(
+        &self,
+        client: &Client,
+        me: &watch::Sender<Me>,
+        pulse: &Pulse,
+    ) -> Result<(), BeatError> {
         loop {
             tokio::time::sleep(self.interval).await;
-            match self.beat(client).await {
+            let beaten = self.beat(client).await;
+            pulse.beat(beaten.is_ok());
+            match beaten {
                 Ok(now) => {
                     me.send_if_modified(|before| {
                         let changed = *before != now;

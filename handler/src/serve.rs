@@ -18,6 +18,7 @@ use rvm_handler::doors::Doors;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::Images;
 use rvm_handler::images::pull::Puller;
+use rvm_handler::metrics::{Handler, Transitions};
 use rvm_handler::networks::client::Networks;
 use rvm_handler::networks::enforce::Policies;
 use rvm_handler::node::{self, Register};
@@ -31,7 +32,7 @@ use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
 use rvm_handler::volumes::binder;
 use rvm_handler::volumes::claims::Claims;
-use rvm_server::{MachinesService, TlsDoor, UnixDoor, certificates, program};
+use rvm_server::{MachinesService, Subresources, TlsDoor, UnixDoor, certificates, observe, program};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -89,7 +90,17 @@ async fn serve(settings: Settings) -> Result<()> {
     let (watch, events) = (Watch::new(wake), Recorder::new(client.clone(), &settings.node));
     let told = (watch.clone(), events.clone());
     let doors = Doors::new(me.clone(), &machines, told, &networks, &images);
-    lead(doors, client.clone(), (grpc, local), &stop, &mut tasks);
+    let below = lead(doors, client.clone(), (grpc, local), &stop, &mut tasks);
+    let watched = Handler {
+        me: me.clone(),
+        machines: Arc::clone(&machines),
+        transitions: Transitions::default(),
+        below,
+        pulse: Arc::default(),
+        stale_after: settings.heartbeat.1,
+    };
+    let (transitions, pulse) = (watched.transitions.clone(), Arc::clone(&watched.pulse));
+    watch_over(settings.metrics, watched, &mut tasks).await?;
     let policies = policies(&settings.cluster, (&client, &networks, &events), &mut tasks);
     let effects = Arc::new(Effects {
         client: client.clone(),
@@ -107,9 +118,10 @@ async fn serve(settings: Settings) -> Result<()> {
         children: Children::default(),
         pulls: Pulls::default(),
         retries: Retries::default(),
+        transitions,
     });
     tasks.spawn(tend_claims(client.clone(), claims));
-    tasks.spawn(async move { Ok(register.keep_beating(&client, &me_sender).await?) });
+    tasks.spawn(async move { Ok(register.keep_beating(&client, &me_sender, &pulse).await?) });
     tracing::info!(node = settings.node, run_dir = %settings.run_dir.display(), cluster, "rvm-handler serves");
     let control = controller::run(effects, wakes, stop.clone().cancelled_owned());
     let served = until_stopped(control, &mut tasks, &stop).await;
@@ -183,19 +195,34 @@ async fn listen(tls: Option<&(SocketAddr, Shown)>) -> Result<Option<TcpListener>
     Ok(Some(listener))
 }
 
-/// Opens the ways to the machines.
+/// Tells of this handler, where somebody is to be told.
+async fn watch_over(at: Option<SocketAddr>, handler: Handler, tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    let Some(at) = at else { return Ok(()) };
+    let listener = TcpListener::bind(at).await;
+    let listener = listener.with_context(|| format!("cannot listen on {at}"))?;
+    let address = listener.local_addr().context("the listener has no address")?;
+    tracing::info!(%address, "metrics are served");
+    tasks.spawn(async move {
+        observe::serve(listener, Arc::new(handler)).await;
+        Ok(())
+    });
+    Ok(())
+}
+
+/// Opens the ways to the machines. Returns that of local mode.
 fn lead(
     doors: Doors,
     client: Client,
     (grpc, local): (GrpcDoors, Option<LocalDoor>),
     stop: &CancellationToken,
     tasks: &mut JoinSet<Result<()>>,
-) {
+) -> Option<Subresources> {
     let (service, below) = doors.lead(client);
     grpc.serve(&service, stop, tasks);
-    if let Some(local) = local {
-        local.serve(below, tasks);
-    }
+    local.map(|local| {
+        local.serve(below.clone(), tasks);
+        below
+    })
 }
 
 /// The claims' disks; in local mode there is nobody else who could keep them.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::agent::{Agents, Line};
 use crate::events::{Happening, Recorder};
 use crate::images::{ImageError, Images};
+use crate::metrics::Transitions;
 use crate::networks::client::{NetworkError, Networks};
 use crate::networks::enforce::{EnforceError, Policies};
 use crate::node;
@@ -63,6 +64,8 @@ pub struct Effects {
     pub pulls: Pulls,
     /// VMIs that could not be prepared. Lost with us, which only means that they are tried at once.
     pub retries: Retries,
+    /// How long VMIs take, for metrics.
+    pub transitions: Transitions,
 }
 
 /// What came of a step.
@@ -278,6 +281,7 @@ impl Effects {
             Ok(newer) => {
                 let phase = newer.phase().map(Phase::as_str);
                 tracing::info!(vm = %id, uid = id.uid, phase, "{}", told(step));
+                self.transitions.saw(vmi, &newer);
                 events.iter().for_each(|event| self.events.record(&newer, event));
                 Ok(Outcome::Wrote(Box::new(newer)))
             }

@@ -36,7 +36,7 @@ impl Meters for Doors {
 }
 
 /// Counts what the machine behind this control socket takes. Blocks.
-fn count(socket: &Path) -> Result<Usage, Unreachable> {
+pub(crate) fn count(socket: &Path) -> Result<Usage, Unreachable> {
     let silent = |error: ClientError| Unreachable::Unavailable(io::Error::other(chain(&error)));
     let mut client = Client::connect(socket).map_err(silent)?;
     let info = client.info().map_err(silent)?;

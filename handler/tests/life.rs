@@ -15,6 +15,7 @@ use std::time::Duration;
 use kube::api::PostParams;
 use node::Cluster;
 use rvm_server::agent::Command;
+use rvm_server::observe::Pulse;
 use rvm_server::{Agents, Consoles, Power, Role};
 use rvm_types::VirtualMachineInstance as Vmi;
 use rvm_types::condition;
@@ -412,7 +413,7 @@ fn a_node_name_is_one_handlers_and_a_second_one_is_refused() {
         .block_on(nodes.patch("a", &Default::default(), &taken))
         .unwrap();
     let lost = cluster
-        .block_on(one.keep_beating(&client, &me))
+        .block_on(one.keep_beating(&client, &me, &Pulse::default()))
         .unwrap_err()
         .to_string();
     assert!(lost.contains("served by another rvm-handler (other,"), "{lost}");

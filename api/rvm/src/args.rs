@@ -137,6 +137,8 @@ pub enum Verb {
     Refused(RefusedVerb),
     /// Print the path of local mode's kubeconfig
     Kubeconfig,
+    /// Print the address of local mode's web console, with the token that lets its reader in
+    Web,
     /// Print the completions of a shell
     Completion {
         /// Which shell

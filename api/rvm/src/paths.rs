@@ -50,6 +50,19 @@ pub fn kubeconfig() -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The address of local mode's web console, with its token, as `rvm-handler --local` has written it down.
+pub fn web_console() -> Result<String> {
+    let path = state()?.join("web/address");
+    match std::fs::read_to_string(&path) {
+        Ok(address) => Ok(address.trim_end().to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+            "{} is not there; `rvm-handler --local` writes it when it starts, unless with --web-listen none",
+            path.display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    }
+}
+
 /// The kubeconfig that kubectl reads where none is named, if it is there.
 pub fn kubectls_own() -> Option<PathBuf> {
     let path = variable("HOME")?.join(".kube/config");

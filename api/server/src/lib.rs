@@ -36,6 +36,7 @@ pub mod leader;
 pub mod listen;
 pub mod node;
 mod objects;
+pub mod observe;
 pub mod ports;
 pub mod power;
 pub mod program;

@@ -135,7 +135,7 @@ function actions(namespace, name) {
 function consoleCard(namespace, name) {
   const state = el("p", { class: "state", id: "console-state", role: "status" }, SAID.idle);
   const take = el("button", { type: "button", class: "first", hidden: true, id: "take-over" }, "Take over");
-  const place = el("div", { class: "terminal", id: "terminal" });
+  const place = el("div", { class: "screen", id: "terminal" });
   const copy = el("button", { type: "button" }, "Copy");
   const tools = el("div", { class: "actions", role: "group", "aria-label": "Console" },
     copy,

@@ -24,9 +24,8 @@ const THEME = {
 function withAdoptedStyles(open) {
   const create = document.createElement;
   document.createElement = function (tag, options) {
-    const made = create.call(document, tag, options);
-    if (tag === "style") adopt(made);
-    return made;
+    // Something that is no style, which is put into the page in its place.
+    return tag === "style" ? adopted(create.call(document, "template")) : create.call(document, tag, options);
   };
   try {
     return open();
@@ -35,17 +34,18 @@ function withAdoptedStyles(open) {
   }
 }
 
-function adopt(style) {
+function adopted(stand) {
   const sheet = new CSSStyleSheet();
   document.adoptedStyleSheets.push(sheet);
-  Object.defineProperty(style, "textContent", {
+  Object.defineProperty(stand, "textContent", {
     get: () => "",
     set: (text) => sheet.replaceSync(text),
   });
-  style.remove = () => {
+  stand.remove = () => {
     document.adoptedStyleSheets = document.adoptedStyleSheets.filter((other) => other !== sheet);
-    Element.prototype.remove.call(style);
+    Element.prototype.remove.call(stand);
   };
+  return stand;
 }
 
 export class Screen {

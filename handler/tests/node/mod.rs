@@ -12,6 +12,7 @@ use rvm_handler::doors::Doors;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::pull::Puller;
 use rvm_handler::images::{Images, Mirror};
+use rvm_handler::metrics::Transitions;
 use rvm_handler::networks::client::Networks;
 use rvm_handler::node::Register;
 use rvm_handler::place::Place;
@@ -157,6 +158,7 @@ impl Cluster {
             children: Children::default(),
             pulls: Pulls::default(),
             retries: Retries::default(),
+            transitions: Transitions::default(),
         };
         runtime.spawn(controller::run(Arc::new(effects), wakes, async {
             ended.await.unwrap_or(());

@@ -3,6 +3,7 @@
 pub mod asked;
 pub mod boot;
 pub mod brief;
+pub mod browser;
 pub mod devices;
 pub mod disks;
 pub mod distribution;

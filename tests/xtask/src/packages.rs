@@ -82,6 +82,20 @@ const PACKAGES: [Package; 12] = [
     },
 ];
 
+/// What the tests need besides.
+const TESTING: [Package; 2] = [
+    Package {
+        name: "chromium",
+        shown_by: &["chromium"],
+        reason: "shows the web console in tests",
+    },
+    Package {
+        name: "chromium-driver",
+        shown_by: &["chromedriver"],
+        reason: "has it do what a user does",
+    },
+];
+
 /// What `make fuzz` needs besides.
 const FUZZING: [Package; 1] = [Package {
     name: "g++",
@@ -92,6 +106,11 @@ const FUZZING: [Package; 1] = [Package {
 /// Makes sure that every package is there: installs what is missing as root, else says what to install.
 pub fn ensure() -> Result<()> {
     ensure_these(&PACKAGES)
+}
+
+/// The same for what only tests need.
+pub fn ensure_for_testing() -> Result<()> {
+    ensure_these(&TESTING)
 }
 
 /// The same for what only fuzzing needs.
@@ -168,9 +187,8 @@ mod tests {
 
     #[test]
     fn every_package_has_a_reason_and_a_way_to_see_it() {
-        let lacking = PACKAGES
-            .iter()
-            .filter(|package| package.reason.is_empty() || package.shown_by.is_empty());
+        let all = PACKAGES.iter().chain(&TESTING).chain(&FUZZING);
+        let lacking = all.filter(|package| package.reason.is_empty() || package.shown_by.is_empty());
         assert_eq!(lacking.count(), 0);
     }
 

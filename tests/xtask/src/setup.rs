@@ -7,7 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rvm_guests::command::output;
 use rvm_guests::{
-    Cache, DemoGuest, Toolbox, bench, cross, demo, efi, fence, kube, registry, tiny, toolbox, virtiofsd,
+    Cache, DemoGuest, Toolbox, axe, bench, cross, demo, efi, fence, kube, promtool, registry, tiny, toolbox,
+    virtiofsd,
 };
 
 use crate::{packages, programs, step};
@@ -65,12 +66,15 @@ pub fn environment_of_programs(toolbox: &Toolbox) -> Result<Vec<(&'static str, O
 /// Everything the tests need.
 pub fn for_testing() -> Result<ForTesting> {
     let building = for_building()?;
+    packages::ensure_for_testing()?;
     ensure_components()?;
     let cache = &building.cache;
     let tools = programs::folder(cache)?;
     let toolbox = Toolbox::open(cache)?;
     toolbox::qemu_img(cache)?;
     registry::server(cache)?;
+    axe::script(cache)?;
+    promtool::program(cache)?;
     virtiofsd::here(cache)?;
     virtiofsd::for_riscv64(cache)?;
     fence::agent(cache)?;

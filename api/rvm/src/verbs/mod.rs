@@ -59,6 +59,7 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::Version(args) => version::run(&global, &args).await,
         Verb::Refused(verb) => Err(refused::because(&verb)),
         Verb::Kubeconfig => Ok(say(&paths::kubeconfig()?.display().to_string())?),
+        Verb::Web => Ok(say(&paths::web_console()?)?),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut command, "rvm", &mut io::stdout());
             Ok(())

@@ -13,6 +13,7 @@ use rvm_types::VirtualMachineInstance;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::Refused;
+use super::open::What;
 use super::viewers::{self, VIEWERS, Wish};
 use super::{PROTOCOL, Subresources, Upgrade, agreed, running};
 use crate::console::{AttachError, ConsoleStream, Role};
@@ -32,15 +33,21 @@ pub(super) async fn serve(
     let vmi = server.vmi(&namespace, &name).await?;
     judge(&vmi, &name)?;
     let upgrade = agreed(upgrade)?.protocols([PROTOCOL, VIEWERS]);
-    let of_several = upgrade.selected_protocol().is_some_and(|chosen| chosen == VIEWERS);
+    let of_several = upgrade
+        .selected_protocol()
+        .is_some_and(|chosen| chosen == VIEWERS);
     let role = if of_several { wish.role() } else { Role::Types };
     let console = server.node.attach(&vmi, role).await;
     let console = console.map_err(|error| refused(&error))?;
-    Ok(if of_several {
-        upgrade.on_upgrade(move |socket| viewers::view(socket, console, role))
-    } else {
-        upgrade.on_upgrade(|socket| view(socket, console))
-    })
+    let held = server.open.hold(What::Console, &namespace, &name);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let _held = held;
+        if of_several {
+            viewers::view(socket, console, role).await;
+        } else {
+            view(socket, console).await;
+        }
+    }))
 }
 
 /// `GET …/vnc`: a machine without a display says so in KubeVirt's words.

@@ -25,6 +25,7 @@ pub(crate) mod expand;
 pub(crate) mod guest;
 mod instance;
 pub(crate) mod machine;
+mod open;
 mod options;
 mod ports;
 mod viewers;
@@ -37,12 +38,14 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::routing::{any, get, put};
 use axum::{Json, Router};
 use kube::{Api, Client};
+use prometheus_client::registry::Registry;
 use rvm_types::{Phase, VirtualMachineInstance, admission, condition};
 
 use crate::node::Node;
 use crate::reach::Unreachable;
 use crate::usage::{self, Usage};
 use answer::Kind;
+use open::Open;
 
 pub(crate) use answer::Refused;
 pub use documents::{GROUP, VERSIONS};
@@ -61,6 +64,7 @@ const NOT_RUNNING: &str = "VMI is not running";
 pub struct Subresources {
     client: Client,
     node: Arc<dyn Node>,
+    open: Open,
 }
 
 // === impl Subresources ===
@@ -68,7 +72,16 @@ pub struct Subresources {
 impl Subresources {
     /// Over these objects, and the machines of this node.
     pub fn new(client: Client, node: Arc<dyn Node>) -> Self {
-        Self { client, node }
+        Self {
+            client,
+            node,
+            open: Open::default(),
+        }
+    }
+
+    /// Adds how many consoles and ports are open here.
+    pub fn count(&self, registry: &mut Registry) {
+        self.open.count(registry);
     }
 
     /// Everything below `/apis/subresources.kubevirt.io`.

@@ -14,6 +14,7 @@ use tokio::time::{interval, timeout};
 
 use super::answer::Refused;
 use super::console::close;
+use super::open::What;
 use super::{Subresources, Upgrade, agreed, running};
 use crate::connection::{Connection, Reader, Writer};
 use crate::ports::{DialError, Protocol};
@@ -51,7 +52,11 @@ pub(super) async fn serve(
     let upgrade = agreed(upgrade)?;
     let connection = server.node.dial(&vmi, protocol, number).await;
     let connection = connection.map_err(|error| refused(&error))?;
-    Ok(upgrade.on_upgrade(|socket| forward(socket, connection)))
+    let held = server.open.hold(What::Port, &namespace, &name);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let _held = held;
+        forward(socket, connection).await;
+    }))
 }
 
 fn refused(error: &DialError) -> Refused {

@@ -43,7 +43,7 @@ const ANSWERED: [HeaderName; 5] = [
 
 /// Passes a request on, and its answer back; a websocket's bytes for as long as both ends like.
 pub(super) async fn pass_on(behind: &Client, token: Option<&str>, request: Request) -> Response {
-    let (mut parts, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let path = parts.uri.path();
     if !is_for_pages(&parts.method, path) {
         return Refused::no_such_path().into_response();
@@ -62,8 +62,10 @@ pub(super) async fn pass_on(behind: &Client, token: Option<&str>, request: Reque
     *asked.method_mut() = parts.method;
     *asked.uri_mut() = uri;
     *asked.headers_mut() = headers;
-    // Local mode's API, in process, speaks to the browser by it.
-    *asked.extensions_mut() = std::mem::take(&mut parts.extensions);
+    // By this local mode's API, in process, speaks to the browser itself. What our router has found in the path stays here.
+    if let Some(browser) = browser.clone() {
+        asked.extensions_mut().insert(browser);
+    }
     match behind.send(asked).await {
         Ok(answer) => back(answer, browser),
         Err(error) => {
@@ -75,7 +77,11 @@ pub(super) async fn pass_on(behind: &Client, token: Option<&str>, request: Reque
 
 /// No name of ours needs an escape, so a path with one is there to be read in two ways.
 fn is_for_pages(method: &Method, path: &str) -> bool {
-    let plain = !path.contains('%') && !path.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."));
+    let plain = !path.contains('%')
+        && !path
+            .split('/')
+            .skip(1)
+            .any(|part| matches!(part, "" | "." | ".."));
     let events = |path: &str| {
         let rest = path.strip_prefix("/api/v1/namespaces/");
         rest.and_then(|rest| rest.split_once('/'))
@@ -168,7 +174,10 @@ mod tests {
             ("impersonate-user", "admin"),
             ("cookie", "a=b"),
             ("authorization", "Bearer theirs"),
-            ("sec-websocket-protocol", "viewers.rvm.v1, base64url.bearer.authorization.k8s.io.YQ"),
+            (
+                "sec-websocket-protocol",
+                "viewers.rvm.v1, base64url.bearer.authorization.k8s.io.YQ",
+            ),
         ] {
             asked.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }

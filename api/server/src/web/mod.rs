@@ -31,6 +31,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use kube::Client;
 
 use crate::subresources::Refused;
+pub(crate) use serve::plain;
 pub use serve::{local, secured};
 pub use token::{OwnToken, announce, withdraw};
 
@@ -113,11 +114,7 @@ fn nobody(why: &str) -> Response {
 /// Lets nobody in through the browser of somebody else, and says of every answer what a browser may do with it.
 async fn guard(State(console): State<WebConsole>, request: Request, next: Next) -> Response {
     if !is_ours(request.headers(), &console.door) {
-        return (
-            StatusCode::FORBIDDEN,
-            "this server is not meant to be reached so",
-        )
-            .into_response();
+        return (StatusCode::FORBIDDEN, "this server is not meant to be reached so").into_response();
     }
     let mut answer = next.run(request).await;
     pages::guard(answer.headers_mut());

@@ -38,7 +38,12 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 
 /// Serves on loopback until the future is dropped.
 pub async fn local(listener: TcpListener, console: WebConsole) {
-    serve(listener, console.router(), || None).await;
+    plain(listener, console.router()).await;
+}
+
+/// Serves a router without TLS until the future is dropped.
+pub(crate) async fn plain(listener: TcpListener, router: Router) {
+    serve(listener, router, || None).await;
 }
 
 /// Serves over TLS until the future is dropped, with the certificate of the time.

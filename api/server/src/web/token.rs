@@ -38,7 +38,9 @@ pub(super) fn shown(headers: &HeaderMap) -> Option<String> {
         }),
     };
     // One that is no header value would be nobody's.
-    let fits = |token: &String| (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic());
+    let fits = |token: &String| {
+        (1..=MAX_TOKEN).contains(&token.len()) && token.bytes().all(|b| b.is_ascii_graphic())
+    };
     token.filter(fits)
 }
 

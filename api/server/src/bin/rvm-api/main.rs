@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 ended by a signal, 1 an error, 2 the command line was wrong; an error is one line on standard error.
 
+mod metrics;
 mod serve;
 
 use std::net::SocketAddr;
@@ -38,6 +39,9 @@ pub struct Args {
     /// Age in seconds at which a node's heartbeat makes it unresponsive
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     node_stale_after: u64,
+    /// Where /metrics, /healthz and /readyz are served, to whoever asks [default: nowhere]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<SocketAddr>,
     /// How the log is written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,

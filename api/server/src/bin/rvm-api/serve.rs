@@ -14,12 +14,13 @@ use rvm_server::aggregated::{self, FrontProxy};
 use rvm_server::certificates::Keeper;
 use rvm_server::leader::Candidate;
 use rvm_server::web::{self, WebConsole};
-use rvm_server::{Fleet, Subresources, controllers, program, users};
+use rvm_server::{Fleet, Subresources, controllers, observe, program, users};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::Args;
+use crate::metrics::Server;
 
 /// Whose lines people want to read.
 const OURS: [&str; 2] = ["rvm_api", "rvm_server"];
@@ -50,6 +51,8 @@ async fn serve(args: &Args) -> Result<()> {
     let (for_users, grpc) = listen(args.grpc_listen).await?;
     let fleet = Arc::new(Fleet::new(client.clone(), identity.subscribe()));
     let below = Subresources::new(client.clone(), Arc::clone(&fleet) as _);
+    let server = Server::new(client.clone(), below.clone());
+    let leads = server.leads();
     let users = users::serve(
         for_users,
         client.clone(),
@@ -75,13 +78,22 @@ async fn serve(args: &Args) -> Result<()> {
         tasks.spawn(async move { Ok(served.await?) });
         tracing::info!(%address, "the web console is served, by https");
     }
+    if let Some(at) = args.metrics_listen {
+        let (listener, address) = listen(at).await?;
+        tasks.spawn(ever(observe::serve(listener, Arc::new(server))));
+        tracing::info!(%address, "metrics are served");
+    }
     tasks.spawn(ever(aggregated::follow(client.clone(), front)));
     tasks.spawn(ever(keeper.go_on(identity)));
     tracing::info!(%address, %grpc, namespace = args.namespace, "rvm-api serves");
     let stale_after = Duration::from_secs(args.node_stale_after);
     let candidate = Candidate::new(&client, &args.namespace, LEASE, me());
     let controller = candidate.follow(&stop, |ended| {
-        controllers::run_for_nodes(client.clone(), stale_after, ended.cancelled_owned())
+        leads.while_running(controllers::run_for_nodes(
+            client.clone(),
+            stale_after,
+            ended.cancelled_owned(),
+        ))
     });
     tokio::select! {
         () = controller => Ok(()),
