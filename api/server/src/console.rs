@@ -1,6 +1,7 @@
 //! One console, one viewer: judging whether it can be attached, then moving bytes until one end has had enough. One of several viewers types
 //! (`turns`); the others look.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,6 +23,9 @@ use crate::turns::Turn;
 const CHUNK: usize = 16 << 10;
 /// Chunks that wait for a viewer before its console is no longer read.
 const QUEUE: usize = 4;
+
+/// What a console's reader hears where the way to the machine's node was lost, and nobody knows how the machine is.
+pub(crate) const LINK_LOST: io::ErrorKind = io::ErrorKind::NetworkDown;
 
 /// A byte stream both ways.
 pub trait Duplex: AsyncRead + AsyncWrite + Send {}
@@ -148,7 +152,11 @@ pub(crate) fn view(
         };
         tokio::select! {
             () = out.closed() => {}
-            () = print(reader, &out) => {}
+            end = print(reader, &out) => {
+                if let Err(status) = end {
+                    let _ = out.send(Err(status)).await;
+                }
+            }
             () = pass_on => {}
             Some(end) = type_in(requests, writer, &types) => {
                 if let Err(status) = end {
@@ -162,13 +170,20 @@ pub(crate) fn view(
 }
 
 /// From the console to the viewer, until the console closes or the viewer is gone.
-async fn print(mut console: ReadHalf<Pin<Box<dyn Duplex>>>, out: &Outgoing) {
+async fn print(mut console: ReadHalf<Pin<Box<dyn Duplex>>>, out: &Outgoing) -> Result<(), Status> {
     let mut chunk = vec![0; CHUNK];
-    // A console that breaks is a machine that is gone, and its viewer learns that from the end of the stream.
-    while let Ok(length @ 1..) = console.read(&mut chunk).await {
+    loop {
+        let length = match console.read(&mut chunk).await {
+            Ok(length @ 1..) => length,
+            Err(error) if error.kind() == LINK_LOST => {
+                return Err(Status::unavailable("the way to the machine's node was lost"));
+            }
+            // A console that breaks is a machine that is gone, and its viewer learns that from the end of the stream.
+            Ok(_) | Err(_) => return Ok(()),
+        };
         let output = Bytes::copy_from_slice(&chunk[..length]);
         if send(out, ToViewer::Output(output)).await.is_err() {
-            return;
+            return Ok(());
         }
     }
 }

@@ -7,6 +7,8 @@
 //! Each request makes a connection of its own: a console lives for hours, all else is rare, and so a renewed certificate holds from
 //! the next request on. Where a handler is found is not trusted: it has to show the handlers' certificate.
 
+mod link;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +29,7 @@ use rvm_proto::{ERROR_DOMAIN, reasons};
 use rvm_types::VirtualMachineInstance;
 use rvm_types::names::annotations;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
@@ -43,13 +45,13 @@ use crate::power::{Act, Power};
 use crate::reach::Unreachable;
 use crate::turns::Turn;
 use crate::usage::{Meters, Usage};
+use link::Far;
 
 /// How long a handler may take to answer its door.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How often a silent handler is asked whether it is still there, and how long it may take to say so.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Bytes of a console on their way to whoever views it, and bytes that are read at once from the one who types.
-const PIPE: usize = 64 << 10;
+/// Bytes that are read at once from the one who types.
 const CHUNK: usize = 16 << 10;
 /// Requests on their way to a handler.
 const QUEUE: usize = 4;
@@ -157,7 +159,7 @@ impl Consoles for Fleet {
         let Some(ToViewer::Attached(attached)) = first.and_then(|first| first.response) else {
             return Err(unavailable("the handler opens no console".to_owned()).into());
         };
-        let (near, far) = tokio::io::duplex(PIPE);
+        let (near, far) = link::pipe();
         let (kept, turn) = Turn::kept_elsewhere();
         tokio::spawn(carry(far, requests, responses, kept));
         Ok(ConsoleStream::new(near, attached.node, turn).with_accelerator(attached.accelerator))
@@ -177,15 +179,15 @@ fn asked(request: FromViewer) -> ConsoleRequest {
     }
 }
 
-/// Moves a console's bytes both ways, until either end is done.
+/// Moves a console's bytes both ways, until either end is done, or the link to the handler is lost.
 async fn carry(
-    viewer: DuplexStream,
+    Far { pipe, link }: Far,
     requests: mpsc::Sender<ConsoleRequest>,
     mut responses: Streaming<ConsoleResponse>,
     turn: oneshot::Sender<()>,
 ) {
     let mut turn = Some(turn);
-    let (mut typed, mut shown) = tokio::io::split(viewer);
+    let (mut typed, mut shown) = tokio::io::split(pipe);
     let to_machine = async {
         let mut chunk = vec![0; CHUNK];
         while let Ok(count @ 1..) = typed.read(&mut chunk).await {
@@ -196,7 +198,12 @@ async fn carry(
         }
     };
     let to_viewer = async {
-        while let Ok(Some(response)) = responses.message().await {
+        loop {
+            let response = match responses.message().await {
+                Ok(Some(response)) => response,
+                Ok(None) => return,
+                Err(_) => return link.is_lost(),
+            };
             match response.response {
                 Some(ToViewer::Output(output)) if shown.write_all(&output).await.is_err() => return,
                 Some(ToViewer::TakenOver(_)) => {

@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
@@ -36,6 +37,8 @@ struct Lab {
     machines: FakeMachines,
     consoles: mpsc::UnboundedReceiver<FakeConsole>,
     fleet: Fleet,
+    /// Where the handler is.
+    handler: String,
     /// Where each rvm-api takes websockets.
     doors: [SocketAddr; 2],
     _identity: watch::Sender<Arc<Identity>>,
@@ -50,6 +53,13 @@ fn issue(ca: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Pair {
         certificate: params.signed_by(&key, ca).unwrap().pem(),
         key: key.serialize_pem(),
     }
+}
+
+fn node_at(address: &str) -> serde_json::Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "n1", "annotations": {rvm_types::names::annotations::HANDLER_ADDRESS: address}},
+    })
 }
 
 impl Lab {
@@ -76,10 +86,7 @@ impl Lab {
         let service = MachinesService::new(api.client(), Arc::new(machines.clone()));
         let door = TlsDoor::new(listener, &files).unwrap();
         tokio::spawn(serve_tls(door, service, std::future::pending()));
-        api.put_node(json!({
-            "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": "n1", "annotations": {rvm_types::names::annotations::HANDLER_ADDRESS: address}},
-        }));
+        api.put_node(node_at(&address));
         api.put(json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
             "metadata": {"name": "alpine", "namespace": "default"},
@@ -102,10 +109,25 @@ impl Lab {
             machines,
             consoles,
             fleet,
+            handler: address,
             doors: doors.try_into().unwrap(),
             _identity: identity,
             _folder: folder,
         }
+    }
+
+    /// From now on the handler is reached by a way that is gone when this task is ended.
+    async fn way(&self) -> JoinHandle<()> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.api
+            .put_node(node_at(&listener.local_addr().unwrap().to_string()));
+        let handler = self.handler.clone();
+        tokio::spawn(async move {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut far = TcpStream::connect(handler).await.unwrap();
+            // The test cuts it.
+            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        })
     }
 
     fn vmi(&self) -> rvm_types::VirtualMachineInstance {
@@ -215,6 +237,19 @@ async fn the_next_viewer_takes_over_also_from_another_rvm_api() {
         next(&mut second).await,
         Some(Ok(Message::Close(Some(_))))
     ));
+}
+
+#[tokio::test]
+async fn a_console_whose_way_is_lost_ends_without_a_close_frame() {
+    let mut lab = Lab::new().await;
+    let way = lab.way().await;
+    let (mut viewer, mut machine) = lab.attach(0).await;
+    machine.write_all(b"login: ").await.unwrap();
+    assert_eq!(bytes(&mut viewer, 7).await, b"login: ");
+    way.abort();
+    // The machine has not ended, and nobody says that it has.
+    let end = next(&mut viewer).await;
+    assert!(matches!(end, Some(Err(_)) | None), "{end:?}");
 }
 
 #[tokio::test]

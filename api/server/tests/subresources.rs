@@ -409,6 +409,34 @@ async fn a_guest_is_asked_by_its_agent_alone() {
 }
 
 #[tokio::test]
+async fn who_only_looks_at_a_console_takes_it_from_nobody_and_types_nothing() {
+    let mut lab = Lab::new("Running").await;
+    let (mut typist, mut machine) = lab.attach().await;
+    let looked = lab.try_open(&format!("{BASE}/console?readOnly=true")).await;
+    let (mut looker, mut seen) = (looked.unwrap(), lab.consoles.recv().await.unwrap());
+    looker.send(Message::binary(b"not typed".to_vec())).await.unwrap();
+    typist.send(Message::binary(b"typed".to_vec())).await.unwrap();
+    let mut typed = [0; 5];
+    machine.read_exact(&mut typed).await.unwrap();
+    assert_eq!(&typed, b"typed");
+    seen.write_all(b"history").await.unwrap();
+    let heard = timeout(PATIENCE, looker.next()).await.unwrap();
+    assert_eq!(heard.unwrap().unwrap(), Message::binary(b"history".to_vec()));
+    // As one who closes: all before that was heard, and none of it has arrived.
+    looker.close(None).await.unwrap();
+    let mut rest = Vec::new();
+    timeout(PATIENCE, seen.read_to_end(&mut rest))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(rest, b"");
+    let Err(Error::Http(refused)) = lab.try_open(&format!("{BASE}/console?readOnly=maybe")).await else {
+        panic!("that is no answer");
+    };
+    assert_eq!(refused.status(), 400);
+}
+
+#[tokio::test]
 async fn what_a_machine_takes_is_told_while_it_runs() {
     let lab = Lab::new("Running").await;
     let path = format!("{BASE}/usage");

@@ -71,24 +71,27 @@ async fn forward(socket: WebSocket, connection: Connection) {
     let (mut out, mut input) = socket.split();
     let Connection { reader, writer, .. } = connection;
     tokio::select! {
-        () = bring(reader, &mut out) => close(&mut out).await,
+        is_end = bring(reader, &mut out) => if is_end {
+            close(&mut out).await;
+        },
         () = take(&mut input, writer) => {}
     }
 }
 
-/// From the guest to the client, until the guest is done.
-async fn bring(mut reader: Reader, out: &mut SplitSink<WebSocket, Message>) {
+/// From the guest to the client. Whether the guest is done; else the connection to one of them broke, and a close frame would say otherwise.
+async fn bring(mut reader: Reader, out: &mut SplitSink<WebSocket, Message>) -> bool {
     let mut ping = interval(PING);
     loop {
         let message = tokio::select! {
             read = reader.next() => match read {
                 Ok(Some(bytes)) => Message::Binary(bytes),
-                Ok(None) | Err(_) => return,
+                Ok(None) => return true,
+                Err(_) => return false,
             },
             _ = ping.tick() => Message::Ping(Bytes::new()),
         };
         if out.send(message).await.is_err() {
-            return;
+            return false;
         }
     }
 }

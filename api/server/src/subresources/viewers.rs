@@ -24,7 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::console::close;
-use crate::console::{ConsoleStream, Role};
+use crate::console::{ConsoleStream, LINK_LOST, Role};
 
 /// The subprotocol.
 pub(super) const VIEWERS: &str = "viewers.rvm.v1";
@@ -38,13 +38,6 @@ const ALIVE: Duration = Duration::from_secs(10);
 /// How long a viewer that takes nothing is waited for.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// What a viewer asks for.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Wish {
-    read_only: bool,
-}
-
 /// What a viewer says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,14 +49,6 @@ struct Said {
 #[derive(Debug)]
 struct Window {
     left: usize,
-}
-
-// === impl Wish ===
-
-impl Wish {
-    pub(super) fn role(&self) -> Role {
-        if self.read_only { Role::Looks } else { Role::Types }
-    }
 }
 
 // === impl Window ===
@@ -112,6 +97,8 @@ pub(super) async fn view(socket: WebSocket, console: ConsoleStream, role: Role) 
                     let bytes = chunk.get(..count).unwrap_or_default().to_vec();
                     send(&mut out, Message::Binary(bytes.into())).await
                 }
+                // Nobody knows how the machine is.
+                Err(error) if error.kind() == LINK_LOST => None,
                 _ => {
                     close(&mut out).await;
                     None
