@@ -27,6 +27,8 @@ pub use ports::{Forward, Forwarded, PortForward, Scp, Ssh, SshOptions, Target};
 pub use refused::RefusedVerb;
 pub use top::{Top, TopOrder, TopOutput};
 
+use crate::completion;
+
 /// Virtual machines for RISC-V: from a manifest to a console.
 #[derive(Debug, Parser)]
 #[command(name = "rvm", version, disable_help_subcommand = true, max_term_width = 100)]
@@ -38,7 +40,7 @@ pub struct Cli {
 }
 
 /// Where the API is, and which namespace is meant.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Global {
     /// The rvm.v1 API: unix:///path, or https://host:port [default: this machine's rvm-handler --local]
     #[arg(
@@ -91,10 +93,10 @@ pub struct Global {
     #[arg(long, value_name = "FILE", global = true)]
     pub kubeconfig: Option<PathBuf>,
     /// Which of the kubeconfig's contexts [default: its current one]
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME", global = true, add = completion::contexts())]
     pub context: Option<String>,
     /// The namespace [default: default]
-    #[arg(short, long, value_name = "NAME", global = true)]
+    #[arg(short, long, value_name = "NAME", global = true, add = completion::namespaces())]
     pub namespace: Option<String>,
 }
 
@@ -163,7 +165,7 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Get {
     /// [KIND] [NAME]: one object, or all of the namespace; KIND is vmi (which is meant where none is said), vm, vmirs or kv
-    #[arg(value_name = "NAME", num_args = 0..=2)]
+    #[arg(value_name = "NAME", num_args = 0..=2, add = completion::objects())]
     pub what: Vec<String>,
     /// Those with these labels: a=b,c!=d,e
     #[arg(short = 'l', long, value_name = "SELECTOR")]
@@ -186,6 +188,7 @@ pub struct Get {
 )]
 pub struct Console {
     /// The machine
+    #[arg(add = completion::instances())]
     pub name: String,
     /// Only look: nothing that is typed reaches the machine
     #[arg(long)]
@@ -204,6 +207,7 @@ pub struct Console {
 )]
 pub struct Stop {
     /// The machine
+    #[arg(add = completion::machines_and_instances())]
     pub name: String,
     #[command(flatten)]
     pub force: Force,
@@ -223,7 +227,8 @@ pub struct Delete {
     #[arg(
         value_name = "NAME",
         required_unless_present = "files",
-        conflicts_with = "files"
+        conflicts_with = "files",
+        add = completion::instances()
     )]
     pub names: Vec<String>,
     /// The machines of this manifest; - is standard input
@@ -286,8 +291,8 @@ pub enum VersionOutput {
 fn plugin(argv0: Option<OsString>) -> Option<&'static str> {
     let argv0 = argv0.unwrap_or_default();
     match Path::new(&argv0).file_stem().and_then(|name| name.to_str()) {
-        Some("kubectl-rvm") => Some("kubectl rvm"),
-        Some("kubectl-virt") => Some("kubectl virt"),
+        Some("kubectl-rvm" | "kubectl_complete-rvm") => Some("kubectl rvm"),
+        Some("kubectl-virt" | "kubectl_complete-virt") => Some("kubectl virt"),
         _ => None,
     }
 }

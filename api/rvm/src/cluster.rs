@@ -49,7 +49,8 @@ pub struct Cluster {
 // === impl Resource ===
 
 impl Resource {
-    const ALL: [Self; 4] = [
+    /// All of them.
+    pub const ALL: [Self; 4] = [
         Self::Machine,
         Self::Instance,
         Self::ReplicaSet,
@@ -100,6 +101,11 @@ impl Resource {
             Self::ReplicaSet => "VirtualMachineInstanceReplicaSet",
             Self::Installation => "KubeVirt",
         }
+    }
+
+    /// One of them, as people type it.
+    pub fn short_name(self) -> &'static str {
+        self.short_names().0
     }
 
     fn short_names(self) -> (&'static str, &'static str) {

@@ -11,10 +11,12 @@
 
 mod args;
 mod cluster;
+mod completion;
 mod connect;
 mod credentials;
 mod paths;
 mod screen;
+mod signals;
 mod terminal;
 mod verbs;
 mod websocket;
@@ -29,12 +31,17 @@ use crate::args::{Cli, called_as};
 
 fn main() -> ExitCode {
     let command = called_as(Cli::command(), std::env::args_os().next());
+    match completion::answer(&command) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return report(&error),
+    }
     let cli = command
         .clone()
         .try_get_matches()
         .and_then(|matches| Cli::from_arg_matches(&matches));
     match cli {
-        Ok(cli) => run(cli, command),
+        Ok(cli) => run(cli),
         Err(wrong) => refuse(&wrong, command.get_bin_name().unwrap_or("rvm")),
     }
 }
@@ -51,11 +58,11 @@ fn refuse(wrong: &clap::Error, program: &str) -> ExitCode {
     ExitCode::from(u8::try_from(wrong.exit_code()).unwrap_or(2))
 }
 
-fn run(cli: Cli, command: clap::Command) -> ExitCode {
+fn run(cli: Cli) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(verbs::run(cli, command));
+            let result = runtime.block_on(verbs::run(cli));
             // A thread may be waiting for the terminal, for ever; it is not waited for.
             runtime.shutdown_background();
             result
@@ -64,12 +71,16 @@ fn run(cli: Cli, command: clap::Command) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            anstream::eprintln!("{}", screen::error_line(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => report(&error),
     }
+}
+
+fn report(error: &anyhow::Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    anstream::eprintln!("{}", screen::error_line(error));
+    ExitCode::FAILURE
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

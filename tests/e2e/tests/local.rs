@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rvm_e2e::guest::{self, NAME};
 use rvm_harness::{Console, Handler, HandlerSetup, Tools, runs};
+use serde_json::Value;
 
 fn local() -> (Arc<Tools>, Handler) {
     let tools = Tools::open().unwrap();
@@ -66,6 +67,28 @@ fn kubectl_brings_a_vmi_from_its_manifest_to_a_console_and_it_outlives_its_handl
     assert!(!handler.run_dir_entries().unwrap().contains(&uid));
 }
 
+/// By this machine's own socket and by the kubeconfig, as one who only looks.
+fn shows_what_it_takes_and_said(handler: &Handler) {
+    let kubeconfig = handler.rvm(&["kubeconfig"]).unwrap().ok().unwrap();
+    let by = ["--kubeconfig", kubeconfig.trim()];
+    for by in [&[][..], &by] {
+        let rvm = |args: &[&str]| handler.rvm(&[args, by].concat()).unwrap().ok().unwrap();
+        let taken: Value = serde_json::from_str(&rvm(&["top", "-o", "json"])).unwrap();
+        let number = |field: &str| taken[0][field].as_u64().unwrap();
+        assert_eq!(taken[0]["name"], NAME);
+        assert!(number("cpus") >= 1, "{taken}");
+        // QEMU alone holds more than a guest's kernel.
+        assert!(number("memoryBytes") > 32 << 20, "{taken}");
+        assert!(number("guestMemoryBytes") >= 64 << 20, "{taken}");
+        let table = rvm(&["top", NAME]);
+        assert!(
+            table.starts_with("NAME") && table.contains(NAME) && table.contains("Mi"),
+            "{table}"
+        );
+        assert!(rvm(&["logs", NAME]).contains("for 43 to see"));
+    }
+}
+
 #[test]
 fn rvm_alone_does_all_that_a_vmi_needs() {
     let tools = Tools::open().unwrap();
@@ -102,6 +125,9 @@ fn rvm_alone_does_all_that_a_vmi_needs() {
         .expect("for 43 to see", rvm_outer::shell::PATIENCE)
         .unwrap();
     assert_eq!(first.ask("ls /sys/class/net").unwrap(), "lo");
+    shows_what_it_takes_and_said(&handler);
+    // Who typed still does.
+    assert_eq!(first.ask("echo $((44 + 1))").unwrap(), "45");
     assert_eq!(first.leave().unwrap().status(), Some(0));
 
     handler.rvm(&["stop", NAME]).unwrap().ok().unwrap();

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Args)]
 pub struct Events {
     /// Of one machine alone
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = crate::completion::machines_and_instances())]
     pub name: Option<String>,
     /// The form of the output
     #[arg(short, long, value_name = "FORM", default_value = "table")]

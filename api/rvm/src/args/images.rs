@@ -27,7 +27,7 @@ pub enum ImagesVerb {
     Pull(ImageNames),
     /// Remove images that no machine uses
     #[command(visible_alias = "rm")]
-    Remove(ImageNames),
+    Remove(KeptImages),
     /// Remove all images that no machine uses
     #[command(visible_alias = "gc")]
     Prune,
@@ -38,6 +38,14 @@ pub enum ImagesVerb {
 pub struct ImageNames {
     /// The images, as manifests name them
     #[arg(value_name = "IMAGE", required = true)]
+    pub names: Vec<String>,
+}
+
+/// Which images that are here.
+#[derive(Debug, Args)]
+pub struct KeptImages {
+    /// The images, as manifests name them
+    #[arg(value_name = "IMAGE", required = true, add = crate::completion::images())]
     pub names: Vec<String>,
 }
 

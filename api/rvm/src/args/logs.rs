@@ -7,6 +7,7 @@ use clap::Args;
 #[command(after_help = "A machine keeps the last 256 KiB that its guest printed, for as long as it runs.")]
 pub struct Logs {
     /// The machine
+    #[arg(add = crate::completion::instances())]
     pub name: String,
     /// Go on with what is printed from now on, until the machine ends
     #[arg(short, long)]

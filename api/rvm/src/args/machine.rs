@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Patience;
+use crate::completion;
+
 /// What is done with a machine besides its object.
 #[derive(Debug, Subcommand)]
 pub enum MachineVerb {
@@ -45,20 +48,25 @@ pub enum MachineVerb {
 #[derive(Debug, Args)]
 pub struct Start {
     /// The VirtualMachine
-    #[arg(value_name = "VM")]
+    #[arg(value_name = "VM", add = completion::machines())]
     pub name: String,
     /// Start it paused; `rvm unpause` has it go on
     #[arg(long)]
     pub paused: bool,
+    /// Return when the machine runs
+    #[arg(long)]
+    pub wait: bool,
     #[command(flatten)]
     pub rehearsal: Rehearsal,
+    #[command(flatten)]
+    pub patience: Patience,
 }
 
 /// Arguments of `restart`.
 #[derive(Debug, Args)]
 pub struct Restart {
     /// The VirtualMachine
-    #[arg(value_name = "VM")]
+    #[arg(value_name = "VM", add = completion::machines())]
     pub name: String,
     #[command(flatten)]
     pub force: Force,
@@ -73,7 +81,7 @@ pub struct Pause {
     #[arg(value_name = "KIND")]
     pub kind: PauseKind,
     /// The machine
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = completion::of_that_kind())]
     pub name: String,
     #[command(flatten)]
     pub rehearsal: Rehearsal,
@@ -94,7 +102,7 @@ pub enum PauseKind {
 #[derive(Debug, Args)]
 pub struct Instance {
     /// The VirtualMachineInstance
-    #[arg(value_name = "VMI")]
+    #[arg(value_name = "VMI", add = completion::instances())]
     pub name: String,
 }
 
@@ -102,7 +110,7 @@ pub struct Instance {
 #[derive(Debug, Args)]
 pub struct Freeze {
     /// The VirtualMachineInstance
-    #[arg(value_name = "VMI")]
+    #[arg(value_name = "VMI", add = completion::instances())]
     pub name: String,
     /// After which time it is thawed in any case: 90s, 5m; 0 is never
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = super::duration)]
@@ -117,7 +125,8 @@ pub struct Expand {
         long,
         value_name = "NAME",
         required_unless_present = "file",
-        conflicts_with = "file"
+        conflicts_with = "file",
+        add = completion::machines()
     )]
     pub vm: Option<String>,
     /// A file with a VirtualMachine
@@ -132,7 +141,7 @@ pub struct Expand {
 #[derive(Debug, Args)]
 pub struct Volume {
     /// The VirtualMachine or VirtualMachineInstance
-    #[arg(value_name = "VMI")]
+    #[arg(value_name = "VMI", add = completion::instances())]
     pub name: String,
     /// The PersistentVolumeClaim
     #[arg(long, value_name = "NAME")]

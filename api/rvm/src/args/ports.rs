@@ -1,14 +1,20 @@
 //! The arguments of `port-forward`, `ssh` and `scp`: as virtctl has them.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args};
 
-/// A machine: `vmi/NAME`, `vmi/NAME/NAMESPACE` or only its name.
+use crate::cluster::Resource;
+use crate::completion;
+
+/// A machine: `vmi/NAME`, `vm/NAME`, either with `/NAMESPACE` behind it, or only an instance's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
+    /// A VirtualMachine or an instance; the instance of a VirtualMachine has its name.
+    pub resource: Resource,
     /// The machine.
     pub name: String,
     /// Where that is, if it was said.
@@ -38,8 +44,8 @@ pub struct Forward {
     A LOCAL of 0 is any free port."
 )]
 pub struct PortForward {
-    /// The machine: vmi/NAME, vmi/NAME/NAMESPACE, or NAME
-    #[arg(value_name = "MACHINE")]
+    /// The machine: vmi/NAME, vm/NAME, vmi/NAME/NAMESPACE, or NAME
+    #[arg(value_name = "MACHINE", add = completion::instances())]
     pub target: Target,
     /// Which ports
     #[arg(value_name = "PORT", required = true)]
@@ -80,8 +86,8 @@ pub struct SshOptions {
 /// Arguments of `ssh`.
 #[derive(Debug, Args)]
 pub struct Ssh {
-    /// The machine: [USER@]vmi/NAME, [USER@]vmi/NAME/NAMESPACE, or [USER@]NAME
-    #[arg(value_name = "MACHINE")]
+    /// The machine: [USER@]vmi/NAME, [USER@]vm/NAME, [USER@]vmi/NAME/NAMESPACE, or [USER@]NAME
+    #[arg(value_name = "MACHINE", add = completion::logins())]
     pub target: String,
     /// Run this instead of a shell
     #[arg(short, long, value_name = "COMMAND")]
@@ -93,9 +99,11 @@ pub struct Ssh {
 /// Arguments of `scp`.
 #[derive(Debug, Args)]
 pub struct Scp {
-    /// What is copied: a local path, or [USER@]vmi/NAME:PATH
+    /// What is copied: a local path, or [USER@]vmi/NAME:PATH, [USER@]vm/NAME:PATH
+    #[arg(add = completion::ends())]
     pub from: String,
     /// Where to: a local path, or [USER@]vmi/NAME:PATH
+    #[arg(add = completion::ends())]
     pub to: String,
     /// Whole directories
     #[arg(short, long)]
@@ -120,10 +128,8 @@ impl FromStr for Target {
             (Some(kind), Some(name)) => (kind, name, third),
             (None, _) => ("vmi", "", None),
         };
-        let known = kind.strip_suffix(".kubevirt.io").unwrap_or(kind);
-        if !["vmi", "vmis", "virtualmachineinstance", "virtualmachineinstances"].contains(&known) {
-            return Err(format!("{kind:?} is not a kind of machine; use vmi"));
-        }
+        let resource = Self::resource(kind)
+            .ok_or_else(|| format!("{kind:?} is not a kind of machine; use vmi or vm"))?;
         // Nothing but the characters of Kubernetes' names: they become a part of a command line, too.
         let plain = |part: &str| {
             let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
@@ -131,13 +137,33 @@ impl FromStr for Target {
         };
         if parts.next().is_some() || !plain(name) || !namespace.is_none_or(plain) {
             return Err(format!(
-                "{text:?} is no machine; use vmi/NAME or vmi/NAME/NAMESPACE"
+                "{text:?} is no machine; use vmi/NAME, vm/NAME or vmi/NAME/NAMESPACE"
             ));
         }
         Ok(Self {
+            resource,
             name: name.to_owned(),
             namespace: namespace.map(str::to_owned),
         })
+    }
+}
+
+impl Target {
+    /// What a word before a name means.
+    pub fn resource(word: &str) -> Option<Resource> {
+        let machines = [Resource::Instance, Resource::Machine];
+        Resource::named(word).filter(|resource| machines.contains(resource))
+    }
+}
+
+impl fmt::Display for Target {
+    /// As it can be read again.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}/{}", self.resource.short_name(), self.name)?;
+        match &self.namespace {
+            Some(namespace) => write!(out, "/{namespace}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -179,17 +205,16 @@ mod tests {
 
     #[test]
     fn machines_are_named_as_virtctl_names_them() {
-        let target = |text: &str| {
-            text.parse::<Target>()
-                .map(|target| (target.name, target.namespace))
-        };
-        let named = |name: &str, namespace: Option<&str>| Ok((name.to_owned(), namespace.map(str::to_owned)));
-        assert_eq!(target("a"), named("a", None));
-        assert_eq!(target("vmi/a"), named("a", None));
-        assert_eq!(target("vmi/a/lab"), named("a", Some("lab")));
+        let target = |text: &str| text.parse::<Target>().map(|target| target.to_string());
+        let named = |text: &str| Ok(text.to_owned());
+        assert_eq!(target("a"), named("vmi/a"));
+        assert_eq!(target("vmi/a"), named("vmi/a"));
+        assert_eq!(target("vmi/a/lab"), named("vmi/a/lab"));
+        assert_eq!(target("virtualmachines.kubevirt.io/a"), named("vm/a"));
+        assert_eq!(target("vm/a/lab"), named("vm/a/lab"));
         for wrong in [
             "",
-            "vm/a",
+            "vmirs/a",
             "vmi/",
             "vmi/a/",
             "vmi/a/b/c",

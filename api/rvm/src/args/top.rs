@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 )]
 pub struct Top {
     /// One machine alone
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = crate::completion::instances())]
     pub name: Option<String>,
     /// The machines of all namespaces
     #[arg(short = 'A', long, conflicts_with = "name")]

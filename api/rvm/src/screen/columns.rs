@@ -36,11 +36,6 @@ pub fn size(bytes: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, units[power - 1])
 }
 
-/// How much of something is here.
-pub fn bytes(have: u64, total: u64) -> String {
-    format!("{} of {}", size(have), size(total))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! What people see: tables, ages, the one line of an error.
 
+mod bar;
 mod columns;
 mod table;
 
@@ -8,7 +9,8 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use tonic::{Code, Status};
 
-pub use columns::{bytes, columns, size};
+pub use bar::Bar;
+pub use columns::{columns, size};
 pub use table::{Columns, Row, Table, age, printable};
 
 /// The word before an error.

@@ -7,17 +7,17 @@ mod kubernetes;
 use anyhow::{Context, Result, bail};
 use rvm_proto::v1::ApplyRequest;
 use rvm_proto::v1::apply_response::Outcome;
-use rvm_types::condition::find;
-use rvm_types::names::conditions::SYNCHRONIZED;
-use rvm_types::{Phase, VirtualMachineInstance};
+use rvm_types::VirtualMachineInstance;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::story::Story;
 use super::{Changes, KIND, metadata, parse, read_manifests, resource_of};
 use crate::args::{Apply, Global};
 use crate::cluster::Resource;
 use crate::connect::{Client, Door};
-use crate::screen::{progress, say};
+use crate::screen::say;
+use crate::signals::unless_interrupted;
 
 pub async fn run(global: &Global, args: &Apply) -> Result<()> {
     let objects = read_manifests(&args.files)?;
@@ -51,7 +51,11 @@ async fn by_rvm(mut client: Client, namespace: &str, objects: &[Value], args: &A
     if args.wait {
         for vmi in &applied {
             let name = vmi.metadata.name.as_deref().unwrap_or_default();
-            let running = timeout(args.patience.timeout, until_it_runs(&mut client, vmi)).await;
+            let running = timeout(
+                args.patience.timeout,
+                unless_interrupted(until_it_runs(&mut client, vmi)),
+            )
+            .await;
             running.with_context(|| {
                 format!("{name} does not run after {}s", args.patience.timeout.as_secs())
             })??;
@@ -65,59 +69,11 @@ async fn until_it_runs(client: &mut Client, vmi: &VirtualMachineInstance) -> Res
     let name = vmi.metadata.name.as_deref().unwrap_or_default();
     let namespace = vmi.metadata.namespace.as_deref().unwrap_or_default();
     let mut changes = Changes::of(client, namespace, name).await?;
-    let mut story = Story::default();
+    let mut story = Story::new()?;
     while let Some(vmi) = changes.next().await? {
         if story.has_come_to_run(name, &vmi)? {
             return Ok(());
         }
     }
     bail!("{name} was deleted meanwhile")
-}
-
-/// What was said of a machine on its way.
-#[derive(Default)]
-struct Story {
-    said: Option<Phase>,
-    explained: String,
-}
-
-impl Story {
-    /// Says what is new, and whether the machine runs, or has run.
-    fn has_come_to_run(&mut self, name: &str, vmi: &VirtualMachineInstance) -> Result<bool> {
-        let phase = vmi.phase().cloned();
-        if phase != self.said {
-            progress(&format!(
-                "{name}: {}",
-                phase.as_ref().map_or("Pending", Phase::as_str)
-            ));
-        }
-        // How far a pull is, or what keeps it from starting; why it failed is said at the end.
-        let why = because(vmi);
-        if why != self.explained && phase != Some(Phase::Failed) {
-            self.explained = why;
-            if !self.explained.is_empty() {
-                progress(&format!("{name}{}", self.explained));
-            }
-        }
-        match phase {
-            Some(Phase::Running | Phase::Succeeded) => return Ok(true),
-            Some(Phase::Failed) => bail!("{name} has failed{}", because(vmi)),
-            phase => self.said = phase,
-        }
-        Ok(false)
-    }
-}
-
-/// Why a machine has failed, in as many words as its status has.
-fn because(vmi: &VirtualMachineInstance) -> String {
-    let Some(status) = &vmi.status else {
-        return String::new();
-    };
-    let message = find(&status.conditions, SYNCHRONIZED).filter(|condition| !condition.is_true());
-    let why = message
-        .and_then(|condition| condition.message.clone())
-        .or_else(|| status.reason.clone());
-    why.filter(|why| !why.is_empty())
-        .map(|why| format!(": {why}"))
-        .unwrap_or_default()
 }

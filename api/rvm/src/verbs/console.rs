@@ -26,7 +26,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::io::AsyncWriteExt;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -34,6 +33,7 @@ use self::machine::Machine;
 use super::bare_name;
 use crate::args::{Console, Global};
 use crate::screen::progress;
+use crate::signals::Signals;
 use crate::terminal::{self, Raw};
 
 /// Ctrl+] and Ctrl+5.
@@ -53,13 +53,6 @@ enum End {
     Detached,
     Seen,
     Closed,
-}
-
-/// The signals that would end us without a chance to restore the terminal. They are caught before it is made raw.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
 }
 
 /// An attached console.
@@ -111,25 +104,6 @@ pub async fn run(global: &Global, args: &Console) -> Result<()> {
                 None => progress(&format!("\n{how}.")),
             }
             Ok(())
-        }
-    }
-}
-
-impl Signals {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// The name of the first that comes.
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.hang_up.recv() => "SIGHUP",
         }
     }
 }

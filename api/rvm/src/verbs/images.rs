@@ -1,7 +1,5 @@
 //! `rvm images`: what a node keeps of registries' images.
 
-use std::io::IsTerminal;
-
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use rvm_proto::v1::images_client::ImagesClient;
@@ -11,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::args::{Images, ImagesOutput, ImagesVerb};
 use crate::connect::Link;
-use crate::screen::{age, bytes, columns, printable, progress, say, size};
+use crate::screen::{Bar, age, columns, printable, progress, say, size};
+use crate::signals::unless_interrupted;
 
 type Client = ImagesClient<Link>;
 
@@ -32,7 +31,7 @@ pub async fn run(mut client: Client, args: &Images) -> Result<()> {
         }
         ImagesVerb::Pull(images) => {
             for name in &images.names {
-                pull(&mut client, name).await?;
+                unless_interrupted(pull(&mut client, name)).await?;
             }
             Ok(())
         }
@@ -95,52 +94,25 @@ fn object(image: &Image) -> Result<Value> {
     }))
 }
 
-/// Fetches an image and shows how far it is: on a terminal in one line, else only at the end.
+/// Fetches an image and shows how far it is, on a terminal. Who goes away ends it; what has arrived stays with the node.
 async fn pull(client: &mut Client, name: &str) -> Result<()> {
     let request = PullImageRequest {
         name: name.to_owned(),
     };
     let mut responses = client.pull_image(request).await?.into_inner();
-    let line = Line::new();
+    let bar = Bar::new()?;
     loop {
         let response = responses.message().await;
         match response?.and_then(|response| response.response) {
             Some(Response::Progress(so_far)) => {
-                line.show(&format!("{name}: {}", bytes(so_far.have, so_far.total)));
+                bar.show(name, so_far.have, so_far.total);
             }
             Some(Response::Pulled(image)) => {
-                drop(line);
+                drop(bar);
                 let digest = printable(&image.digest);
                 return Ok(say(&format!("{name} pulled ({}, {digest})", size(image.size)))?);
             }
             None => anyhow::bail!("the server has ended the pull of {name}"),
         }
-    }
-}
-
-/// A line of a terminal that is written over, and gone in the end.
-struct Line {
-    is_shown: bool,
-}
-
-// === impl Line ===
-
-impl Line {
-    fn new() -> Self {
-        Self {
-            is_shown: std::io::stderr().is_terminal(),
-        }
-    }
-
-    fn show(&self, text: &str) {
-        if self.is_shown {
-            anstream::eprint!("\r{text}\x1b[K");
-        }
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.show("");
     }
 }

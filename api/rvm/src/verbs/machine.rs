@@ -3,14 +3,17 @@
 use anyhow::{Context, Result, anyhow, bail};
 use rvm_types::manifest;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use super::read_manifests;
+use super::story::until_it_runs;
+use super::{bare_name, read_manifests};
 use crate::args::{
     Document, Expand, Force, Freeze, Instance, MachineVerb, Pause, PauseKind, Rehearsal, Restart, Start,
     Volume,
 };
 use crate::cluster::{Cluster, Resource};
 use crate::screen::say;
+use crate::signals::unless_interrupted;
 
 /// What is done with a machine by a PUT.
 struct Action {
@@ -70,7 +73,19 @@ async fn start(cluster: &Cluster, args: &Start) -> Result<()> {
     if args.paused {
         options["paused"] = true.into();
     }
-    START.act(cluster, &args.name, Some(&options)).await
+    START.act(cluster, &args.name, Some(&options)).await?;
+    if !args.wait || args.rehearsal.dry_run {
+        return Ok(());
+    }
+    let name = bare_name(&args.name)?;
+    let path = cluster.object(Resource::Instance, name);
+    let patience = args.patience.timeout;
+    let running = timeout(
+        patience,
+        unless_interrupted(until_it_runs(cluster, name, &path, true)),
+    )
+    .await;
+    running.with_context(|| format!("{name} does not run after {}s", patience.as_secs()))?
 }
 
 /// Ends a VirtualMachine.
@@ -102,7 +117,7 @@ async fn ask(cluster: &Cluster, args: &Instance, question: Question) -> Result<(
         Question::Users => ("userlist", "listing users"),
         Question::FileSystems => ("filesystemlist", "listing filesystems"),
     };
-    let name = &args.name;
+    let name = bare_name(&args.name)?;
     let said = cluster.get(&cluster.below(Resource::Instance, name, path)).await;
     let said = said.map_err(|why| anyhow!("Error {what} of VirtualMachineInstance {name}, {why}"))?;
     Ok(say(&serde_json::to_string_pretty(&said)?)?)
@@ -110,7 +125,7 @@ async fn ask(cluster: &Cluster, args: &Instance, question: Question) -> Result<(
 
 /// Asks for a display, which is refused with the reason.
 async fn vnc(cluster: &Cluster, args: &Instance) -> Result<()> {
-    let name = &args.name;
+    let name = bare_name(&args.name)?;
     let asked = cluster.get(&cluster.below(Resource::Instance, name, "vnc")).await;
     match asked {
         Err(why) => bail!("can't access VMI {name}: {why}"),
@@ -211,6 +226,7 @@ impl Action {
     }
 
     async fn act(&self, cluster: &Cluster, name: &str, options: Option<&Value>) -> Result<()> {
+        let name = bare_name(name)?;
         let done = cluster
             .put(&cluster.below(self.resource, name, self.path), options)
             .await;

@@ -13,6 +13,7 @@ mod port_forward;
 mod refused;
 mod ssh;
 mod stop;
+mod story;
 mod top;
 mod version;
 
@@ -28,8 +29,9 @@ use rvm_types::{VirtualMachineInstance, manifest};
 use serde_json::Value;
 use tonic::Streaming;
 
-use crate::args::{Cli, Global, Verb};
+use crate::args::{Cli, Global, Target, Verb};
 use crate::cluster::{Cluster, Resource};
+use crate::completion;
 use crate::connect::{Client, connect_to_images};
 use crate::paths;
 use crate::screen::say;
@@ -38,7 +40,7 @@ use crate::screen::say;
 const KIND: &str = "virtualmachineinstance.kubevirt.io";
 
 /// Does what was asked for.
-pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
+pub async fn run(cli: Cli) -> Result<()> {
     let Cli { global, verb } = cli;
     let namespace = global.namespace.clone().unwrap_or_default();
     match verb {
@@ -60,26 +62,18 @@ pub async fn run(cli: Cli, mut command: clap::Command) -> Result<()> {
         Verb::Refused(verb) => Err(refused::because(&verb)),
         Verb::Kubeconfig => Ok(say(&paths::kubeconfig()?.display().to_string())?),
         Verb::Web => Ok(say(&paths::web_console()?)?),
-        Verb::Completion { shell } => {
-            clap_complete::generate(shell, &mut command, "rvm", &mut io::stdout());
-            Ok(())
-        }
+        Verb::Completion { shell } => completion::script(shell, &mut io::stdout()),
         Verb::Machine(verb) => machine::run(&Cluster::of(&global).await?, &verb).await,
     }
 }
 
-/// A machine's name, without the kind that may stand before it.
+/// An instance's name, without the kind that may stand before it. The instance of a VirtualMachine has its name.
 fn bare_name(name: &str) -> Result<&str> {
     match name.split_once('/') {
         None => Ok(name),
-        Some((kind, name)) if is_kind(kind) => Ok(name),
-        Some((kind, _)) => bail!("{kind:?} is not a kind of machine; use vmi"),
+        Some((kind, name)) if Target::resource(kind).is_some() => Ok(name),
+        Some((kind, _)) => bail!("{kind:?} is not a kind of machine; use vmi or vm"),
     }
-}
-
-fn is_kind(word: &str) -> bool {
-    let word = word.strip_suffix(".kubevirt.io").unwrap_or(word);
-    ["vmi", "vmis", "virtualmachineinstance", "virtualmachineinstances"].contains(&word)
 }
 
 /// The objects of these files, in their order.

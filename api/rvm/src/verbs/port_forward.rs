@@ -42,6 +42,7 @@ pub async fn run(global: &Global, args: &PortForward) -> Result<()> {
     let door = Door::find(global).await?;
     let port = |forward: &Forward| Port {
         namespace: args.target.namespace.clone().or_else(|| global.namespace.clone()),
+        resource: args.target.resource,
         name: args.target.name.clone(),
         protocol: forward.protocol,
         number: forward.remote,

@@ -30,7 +30,9 @@ pub fn scp(global: &Global, args: &Scp) -> Result<NotRun> {
     ];
     let target = match &ends {
         [End::There(login, _), End::Here(_)] | [End::Here(_), End::There(login, _)] => login.target.clone(),
-        _ => bail!("one of the two has to be in a machine, as vmi/NAME:PATH, and the other one here"),
+        _ => bail!(
+            "one of the two has to be in a machine, as vmi/NAME:PATH or vm/NAME:PATH, and the other one here"
+        ),
     };
     let mut command = program("scp", global, &args.options, &target)?;
     command.args(args.recursive.then_some("-r"));
@@ -87,21 +89,19 @@ impl Login {
         }
         let mut target: Target = target.parse().map_err(anyhow::Error::msg)?;
         if let (None, Some(namespace)) = (&target.namespace, namespace) {
-            let whole = format!("vmi/{}/{namespace}", target.name);
-            target = whole.parse().map_err(anyhow::Error::msg)?;
+            target = format!("{target}/{namespace}")
+                .parse()
+                .map_err(anyhow::Error::msg)?;
         }
         Ok(Self { user, target })
     }
 
     /// What ssh calls it, which is also what it keeps the host's key under.
     fn address(&self, user: Option<&str>) -> String {
-        let Target { name, namespace } = &self.target;
-        let namespace = namespace
-            .as_deref()
-            .map_or(String::new(), |name| format!(".{name}"));
+        let target = self.target.to_string().replace('/', ".");
         let user = self.user.as_deref().or(user);
         let user = user.map_or(String::new(), |user| format!("{user}@"));
-        format!("{user}vmi.{name}{namespace}")
+        format!("{user}{target}")
     }
 }
 
@@ -110,7 +110,10 @@ impl End {
     fn parse(text: &str, namespace: Option<&str>) -> Result<Self> {
         let machine = text.split_once(':').filter(|(machine, _)| {
             let target = machine.rsplit('@').next().unwrap_or_default();
-            target.starts_with("vmi/") && !machine.starts_with(['.', '/'])
+            let kind = target
+                .split_once('/')
+                .and_then(|(kind, _)| Target::resource(kind));
+            kind.is_some() && !machine.starts_with(['.', '/'])
         });
         match machine {
             Some((machine, path)) => Ok(Self::There(Login::parse(machine, namespace)?, path.to_owned())),
@@ -164,12 +167,8 @@ fn program(name: &str, global: &Global, options: &SshOptions, target: &Target) -
 fn proxy(ourselves: &OsStr, context: Option<&str>, target: &Target, port: u16) -> OsString {
     let ourselves = quoted(&ourselves.to_string_lossy());
     let context = context.map_or(String::new(), |name| format!(" --context={}", quoted(name)));
-    let Target { name, namespace } = target;
-    let namespace = namespace
-        .as_deref()
-        .map_or(String::new(), |name| format!("/{name}"));
     OsString::from(format!(
-        "ProxyCommand={ourselves}{context} port-forward --stdio=true vmi/{name}{namespace} {port}"
+        "ProxyCommand={ourselves}{context} port-forward --stdio=true {target} {port}"
     ))
 }
 
@@ -187,6 +186,7 @@ mod tests {
         let address = |text: &str, user| Login::parse(text, None).map(|login| login.address(user)).ok();
         assert_eq!(address("vmi/a", None).unwrap(), "vmi.a");
         assert_eq!(address("a", Some("debian")).unwrap(), "debian@vmi.a");
+        assert_eq!(address("root@vm/a", None).unwrap(), "root@vm.a");
         assert_eq!(
             address("root@vmi/a/lab", Some("debian")).unwrap(),
             "root@vmi.a.lab"
@@ -202,6 +202,8 @@ mod tests {
         let here = |path: &str| End::Here(path.to_owned());
         assert_eq!(End::parse("/tmp/a:b", None).unwrap(), here("/tmp/a:b"));
         assert_eq!(End::parse("./vmi/a:b", None).unwrap(), here("./vmi/a:b"));
+        assert_eq!(End::parse("folder/a:b", None).unwrap(), here("folder/a:b"));
+        assert!(matches!(End::parse("vm/a:", None).unwrap(), End::There(_, path) if path.is_empty()));
         let there = End::parse("root@vmi/a:/etc/hosts", None).unwrap();
         assert!(
             matches!(there, End::There(login, path) if login.user.as_deref() == Some("root") && path == "/etc/hosts")

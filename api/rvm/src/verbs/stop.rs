@@ -6,14 +6,15 @@ use rvm_types::Phase;
 use tokio::time::timeout;
 
 use super::{Changes, KIND, bare_name, machine};
-use crate::args::{Global, Stop};
+use crate::args::{Global, Stop, Target};
 use crate::cluster::{Cluster, Resource};
 use crate::connect::{Client, connect};
-use crate::screen::say;
+use crate::screen::{Bar, say};
+use crate::signals::unless_interrupted;
 
 pub async fn run(global: &Global, namespace: &str, args: &Stop) -> Result<()> {
     if let Some(cluster) = cluster_of(global, &args.name).await? {
-        return machine::stop(&cluster, &args.name, &args.force, &args.rehearsal).await;
+        return machine::stop(&cluster, bare_name(&args.name)?, &args.force, &args.rehearsal).await;
     }
     if args.rehearsal.dry_run {
         bail!("--dry-run is for VirtualMachines");
@@ -31,7 +32,7 @@ pub async fn run(global: &Global, namespace: &str, args: &Stop) -> Result<()> {
     }
     let ended = timeout(
         args.patience.timeout,
-        until_it_has_ended(&mut client, namespace, name),
+        unless_interrupted(until_it_has_ended(&mut client, namespace, name)),
     )
     .await;
     let phase =
@@ -41,6 +42,10 @@ pub async fn run(global: &Global, namespace: &str, args: &Stop) -> Result<()> {
 
 /// The cluster that has a VirtualMachine of this name, if one can be asked. A server of rvm.v1 that was named is asked alone.
 async fn cluster_of(global: &Global, name: &str) -> Result<Option<Cluster>> {
+    let kind = name.split_once('/').and_then(|(kind, _)| Target::resource(kind));
+    if kind == Some(Resource::Machine) {
+        return Cluster::of(global).await.map(Some);
+    }
     if global.server.is_some() || name.contains('/') {
         return Ok(None);
     }
@@ -53,7 +58,14 @@ async fn cluster_of(global: &Global, name: &str) -> Result<Option<Cluster>> {
 
 async fn until_it_has_ended(client: &mut Client, namespace: &str, name: &str) -> Result<Phase> {
     let mut changes = Changes::of(client, namespace, name).await?;
+    let bar = Bar::new()?;
     while let Some(vmi) = changes.next().await? {
+        if bar.is_shown() {
+            bar.say(&format!(
+                "{name}: {}",
+                vmi.phase().map_or("Pending", Phase::as_str)
+            ));
+        }
         if let Some(phase) = vmi.phase().filter(|phase| phase.is_final()) {
             return Ok(phase.clone());
         }

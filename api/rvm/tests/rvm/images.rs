@@ -5,7 +5,11 @@ use std::sync::Mutex;
 use rvm_server::{Image, ImageStore, ImageStoreError};
 use rvm_types::VirtualMachineInstance;
 
-use crate::lab::Lab;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::time::timeout;
+
+use crate::lab::{Lab, PATIENCE, stderr};
+use crate::terminal::Terminal;
 
 /// A node's images, in memory.
 pub struct Shelf(Mutex<Vec<Image>>);
@@ -37,7 +41,10 @@ impl ImageStore for Shelf {
     }
 
     async fn pull(&self, name: &str, tell: &(dyn Fn(u64, u64) + Sync)) -> Result<String, ImageStoreError> {
-        tell(1, 2);
+        tell(12 << 20, 50 << 20);
+        if name.contains("endless") {
+            std::future::pending::<()>().await;
+        }
         if name.contains("missing") {
             return Err(ImageStoreError::Pull("manifest unknown".to_owned()));
         }
@@ -130,4 +137,36 @@ async fn what_a_machine_uses_is_neither_removed_nor_pruned() {
     assert_eq!(pruned, "r.example/disk:1 removed\n12.3 MiB freed\n");
     let gone = lab.error(&["images", "remove", "r.example/disk:1"]).await;
     assert_eq!(gone, "error: image \"r.example/disk:1\" is not kept on this node");
+}
+
+#[tokio::test]
+async fn a_pull_is_a_bar_on_a_terminal_and_nothing_is_left_of_it_after_ctrl_c() {
+    let lab = Lab::new().await;
+    let terminal = Terminal::new();
+    let mut child = lab.spawn_on(&terminal.device, &["images", "pull", "r.example/endless:1"]);
+    let seen = terminal.shows("12.00 MiB of 50.00 MiB").await;
+    assert!(seen.contains("r.example/endless:1 [====="), "{seen:?}");
+    let pid = child
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.cast_signed()))
+        .expect("it runs");
+    kill_process(pid, Signal::INT).expect("it is told");
+    let rest = terminal.shows("ended by SIGINT").await;
+    let (cleared, error) = rest.rsplit_once("\u{1b}[2K").expect("a line is cleared");
+    assert!(
+        error.contains("error:") && !error.contains("MiB"),
+        "{cleared:?} {error:?}"
+    );
+    let status = timeout(PATIENCE, child.wait())
+        .await
+        .expect("it ends")
+        .expect("it can be waited for");
+    assert_eq!(status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn without_a_terminal_a_pull_says_only_what_came_of_it() {
+    let lab = Lab::new().await;
+    let output = lab.rvm(&["images", "pull", "r.example/new:1"]).await;
+    assert_eq!(stderr(&output), "");
 }

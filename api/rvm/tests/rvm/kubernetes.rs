@@ -330,3 +330,67 @@ async fn what_is_no_single_object_of_the_namespace_is_not_touched() {
     }
     assert_eq!(lab.asked.lock().expect("nobody panics").len(), 0);
 }
+
+#[tokio::test]
+async fn the_users_own_kubeconfig_is_asked_where_this_machine_runs_no_handler() {
+    let lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    // Nothing listens on this machine, nothing is named, and local mode has left no file.
+    let kubeconfig =
+        std::fs::read_to_string(lab.folder.path().join("state/kubeconfig")).expect("it is there");
+    std::fs::remove_file(lab.folder.path().join("state/kubeconfig")).expect("it was there");
+    std::fs::create_dir(lab.folder.path().join(".kube")).expect("a folder");
+    lab.write(".kube/config", &kubeconfig);
+    let here = lab.folder.path().join("elsewhere");
+    let run = |args: &'static [&'static str]| {
+        let mut command = lab.command(args);
+        command.env("RVM_RUN", &here);
+        async move { command.output().await.expect("it starts") }
+    };
+    let output = run(&["get", "-o", "name"]).await;
+    assert_eq!(
+        stdout(&output),
+        "virtualmachineinstance.kubevirt.io/alpine\n",
+        "{}",
+        stderr(&output)
+    );
+    let asked = std::mem::take(&mut *lab.asked.lock().expect("nobody panics"));
+    assert!(
+        asked[0].starts_with("GET /apis/kubevirt.io/v1/namespaces/default/"),
+        "{asked:?}"
+    );
+    // A server that is named is asked alone.
+    let output = run(&["--server", "unix:///nowhere/rvm.sock", "get"]).await;
+    assert!(
+        stderr(&output).contains("nothing listens on /nowhere/rvm.sock"),
+        "{}",
+        stderr(&output)
+    );
+    // Without that file it is said what is missing here.
+    std::fs::remove_file(lab.folder.path().join(".kube/config")).expect("it was there");
+    let output = run(&["get"]).await;
+    assert!(
+        stderr(&output).contains("start `rvm-handler --local`"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(lab.asked.lock().expect("nobody panics").len(), 0);
+}
+
+#[tokio::test]
+async fn a_virtual_machine_is_named_as_virtctl_names_it() {
+    let lab = Lab::with_kubernetes().await;
+    let port = echo().await.to_string();
+    let named = ["port-forward", "--stdio", "vm/alpine/lab", &port];
+    let refused = lab.error(&[&named, &BY[..]].concat()).await;
+    assert!(refused.ends_with("not found"), "{refused}");
+    let asked = std::mem::take(&mut *lab.asked.lock().expect("nobody panics"));
+    let base = "/apis/subresources.kubevirt.io/v1/namespaces/lab/virtualmachines/alpine";
+    assert_eq!(asked, [format!("GET {base}/portforward/{port}/tcp")]);
+    // Its instance, which has its name, has the console.
+    lab.machine_in("Failed");
+    let ended = lab.error(&[&["console", "vm/alpine"], &BY[..]].concat()).await;
+    assert!(ended.ends_with("VMI is in failed status"), "{ended}");
+    let set = lab.error(&[&["console", "vmirs/alpine"], &BY[..]].concat()).await;
+    assert_eq!(set, "error: \"vmirs\" is not a kind of machine; use vmi or vm");
+}

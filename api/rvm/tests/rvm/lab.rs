@@ -108,6 +108,7 @@ impl Lab {
             .env("RVM_STATE", self.folder.path().join("state"));
         command
             .env("HOME", self.folder.path())
+            .env("TERM", "xterm")
             .env_remove("KUBECONFIG")
             .env_remove("RVM_SERVER")
             .env_remove("RVM_CA")

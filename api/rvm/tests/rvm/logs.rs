@@ -92,19 +92,50 @@ async fn who_types_goes_on_typing() {
 }
 
 #[tokio::test]
-async fn logs_that_cannot_be_had_are_refused_with_what_to_do() {
+async fn logs_that_cannot_be_had_are_refused_with_the_reason() {
     let lab = Lab::with_kubernetes().await;
-    let taken = lab
-        .error(&["logs", "alpine", "--kubeconfig", "state/kubeconfig"])
-        .await;
-    assert!(
-        taken.contains("name a server of rvm.v1 (--server, RVM_SERVER)"),
-        "{taken}"
-    );
     lab.machine_in("Scheduling");
     let early = lab.error(&["logs", "alpine", "-f"]).await;
     assert!(
         early.ends_with("it does not run yet; its phase is Scheduling"),
         "{early}"
+    );
+    let by_kubernetes = ["logs", "alpine", "--kubeconfig", "state/kubeconfig"];
+    assert_eq!(lab.error(&by_kubernetes).await, "error: VMI is not running");
+}
+
+#[tokio::test]
+async fn a_kubeconfigs_user_reads_logs_while_another_types() {
+    let mut lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let by_kubernetes = ["--kubeconfig", "state/kubeconfig"];
+    let mut viewer = lab.command(&[&["console", "alpine"], &by_kubernetes[..]].concat());
+    let viewer = viewer
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut viewer = viewer.spawn().expect("it starts");
+    let mut typing = lab.console().await;
+    let logs = lab.logs(&by_kubernetes);
+    let mut console = lab.console().await;
+    console
+        .write_all(b"booting\nlogin: ")
+        .await
+        .expect("it is printed");
+    assert_eq!(stdout(&end(logs).await), "booting\nlogin: ");
+    let mut keyboard = viewer.stdin.take().expect("it is piped");
+    keyboard.write_all(b"still\n").await.expect("it is typed");
+    let mut typed = [0; 6];
+    tokio::time::timeout(PATIENCE, typing.read_exact(&mut typed))
+        .await
+        .expect("it arrives")
+        .expect("all of it");
+    assert_eq!(&typed, b"still\n");
+    let asked = lab.asked.lock().expect("nobody panics").clone();
+    let console =
+        "/apis/subresources.kubevirt.io/v1/namespaces/default/virtualmachineinstances/alpine/console";
+    assert!(
+        asked.contains(&format!("GET {console}?readOnly=true")),
+        "{asked:?}"
     );
 }

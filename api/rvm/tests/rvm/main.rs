@@ -1,5 +1,6 @@
 //! The real program, as a user types it: its words, its verbs against a server, its console on a terminal.
 
+mod completion;
 mod console;
 mod expose;
 mod images;
@@ -8,6 +9,7 @@ mod lab;
 mod logs;
 mod machine;
 mod ports;
+mod terminal;
 mod top;
 mod verbs;
 mod words;

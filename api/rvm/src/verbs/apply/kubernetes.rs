@@ -1,19 +1,15 @@
 //! Manifests by the Kubernetes API: server-side apply, so that the server compares, and who owns which field is kept.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::Story;
 use crate::args::{Apply, Global};
 use crate::cluster::{Cluster, Resource};
 use crate::screen::say;
+use crate::signals::unless_interrupted;
+use crate::verbs::story::until_it_runs;
 use crate::verbs::{in_namespace_of, metadata, own_name, resource_of};
-
-/// Between two looks at a machine.
-const AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(cluster: &Cluster, global: &Global, objects: &[Value], args: &Apply) -> Result<()> {
     let mut applied = Vec::new();
@@ -46,23 +42,13 @@ pub(super) async fn run(cluster: &Cluster, global: &Global, objects: &[Value], a
     if args.wait {
         let patience = args.patience.timeout;
         for (_, name, path, _) in &applied {
-            let running = timeout(patience, until_it_runs(cluster, name, path)).await;
+            let running = timeout(
+                patience,
+                unless_interrupted(until_it_runs(cluster, name, path, false)),
+            )
+            .await;
             running.with_context(|| format!("{name} does not run after {}s", patience.as_secs()))??;
         }
     }
     Ok(())
-}
-
-/// Looks until the machine runs, or has run; says on the way where it is.
-async fn until_it_runs(cluster: &Cluster, name: &str, path: &str) -> Result<()> {
-    let mut story = Story::default();
-    while let Some(object) = cluster.find(path).await? {
-        let vmi =
-            serde_json::from_value(object).context("the server sent an object that cannot be understood")?;
-        if story.has_come_to_run(name, &vmi)? {
-            return Ok(());
-        }
-        sleep(AGAIN).await;
-    }
-    bail!("{name} was deleted meanwhile")
 }

@@ -1,8 +1,9 @@
-//! A console by the Kubernetes API's websocket: one viewer at a time, who takes it from whoever had it.
+//! A console by the Kubernetes API's websocket: one viewer at a time, who takes it from whoever had it. Who only looks takes nothing: that is
+//! rvm's own (`?readOnly=true`), and is asked of nobody else, whose console would be taken all the same.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use futures::StreamExt;
 use rvm_types::{Phase, VirtualMachineInstance};
 use tokio::sync::mpsc;
@@ -34,7 +35,11 @@ impl Kubernetes {
     }
 
     pub(super) async fn attach(&mut self) -> Result<Attempt> {
-        let path = self.cluster.below(Resource::Instance, &self.name, "console");
+        let mut path = self.cluster.below(Resource::Instance, &self.name, "console");
+        if self.read_only {
+            self.must_be_ours().await?;
+            path.push_str("?readOnly=true");
+        }
         let socket = match self.cluster.websocket(&path).await {
             Ok(socket) => socket,
             // The same answer as to one that has ended, which is not waited for.
@@ -43,7 +48,7 @@ impl Kubernetes {
         };
         let (typed, orders) = mpsc::channel(QUEUE);
         let (out, seen) = halves(socket);
-        tokio::spawn(carry(orders, out, self.read_only));
+        tokio::spawn(carry(orders, out));
         Ok(Attempt::Attached(Attached {
             typed,
             seen: seen.boxed(),
@@ -66,16 +71,30 @@ impl Kubernetes {
         Ok(vmi.phase().cloned())
     }
 
+    /// KubeVirt itself gives a console to one viewer, whatever that wants it for.
+    async fn must_be_ours(&self) -> Result<()> {
+        let version = self.cluster.get(&self.cluster.of_group("version")).await?;
+        if version["gitCommit"]
+            .as_str()
+            .is_some_and(|commit| commit.starts_with("rvm-"))
+        {
+            return Ok(());
+        }
+        bail!(
+            "this cluster's machines are KubeVirt's own, whose console has one viewer: it would be taken from whoever types; \
+             use rvm console without --read-only, or kubectl logs with the machine's pod"
+        )
+    }
+
     async fn has_ended(&mut self) -> Result<bool> {
         Ok(self.phase().await?.is_some_and(|phase| phase.is_final()))
     }
 }
 
-/// From the keyboard to the server. What a viewer types who only looks goes nowhere.
-async fn carry(mut orders: mpsc::Receiver<Typed>, mut out: Outgoing, read_only: bool) {
+/// From the keyboard to the server, which does not listen to a viewer who only looks.
+async fn carry(mut orders: mpsc::Receiver<Typed>, mut out: Outgoing) {
     while let Some(typed) = orders.recv().await {
         match typed {
-            Typed::Input(_) if read_only => {}
             Typed::Input(input) => {
                 if !out.send(input).await {
                     return;

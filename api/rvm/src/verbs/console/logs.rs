@@ -3,21 +3,21 @@
 //! A console begins with its history and goes on with what is printed; nothing marks where the one ends. The history comes at
 //! once, though, so it is over when nothing more comes for a while, or when more has come than a machine keeps.
 //!
-//! By Kubernetes a console has one viewer, and who reads it takes it from whoever types: that is not what who wants to read a log asks for.
+//! By Kubernetes it is the same console, by the same right of the user's, as one who only looks: what reads a log must take nothing from who
+//! types.
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::rvm::Rvm;
+use super::machine::Machine;
 use super::{Attached, Attempt, print};
 use crate::args::{Global, Logs};
-use crate::connect::Door;
 use crate::verbs::bare_name;
 
 /// The most that a machine keeps of what its guest printed.
@@ -31,18 +31,11 @@ type Seen = BoxStream<'static, Result<Bytes>>;
 
 pub async fn run(global: &Global, args: &Logs) -> Result<()> {
     let name = bare_name(&args.name)?;
-    let Door::Rvm(client) = Door::find(global).await? else {
-        bail!(
-            "the Kubernetes API gives a console to one viewer at a time, so that logs would take it from whoever types; \
-             name a server of rvm.v1 (--server, RVM_SERVER), or use rvm console"
-        );
-    };
-    let namespace = global.namespace.clone().unwrap_or_default();
     // What stands for the keyboard is kept until the end: who lets it go has no more to type.
     let Attached {
         typed: _typed,
         mut seen,
-    } = match Rvm::new(client, namespace, name, true).attach().await? {
+    } = match Machine::find(global, name, true).await?.attach().await? {
         Attempt::Attached(console) => console,
         Attempt::Early(why) => return Err(why),
     };

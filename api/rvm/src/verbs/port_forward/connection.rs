@@ -24,6 +24,7 @@ const CHUNK: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Port {
     pub namespace: Option<String>,
+    pub resource: Resource,
     pub name: String,
     pub protocol: Forwarded,
     pub number: u16,
@@ -96,7 +97,7 @@ impl Connection {
             None => cluster.clone(),
         };
         let what = format!("portforward/{}/{protocol}", port.number);
-        let path = cluster.below(Resource::Instance, &port.name, &what);
+        let path = cluster.below(port.resource, &port.name, &what);
         let (mut to_guest, out) = halves(cluster.websocket(&path).await?);
         let (into, mut data) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
