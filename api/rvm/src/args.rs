@@ -1,5 +1,6 @@
 //! The arguments, as they are typed. Help, usage errors and completions all come from here.
 
+mod create;
 mod events;
 mod expose;
 mod images;
@@ -15,13 +16,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use create::{CloudInit, Create, CreateVm, Created};
 pub use events::{Events, EventsOutput};
 pub use expose::Expose;
 pub use images::{Images, ImagesOutput, ImagesVerb};
 pub use logs::Logs;
 pub use machine::{
-    Document, Expand, Force, Freeze, Instance, MachineVerb, Pause, PauseKind, Rehearsal, Restart, Start,
-    Volume,
+    AddVolume, Document, Expand, Force, Freeze, Instance, MachineVerb, Pause, PauseKind, Rehearsal,
+    RemoveVolume, Restart, Start, Vnc, VncVerb,
 };
 pub use ports::{Forward, Forwarded, PortForward, Scp, Ssh, SshOptions, Target};
 pub use refused::RefusedVerb;
@@ -127,6 +129,8 @@ pub enum Verb {
     Top(Top),
     /// Show what was recorded about machines
     Events(Events),
+    /// Print manifests
+    Create(Create),
     /// Make a Service that leads to a machine
     Expose(Box<Expose>),
     /// Print which devices of nodes guests may have
@@ -196,8 +200,9 @@ pub struct Console {
     /// Print until this text appears, then exit
     #[arg(long, value_name = "TEXT")]
     pub until: Option<String>,
-    #[command(flatten)]
-    pub patience: Patience,
+    /// How long to wait: 90s, 5m, 1h, or a number of minutes; 0 does not wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = minutes)]
+    pub timeout: Duration,
 }
 
 /// Arguments of `stop`.
@@ -248,7 +253,7 @@ pub struct Delete {
 #[derive(Debug, Args)]
 pub struct Version {
     /// Ask no server
-    #[arg(long)]
+    #[arg(short, long)]
     pub client: bool,
     /// The form of the output
     #[arg(short, long, value_name = "FORM", default_value = "text")]
@@ -326,6 +331,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(u64::from(count) * unit))
 }
 
+/// The same, but a bare number is minutes: virtctl's console counts so.
+fn minutes(text: &str) -> Result<Duration, String> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return duration(&format!("{text}m"));
+    }
+    duration(text)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -348,6 +361,13 @@ mod tests {
                 .iter()
                 .all(|text| duration(text).is_err())
         );
+    }
+
+    #[test]
+    fn a_console_waits_for_minutes_where_no_unit_is_said() {
+        let seconds = ["1", "0", "90s", "2m"].map(|text| minutes(text).unwrap().as_secs());
+        assert_eq!(seconds, [60, 0, 90, 120]);
+        assert!(minutes("").is_err() && minutes("99999999999").is_err());
     }
 
     #[test]

@@ -33,13 +33,13 @@ pub enum MachineVerb {
     /// Print a guest's file systems
     Fslist(Instance),
     /// Show a machine's display
-    Vnc(Instance),
+    Vnc(Box<Vnc>),
     /// Plug a volume into a machine
     #[command(name = "addvolume")]
-    AddVolume(Volume),
+    AddVolume(AddVolume),
     /// Pull a volume out of a machine
     #[command(name = "removevolume")]
-    RemoveVolume(Volume),
+    RemoveVolume(RemoveVolume),
     /// Print a VirtualMachine with all that its spec takes from elsewhere
     Expand(Expand),
 }
@@ -137,15 +137,111 @@ pub struct Expand {
     pub output: Document,
 }
 
-/// Arguments of `addvolume` and `removevolume`.
+/// Arguments of `vnc`.
 #[derive(Debug, Args)]
-pub struct Volume {
-    /// The VirtualMachine or VirtualMachineInstance
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    after_help = "rvm's machines have no display: each is refused as KubeVirt refuses one without."
+)]
+pub struct Vnc {
+    /// The VirtualMachineInstance
+    #[arg(value_name = "VMI", required = true, add = completion::instances())]
+    pub name: Option<String>,
+    #[command(flatten)]
+    _viewer: Viewer,
+    #[command(subcommand)]
+    pub verb: Option<VncVerb>,
+}
+
+/// What is done with a display besides looking at it.
+#[derive(Debug, Subcommand)]
+pub enum VncVerb {
+    /// Print what a display shows
+    Screenshot(Screenshot),
+}
+
+/// How a display is looked at, as virtctl is told.
+#[derive(Debug, Args)]
+pub struct Viewer {
+    /// Run no viewer; print the local port
+    #[arg(long)]
+    proxy_only: bool,
+    /// The local port
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    port: u16,
+    /// The local address
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    address: String,
+    /// Which viewer: tiger, chicken, real, remote-viewer, other
+    #[arg(long, value_name = "KIND")]
+    vnc_type: Option<String>,
+    /// The viewer's program
+    #[arg(long, value_name = "FILE")]
+    vnc_path: Option<PathBuf>,
+    /// Take it from nobody
+    #[arg(long)]
+    preserve_session: bool,
+}
+
+/// Arguments of `vnc screenshot`.
+#[derive(Debug, Args)]
+pub struct Screenshot {
+    /// The VirtualMachineInstance
     #[arg(value_name = "VMI", add = completion::instances())]
+    pub name: String,
+    /// Where to write it; - is standard output
+    #[arg(short, long, value_name = "FILE")]
+    _file: Option<PathBuf>,
+    /// Move the cursor first, so that the guest shows its screen
+    #[arg(long)]
+    pub move_cursor: bool,
+}
+
+/// Arguments of `addvolume`.
+#[derive(Debug, Args)]
+pub struct AddVolume {
+    /// The VirtualMachine or VirtualMachineInstance
+    #[arg(value_name = "VMI", add = completion::machines_and_instances())]
     pub name: String,
     /// The PersistentVolumeClaim
     #[arg(long, value_name = "NAME")]
     pub volume_name: String,
+    /// The disk's name in the machine [default: the claim's]
+    #[arg(long, value_name = "NAME")]
+    pub disk_name: Option<String>,
+    /// The disk's serial number [default: its name]
+    #[arg(long, value_name = "TEXT")]
+    pub serial: Option<String>,
+    /// How it is cached
+    #[arg(long, value_name = "MODE", value_parser = ["none", "writethrough", "writeback"])]
+    pub cache: Option<String>,
+    /// What it is to the guest
+    #[arg(long, value_name = "TYPE", default_value = "disk", value_parser = ["disk", "lun"])]
+    pub disk_type: String,
+    /// By which bus
+    #[arg(long, value_name = "BUS", default_value = "virtio", value_parser = ["virtio", "scsi"])]
+    pub bus: String,
+    /// No effect: a VirtualMachine keeps it in any case
+    #[arg(long, hide = true)]
+    _persist: bool,
+    #[command(flatten)]
+    pub rehearsal: Rehearsal,
+}
+
+/// Arguments of `removevolume`.
+#[derive(Debug, Args)]
+pub struct RemoveVolume {
+    /// The VirtualMachine or VirtualMachineInstance
+    #[arg(value_name = "VMI", add = completion::machines_and_instances())]
+    pub name: String,
+    /// The disk's name in the machine
+    #[arg(long, value_name = "NAME")]
+    pub volume_name: String,
+    /// From the VirtualMachine, which has it no more after a restart
+    #[arg(long)]
+    pub persist: bool,
     #[command(flatten)]
     pub rehearsal: Rehearsal,
 }

@@ -51,11 +51,24 @@ pub struct PortForward {
     #[arg(value_name = "PORT", required = true)]
     pub ports: Vec<Forward>,
     /// The local address to listen on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = address)]
     pub address: IpAddr,
     /// Standard input and output instead of a local port; one TCP port
     #[arg(long, value_name = "BOOL", default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     pub stdio: bool,
+    /// Not there: by the machine's vsock instead of its network
+    #[arg(long, hide = true)]
+    pub vsock: bool,
+}
+
+/// An address, or this machine's own name for itself.
+fn address(text: &str) -> Result<IpAddr, String> {
+    match text {
+        "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
+        text => text
+            .parse()
+            .map_err(|_| format!("{text:?} is no address; use one such as 127.0.0.1, ::1 or 0.0.0.0")),
+    }
 }
 
 /// What ssh and scp are told.

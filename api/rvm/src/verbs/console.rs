@@ -78,7 +78,7 @@ enum Attempt {
 
 pub async fn run(global: &Global, args: &Console) -> Result<()> {
     let name = bare_name(&args.name)?;
-    let deadline = Instant::now() + args.patience.timeout.min(FOREVER);
+    let deadline = Instant::now() + args.timeout.min(FOREVER);
     let mut machine = Machine::find(global, name, args.read_only).await?;
     let console = wait_and_attach(&mut machine, deadline).await?;
     progress(&format!(

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use super::story::until_it_runs;
 use super::{bare_name, read_manifests};
 use crate::args::{
-    Document, Expand, Force, Freeze, Instance, MachineVerb, Pause, PauseKind, Rehearsal, Restart, Start,
-    Volume,
+    AddVolume, Document, Expand, Force, Freeze, Instance, MachineVerb, Pause, PauseKind, Rehearsal,
+    RemoveVolume, Restart, Start, Vnc, VncVerb,
 };
 use crate::cluster::{Cluster, Resource};
 use crate::screen::say;
@@ -124,12 +124,23 @@ async fn ask(cluster: &Cluster, args: &Instance, question: Question) -> Result<(
 }
 
 /// Asks for a display, which is refused with the reason.
-async fn vnc(cluster: &Cluster, args: &Instance) -> Result<()> {
-    let name = bare_name(&args.name)?;
-    let asked = cluster.get(&cluster.below(Resource::Instance, name, "vnc")).await;
+async fn vnc(cluster: &Cluster, args: &Vnc) -> Result<()> {
+    let (name, what, cannot) = match (&args.verb, &args.name) {
+        (Some(VncVerb::Screenshot(args)), _) => {
+            let what = format!("vnc/screenshot?moveCursor={}", args.move_cursor);
+            (bare_name(&args.name)?, what, "Can't access VMI")
+        }
+        (None, name) => {
+            let name = name.as_deref().context("a machine has to be named")?;
+            (bare_name(name)?, "vnc".to_owned(), "can't access VMI")
+        }
+    };
+    let asked = cluster
+        .ask("GET", &cluster.below(Resource::Instance, name, &what), Vec::new())
+        .await;
     match asked {
-        Err(why) => bail!("can't access VMI {name}: {why}"),
-        Ok(_) => bail!("can't access VMI {name}: it has a display, and rvm has no viewer"),
+        Err(why) => bail!("{cannot} {name}: {why}"),
+        Ok(_) => bail!("{cannot} {name}: it has a display, and rvm has no viewer"),
     }
 }
 
@@ -164,32 +175,47 @@ async fn expand(cluster: &Cluster, args: &Expand) -> Result<()> {
     Ok(say(text.trim_end())?)
 }
 
-async fn add_volume(cluster: &Cluster, args: &Volume) -> Result<()> {
+async fn add_volume(cluster: &Cluster, args: &AddVolume) -> Result<()> {
     let mut options = args.rehearsal.options()?;
-    options["name"] = args.volume_name.clone().into();
-    options["disk"] = json!({"disk": {"bus": "virtio"}});
-    options["volumeSource"] =
-        json!({"persistentVolumeClaim": {"claimName": args.volume_name, "hotpluggable": true}});
-    plug(cluster, args, "addvolume", "adding", &options).await
-}
-
-async fn remove_volume(cluster: &Cluster, args: &Volume) -> Result<()> {
-    let mut options = args.rehearsal.options()?;
-    options["name"] = args.volume_name.clone().into();
-    plug(cluster, args, "removevolume", "removing", &options).await
-}
-
-async fn plug(cluster: &Cluster, args: &Volume, path: &str, doing: &str, options: &Value) -> Result<()> {
-    let asked = cluster
-        .put(
-            &cluster.below(Resource::Instance, &args.name, path),
-            Some(options),
-        )
-        .await;
-    asked.map_err(|why| anyhow!("error {doing} volume, {why}"))?;
-    let (name, volume) = (&args.name, &args.volume_name);
+    let claim = &args.volume_name;
+    let disk = args.disk_name.as_ref().unwrap_or(claim);
+    options["name"] = disk.clone().into();
+    options["disk"] = json!({"serial": args.serial.as_ref().unwrap_or(disk)});
+    options["disk"][&args.disk_type] = json!({"bus": args.bus});
+    if let Some(cache) = &args.cache {
+        options["disk"]["cache"] = cache.clone().into();
+    }
+    options["volumeSource"] = json!({"persistentVolumeClaim": {"claimName": claim, "hotpluggable": true}});
+    let name = bare_name(&args.name)?;
+    // A VirtualMachine keeps it, and passes it on to its instance; an instance of none has it alone.
+    let path = |resource| cluster.below(resource, name, "addvolume");
+    let body = options.to_string().into_bytes();
+    let asked = match cluster.ask("PUT", &path(Resource::Machine), body.clone()).await {
+        Err(said) if said.is_not_found() => cluster.ask("PUT", &path(Resource::Instance), body).await,
+        asked => asked,
+    };
+    asked.map_err(|why| anyhow!("error adding volume, {why}"))?;
     Ok(say(&format!(
-        "Successfully submitted {path} request to VM {name} for volume {volume}"
+        "Successfully submitted add volume request to VM {name} for volume {claim}"
+    ))?)
+}
+
+async fn remove_volume(cluster: &Cluster, args: &RemoveVolume) -> Result<()> {
+    let mut options = args.rehearsal.options()?;
+    options["name"] = args.volume_name.clone().into();
+    let resource = if args.persist {
+        Resource::Machine
+    } else {
+        Resource::Instance
+    };
+    let name = bare_name(&args.name)?;
+    let asked = cluster
+        .put(&cluster.below(resource, name, "removevolume"), Some(&options))
+        .await;
+    asked.map_err(|why| anyhow!("error removing volume, {why}"))?;
+    Ok(say(&format!(
+        "Successfully submitted remove volume request to VM {name} for volume {}",
+        args.volume_name
     ))?)
 }
 

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use rvm_proto::MAX_PORT_CHUNK;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -39,6 +40,9 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 const BREATH: Duration = Duration::from_millis(100);
 
 pub async fn run(global: &Global, args: &PortForward) -> Result<()> {
+    if args.vsock {
+        bail!("--vsock is not there: rvm reaches a guest's ports by its network");
+    }
     let door = Door::find(global).await?;
     let port = |forward: &Forward| Port {
         namespace: args.target.namespace.clone().or_else(|| global.namespace.clone()),
@@ -53,9 +57,11 @@ pub async fn run(global: &Global, args: &PortForward) -> Result<()> {
                 let connection = Connection::open(&door, &port(one)).await?;
                 connection.join(tokio::io::stdin(), tokio::io::stdout()).await
             }
-            _ => bail!("--stdio is for one TCP port"),
+            [_] => bail!("--stdio is for TCP alone"),
+            _ => bail!("only one port supported when forwarding to stdout"),
         };
     }
+    let mut interrupted = signal(SignalKind::interrupt())?;
     let mut ports = JoinSet::new();
     for forward in &args.ports {
         let local = SocketAddr::new(args.address, forward.local);
@@ -74,9 +80,11 @@ pub async fn run(global: &Global, args: &PortForward) -> Result<()> {
             }
         }
     }
-    // They go on for ever; the first that does not ends all.
-    let end = ports.join_next().await.context("no port was named")?;
-    end.context("a port's task broke")?
+    // They go on for ever; the first that does not ends all, and so does who interrupts them, which is how it is meant to end.
+    tokio::select! {
+        _ = interrupted.recv() => Ok(()),
+        end = ports.join_next() => end.context("no port was named")?.context("a port's task broke")?,
+    }
 }
 
 fn announce(protocol: &str, local: SocketAddr, remote: u16) {

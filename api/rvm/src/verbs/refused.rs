@@ -30,10 +30,6 @@ pub fn because(verb: &RefusedVerb) -> Error {
             "objectgraph",
             "rvm does not follow what objects refer to; `rvm expand` prints a VirtualMachine in full",
         ),
-        RefusedVerb::Create(_) => (
-            "create",
-            "rvm writes no manifests; begin with one of its examples (the folder guests) and `rvm apply -f` it",
-        ),
         RefusedVerb::Credentials(_) => (
             "credentials",
             "rvm does not change keys and passwords of a guest that runs; give them by cloud-init, or use `rvm ssh`",

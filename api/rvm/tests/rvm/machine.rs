@@ -162,3 +162,106 @@ async fn a_kubeconfig_that_leads_nowhere_is_told_in_one_line() {
     let output = lab.rvm(&["start", "a", "--kubeconfig", "nowhere"]).await;
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
 }
+
+#[tokio::test]
+async fn a_machine_is_written_as_virtctl_writes_it_and_no_server_is_asked() {
+    let lab = Lab::new().await;
+    lab.write("password", "geheim\n");
+    let flags = [
+        "create",
+        "vm",
+        "--name=web",
+        "--volume-containerdisk=src:r:5000/a:1,bootorder:1",
+        "--volume-pvc",
+        "src:data",
+        "--user",
+        "ann",
+        "--ssh-key",
+        "ssh-ed25519 AAAA ann",
+        "--password-file",
+        "password",
+        "--run-strategy=Manual",
+    ];
+    let yaml = lab
+        .ok(&[&["--server", "unix:///nowhere"], &flags[..]].concat())
+        .await;
+    let written = rvm_types::manifest::parse(yaml.as_bytes()).expect("it is a manifest");
+    let data = "#cloud-config\nuser: \"ann\"\npassword: \"geheim\"\nchpasswd: { expire: False }\n\
+                ssh_authorized_keys:\n  - \"ssh-ed25519 AAAA ann\"";
+    let expected = json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachine", "metadata": {"name": "web"},
+        "spec": {"runStrategy": "Manual", "template": {"spec": {
+            "terminationGracePeriodSeconds": 180,
+            "domain": {
+                "memory": {"guest": "512Mi"},
+                "devices": {"disks": [{"name": "web-containerdisk-0", "bootOrder": 1}]},
+            },
+            "volumes": [
+                {"name": "web-containerdisk-0", "containerDisk": {"image": "r:5000/a:1"}},
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data"}},
+                {"name": "cloudinitdisk", "cloudInitNoCloud": {"userData": data}},
+            ],
+        }}},
+    });
+    assert_eq!(written, [expected.clone()]);
+    // It is one that rvm itself takes.
+    let vm = serde_json::from_value(expected).expect("it is a VirtualMachine");
+    assert_eq!(rvm_types::admission::vm::validate(&vm), []);
+    let error = lab.error(&["create", "vm", "--run-strategy", "Never"]).await;
+    assert!(
+        error.starts_with("error: failed to parse \"--run-strategy\" flag: invalid run strategy \"Never\""),
+        "{error}"
+    );
+    let error = lab.error(&["create", "vm", "--instancetype", "u1.small"]).await;
+    assert!(
+        error.contains("neither instance types nor preferences"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn volumes_and_displays_are_asked_for_with_virtctls_requests() {
+    let lab = Lab::with_kubernetes().await;
+    lab.machine_in("Running");
+    let flags = [
+        "addvolume",
+        "alpine",
+        "--volume-name=data",
+        "--disk-name=d",
+        "--serial=7",
+        "--cache=none",
+        "--persist",
+    ];
+    lab.error(&flags).await;
+    let machine = INSTANCE.replace("virtualmachineinstances", "virtualmachines");
+    let body = json!({
+        "name": "d", "disk": {"disk": {"bus": "virtio"}, "serial": "7", "cache": "none"},
+        "volumeSource": {"persistentVolumeClaim": {"claimName": "data", "hotpluggable": true}},
+    });
+    let asked = lab.asked();
+    let (request, sent) = asked[0].split_once(" {").expect("a body");
+    assert_eq!(request, format!("PUT {machine}/addvolume"));
+    let sent: Value = serde_json::from_str(&format!("{{{sent}")).expect("JSON");
+    assert_eq!(sent, body);
+    lab.error(&["removevolume", "alpine", "--volume-name=d"]).await;
+    assert_eq!(
+        lab.asked(),
+        [format!("PUT {INSTANCE}/removevolume {{\"name\":\"d\"}}")]
+    );
+    let none = "No graphics devices are present.";
+    let seen = lab
+        .error(&["vnc", "alpine", "--proxy-only", "--port", "5900"])
+        .await;
+    assert_eq!(seen, format!("error: can't access VMI alpine: {none}"));
+    let shot = lab
+        .error(&["vnc", "screenshot", "alpine", "-f", "shot.png"])
+        .await;
+    assert_eq!(shot, format!("error: Can't access VMI alpine: {none}"));
+    assert_eq!(
+        lab.asked(),
+        [
+            format!("GET {INSTANCE}/vnc"),
+            format!("GET {INSTANCE}/vnc/screenshot?moveCursor=false")
+        ]
+    );
+}

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::process::{Child, ChildStderr};
@@ -132,4 +133,28 @@ async fn ssh_connects_by_this_program() {
     assert!(said.contains("root@vmi.alpine uname -m\n"), "{said}");
     assert!(said.ends_with("through"), "{said} {output:?}");
     assert_eq!(output.status.code(), Some(7), "the status is ssh's");
+}
+
+#[tokio::test]
+async fn who_interrupts_a_forwarder_ends_it_well() {
+    let lab = Lab::new().await;
+    lab.machine_in("Running");
+    let mut command = lab.command(&["port-forward", "vmi/alpine", "0:80", "--address", "localhost"]);
+    let mut forwarder = command.stderr(Stdio::piped()).spawn().expect("it starts");
+    let (address, _errors) = announced(&mut forwarder).await;
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    let pid = forwarder
+        .id()
+        .and_then(|pid| Pid::from_raw(pid.cast_signed()))
+        .expect("it runs");
+    kill_process(pid, Signal::INT).expect("it is told");
+    let status = timeout(PATIENCE, forwarder.wait())
+        .await
+        .expect("it ends")
+        .expect("it can be waited for");
+    assert_eq!(status.code(), Some(0));
+    let two = lab
+        .error(&["port-forward", "--stdio", "vm/alpine", "1", "2"])
+        .await;
+    assert_eq!(two, "error: only one port supported when forwarding to stdout");
 }

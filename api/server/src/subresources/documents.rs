@@ -13,7 +13,7 @@ pub const GROUP: &str = "subresources.kubevirt.io";
 pub const VERSIONS: [&str; 2] = ["v1", "v1alpha3"];
 
 /// What there is below a machine: (resource, subresource, verb).
-pub(crate) const RESOURCES: [(&str, &str, &str); 22] = [
+pub(crate) const RESOURCES: [(&str, &str, &str); 23] = [
     ("virtualmachineinstances", "addvolume", "update"),
     ("virtualmachineinstances", "console", "get"),
     ("virtualmachineinstances", "filesystemlist", "get"),
@@ -29,6 +29,7 @@ pub(crate) const RESOURCES: [(&str, &str, &str); 22] = [
     ("virtualmachineinstances", "usage", "get"),
     ("virtualmachineinstances", "userlist", "get"),
     ("virtualmachineinstances", "vnc", "get"),
+    ("virtualmachineinstances", "vnc/screenshot", "get"),
     ("virtualmachines", "addvolume", "update"),
     ("virtualmachines", "expand-spec", "get"),
     ("virtualmachines", "portforward", "get"),

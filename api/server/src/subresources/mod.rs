@@ -106,6 +106,7 @@ impl Subresources {
                 .route(&format!("{machine}/restart"), put(machine::restart))
                 .route(&format!("{instance}/console"), get(console::serve))
                 .route(&format!("{instance}/vnc"), get(console::no_display))
+                .route(&format!("{instance}/vnc/screenshot"), get(console::no_display))
                 .route(&format!("{instance}/pause"), put(instance::pause))
                 .route(&format!("{instance}/unpause"), put(instance::unpause))
                 .route(&format!("{instance}/reset"), put(instance::reset))
