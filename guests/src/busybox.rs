@@ -14,7 +14,7 @@ const FIRST_NAMES: &[u8] = b"[\0[[\0";
 /// More names than any busybox has.
 const MAX_APPLETS: usize = 1000;
 
-/// A riscv64 busybox and the names it answers to.
+/// A static busybox and the names it answers to.
 #[derive(Debug, Clone)]
 pub struct Busybox {
     /// The program.
@@ -26,8 +26,13 @@ pub struct Busybox {
 impl Busybox {
     /// Debian's `busybox-static`.
     pub fn debian(cache: &Cache) -> Result<Self> {
+        Self::debian_for(cache, "riscv64")
+    }
+
+    /// The same for another architecture, as Debian names it.
+    pub fn debian_for(cache: &Cache, arch: &str) -> Result<Self> {
         let program = Debian::of(cache)
-            .extract_one("riscv64", "busybox-static")?
+            .extract_one(arch, "busybox-static")?
             .join("usr/bin/busybox");
         let bytes = fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
         let mut applets = applets(&bytes);

@@ -23,7 +23,7 @@ const MODULE: &str = "tests/harness/kube";
 const FILES: [&str; 3] = ["go.mod", "go.sum", "main.go"];
 
 /// What the program answers when it is asked for its version; `go.mod` has the same.
-const VERSION: &str = "v1.34.4";
+pub(crate) const VERSION: &str = "v1.34.4";
 
 /// The oldest Go that builds it.
 const GO: (u32, u32) = (1, 24);
@@ -49,12 +49,12 @@ pub fn assets(cache: &Cache) -> Result<PathBuf> {
         return Ok(given);
     }
     let etcd = Debian::of(cache).extract_root("etcd-root", &machine_arch()?, &["etcd-server"])?;
-    let (module, go) = (workspace().join(MODULE), go(cache)?);
+    let (module, go) = (module(), go(cache)?);
     let key = key(&module, &go)?;
     let place = cache.slow_entry("kube", &key, Duration::from_secs(420), |dir| {
         let bin = dir.join("bin");
         Foreign::of(&etcd)?.write_script(&bin.join("etcd"), "usr/bin/etcd", "", "")?;
-        build(&go, &module, &bin.join(BUILT))?;
+        build(&go, &module, "", &machine_arch()?, &bin.join(BUILT))?;
         for name in ALSO {
             fs::hard_link(bin.join(BUILT), bin.join(name))?;
         }
@@ -63,7 +63,13 @@ pub fn assets(cache: &Cache) -> Result<PathBuf> {
     Ok(place.join("bin"))
 }
 
-fn key(module: &Path, go: &Path) -> Result<String> {
+/// Where the module lies.
+pub(crate) fn module() -> PathBuf {
+    workspace().join(MODULE)
+}
+
+/// All that what is built from the module depends on.
+pub(crate) fn key(module: &Path, go: &Path) -> Result<String> {
     let mut key = format!("kube 2\n{VERSION}\n{}\n", go_version(go)?);
     for name in FILES {
         let file = fs::read(module.join(name)).with_context(|| format!("cannot read {MODULE}/{name}"))?;
@@ -72,17 +78,20 @@ fn key(module: &Path, go: &Path) -> Result<String> {
     Ok(key)
 }
 
-fn build(go: &Path, module: &Path, into: &Path) -> Result<()> {
+/// Builds the program in `folder` of the module for `arch`, as Go names it.
+pub(crate) fn build(go: &Path, module: &Path, folder: &str, arch: &str, into: &Path) -> Result<()> {
     let mut build = Command::new(go);
     build
         .args(["build", "-trimpath", "-ldflags", &link_flags(), "-o"])
         .arg(into)
-        .arg(".");
-    run(in_module(&mut build, module))
+        .arg(format!("./{folder}"));
+    run(in_module(&mut build, module)
+        .env("GOOS", "linux")
+        .env("GOARCH", arch))
 }
 
 /// The settings of the module's own build, whatever the machine's Go is set to.
-fn in_module<'a>(go: &'a mut Command, module: &Path) -> &'a mut Command {
+pub(crate) fn in_module<'a>(go: &'a mut Command, module: &Path) -> &'a mut Command {
     go.current_dir(module)
         .env("CGO_ENABLED", "0")
         .env("GOTOOLCHAIN", "local")
@@ -105,7 +114,7 @@ fn link_flags() -> String {
 }
 
 /// A Go that is new enough: the machine's, or the Debian release's.
-fn go(cache: &Cache) -> Result<PathBuf> {
+pub(crate) fn go(cache: &Cache) -> Result<PathBuf> {
     let machine = PathBuf::from("go");
     if go_version(&machine).is_ok_and(|version| is_new_enough(&version)) {
         return Ok(machine);

@@ -26,6 +26,7 @@ pub mod image_tools;
 pub mod images;
 pub mod kernel;
 pub mod kube;
+pub mod kube_node;
 pub mod oci;
 pub mod openssh;
 pub mod promtool;

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Result, anyhow, bail};
 use rvm_guests::{
-    Cache, Kernel, Toolbox, bench, demo, distribution, efi, fence, hostile, kube, registry, tiny, virtiofsd,
+    Cache, Kernel, Toolbox, bench, demo, distribution, efi, fence, hostile, kube, kube_node, registry, tiny,
+    virtiofsd,
 };
 
-const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|debian-efi|debian-efi-image|firmware|qemu|opensbi|kube|registry|virtiofsd|fence|push REGISTRY";
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|debian-efi|debian-efi-image|firmware|qemu|opensbi|kube|kube-node|registry|virtiofsd|fence|push REGISTRY";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -64,6 +65,7 @@ fn make(what: &str) -> Result<PathBuf> {
         "debian-efi-image" => distribution::image(&cache),
         "firmware" => Ok(Toolbox::open(&cache)?.firmware_dir()),
         "kube" => kube::assets(&cache),
+        "kube-node" => Ok(kube_node::here(&cache)?.root),
         "registry" => registry::server(&cache),
         "qemu" => Ok(Toolbox::open(&cache)?.qemu()),
         "virtiofsd" => virtiofsd::here(&cache),

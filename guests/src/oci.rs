@@ -102,6 +102,11 @@ pub fn write_layout(into: &Path, about: &About<'_>, layer: Layer) -> Result<()> 
 
 /// The same with several layers, from the lowest up.
 pub fn write_layers(into: &Path, about: &About<'_>, layers: Vec<Layer>) -> Result<()> {
+    write_platform(into, about, "riscv64", layers)
+}
+
+/// The same for another architecture, as Go names it.
+pub fn write_platform(into: &Path, about: &About<'_>, arch: &str, layers: Vec<Layer>) -> Result<()> {
     fs::create_dir_all(into.join("blobs/sha256"))?;
     let (mut packed_layers, mut plain_hashes) = (Vec::new(), Vec::new());
     for layer in layers {
@@ -113,7 +118,7 @@ pub fn write_layers(into: &Path, about: &About<'_>, layers: Vec<Layer>) -> Resul
     }
     let config = json!({
         "created": CREATED,
-        "architecture": "riscv64",
+        "architecture": arch,
         "os": "linux",
         "config": { "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": about.command, "WorkingDir": "/" },
         "rootfs": { "type": "layers", "diff_ids": plain_hashes },
@@ -123,7 +128,7 @@ pub fn write_layers(into: &Path, about: &About<'_>, layers: Vec<Layer>) -> Resul
     let manifest =
         json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": packed_layers });
     let mut manifest = put_blob(into, MANIFEST, &serde_json::to_vec(&manifest)?)?;
-    manifest["platform"] = json!({ "architecture": "riscv64", "os": "linux" });
+    manifest["platform"] = json!({ "architecture": arch, "os": "linux" });
     manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": about.tag });
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest] });
     fs::write(into.join("index.json"), serde_json::to_vec(&index)?)?;

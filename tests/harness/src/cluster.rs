@@ -1,9 +1,11 @@
 //! A cluster's control plane as far as we need one: etcd and kube-apiserver, both real, with our CRD installed.
 //!
 //! No scheduler and no kubelet runs: VMIs are taken by handlers. kube-controller-manager does for those who ask for it
-//! ([`Cluster::run_controllers`]). etcd is reached over a Unix socket in the cluster's folder, so the one TCP port is the
+//! ([`Cluster::run_controllers`]), and all of it, with a real node, for those whose promise needs pods
+//! ([`Cluster::start_on_node`]). etcd is reached over a Unix socket in the cluster's folder, so the one TCP port is the
 //! apiserver's, which a lab's guest reaches as 10.0.2.2.
 
+mod on_node;
 mod programs;
 
 use std::fs;
@@ -17,6 +19,7 @@ use programs::{FRONT_PROXY, start_apiserver, start_controllers, start_etcd};
 
 use crate::certificates::{Authority, Names, Pair};
 use crate::kubectl::Kubectl;
+use crate::node::{self, Lead, Node};
 use crate::patience::{Look, eventually};
 use crate::process::Process;
 use crate::sweep::Sweeper;
@@ -31,8 +34,15 @@ const RBAC: &str = "deploy/rbac";
 pub(crate) const NAMESPACE: &str = "rvm";
 const HANDLERS: &str = "rvm-handler";
 
-/// Names at which the apiserver is reached: here, and from a lab.
-const HOSTS: [&str; 3] = ["127.0.0.1", "10.0.2.2", "localhost"];
+/// Names at which the apiserver is reached: here, from a lab, from a node and from pods.
+const HOSTS: [&str; 6] = [
+    "127.0.0.1",
+    "10.0.2.2",
+    "localhost",
+    node::ADDRESS,
+    "198.18.2.1",
+    "kubernetes.default.svc",
+];
 
 /// How kube-controller-manager is called.
 const CONTROLLERS: &str = "system:kube-controller-manager";
@@ -42,14 +52,19 @@ const CONTROLLERS: &str = "system:kube-controller-manager";
 pub struct Cluster {
     /// Ends before the apiserver, without which it could not end well.
     controllers: Option<Process>,
+    /// Only where there is a node.
+    scheduler: Option<Process>,
     apiserver: Process,
     /// Ends after the apiserver, which would complain.
     _etcd: Process,
     kubectl: Kubectl,
     port: u16,
     authority: Authority,
-    /// The handler's.
+    /// The handler's; empty until our roles are installed.
     token: String,
+    /// Leads to the apiserver where that runs on a node.
+    _lead: Option<Lead>,
+    node: Option<Node>,
     folder: TempDir,
     _sweeper: Sweeper,
 }
@@ -72,34 +87,54 @@ impl Cluster {
     }
 
     fn begin(tools: &Arc<Tools>, audited: bool) -> Result<Self> {
+        let mut cluster = Self::control_plane(tools, audited, None)?;
+        cluster.install(tools)?;
+        Ok(cluster)
+    }
+
+    /// A control plane with nothing of ours in it.
+    fn control_plane(tools: &Arc<Tools>, audited: bool, node: Option<Node>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rvm-cluster-").tempdir()?;
         let sweeper = Sweeper::start(folder.path())?;
-        let authority = Authority::new(&folder.path().join("pki"))?;
+        let pki = folder.path().join("pki");
+        let authority = Authority::new(&pki)?;
         issue(&authority)?;
-        issue_front_proxy(&folder.path().join("pki"))?;
+        issue_front_proxy(&pki)?;
         let etcd = start_etcd(tools, folder.path())?;
-        let (mut apiserver, port) = start_apiserver(tools, folder.path(), audited)?;
+        let (mut apiserver, port, lead) = match &node {
+            None => {
+                let (apiserver, port) = start_apiserver(tools, folder.path(), audited)?;
+                (apiserver, port, None)
+            }
+            Some(node) => on_node::start_apiserver(node, tools, folder.path())?,
+        };
         let kubeconfig = folder.path().join("kubeconfig");
         let server = format!("https://127.0.0.1:{port}");
-        let pki = folder.path().join("pki");
         fs::write(&kubeconfig, kubeconfig_text(&server, &pki, &administrator(&pki)))?;
         let kubectl = Kubectl::new(tools, &kubeconfig)?;
         await_namespace(&kubectl, &mut apiserver)?;
-        install_crds(tools, &kubectl)?;
-        kubectl.ok(&["create", "-f", &shown(&tools.source(RBAC))])?;
-        let cluster = Self {
-            token: token(&kubectl, HANDLERS)?,
+        Ok(Self {
+            token: String::new(),
             controllers: None,
+            scheduler: None,
             apiserver,
             _etcd: etcd,
             kubectl,
             port,
             authority,
+            _lead: lead,
+            node,
             _sweeper: sweeper,
             folder,
-        };
-        cluster.reach_by("127.0.0.1")?;
-        Ok(cluster)
+        })
+    }
+
+    /// Installs our CRDs and roles.
+    fn install(&mut self, tools: &Tools) -> Result<()> {
+        install_crds(tools, &self.kubectl)?;
+        self.kubectl.ok(&["create", "-f", &shown(&tools.source(RBAC))])?;
+        self.token = token(&self.kubectl, HANDLERS)?;
+        self.reach_by("127.0.0.1")
     }
 
     /// Starts kube-controller-manager: orphans and what has lost its owners are seen to, roles are added up, ServiceAccounts made.
@@ -109,7 +144,7 @@ impl Cluster {
     pub fn run_controllers(&mut self, tools: &Arc<Tools>) -> Result<()> {
         let folder = self.folder.path();
         let kubeconfig = self.write_kubeconfig_of(CONTROLLERS)?;
-        let controllers = start_controllers(tools, folder, &kubeconfig)?;
+        let controllers = start_controllers(tools, folder, &kubeconfig, self.node.is_some())?;
         let controllers = self.controllers.insert(controllers);
         // One of the first things that it makes.
         eventually("ServiceAccount default", || {

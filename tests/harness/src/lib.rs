@@ -3,6 +3,7 @@
 //! ```text
 //!   Tools      where every program lies, and a way to run commands
 //!   Cluster    etcd + kube-apiserver (+ kube-controller-manager), with our CRD; Kubectl talks to it
+//!   Node       containerd, kubelet and kube-proxy, where that cluster is to run pods
 //!   Api        rvm-api behind that apiserver, as its operator installs it
 //!   Handler    rvm-handler, in a cluster or in local mode; may be killed and started again
 //!   Registry   docker-registry, with passwords, tokens or TLS, and a Wire to it that can be cut
@@ -24,6 +25,7 @@ pub mod https;
 pub mod kubectl;
 pub mod leavings;
 pub mod manifest;
+pub mod node;
 pub mod patience;
 pub mod process;
 pub mod registry;
@@ -40,6 +42,7 @@ pub use grpc::{Grpc, Shows};
 pub use handler::{Handler, HandlerSetup};
 pub use kubectl::Kubectl;
 pub use manifest::Manifest;
+pub use node::{Lead, Node};
 pub use patience::{PATIENCE, eventually};
 pub use process::{kill, runs};
 pub use registry::{Registry, Wire};

@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::tools::shown;
+
 /// `$1` is the folder; its `run` has the run directories. A machine that is about to run holds its log and has no number yet.
 const SCRIPT: &str = r#"
 read -r end
@@ -44,10 +46,15 @@ impl Sweeper {
     /// # Errors
     /// No shell.
     pub fn start(folder: &Path) -> Result<Self> {
+        Self::start_by(SCRIPT, &[&shown(folder)])
+    }
+
+    /// For what a script of its own takes away, once it has read the end of its input.
+    pub(crate) fn start_by(script: &str, words: &[&str]) -> Result<Self> {
         let (reader, end) = pipe()?;
         let shell = Command::new("setsid")
-            .args(["sh", "-c", SCRIPT, "sweeper"])
-            .arg(folder)
+            .args(["sh", "-c", script, "sweeper"])
+            .args(words)
             .stdin(reader)
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 
+use crate::node::{self, Node};
 use crate::patience::{Look, eventually};
 use crate::process::Process;
 use crate::tools::{Tools, shown};
@@ -30,6 +31,7 @@ const AUDIT: &str =
     "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n";
 
 pub(super) fn start_etcd(tools: &Tools, folder: &Path) -> Result<Process> {
+    // It listens on sockets in the folder only, and so needs no network.
     Process::start(&tools.kube("etcd"), &folder.join("etcd.log"), |etcd| {
         etcd.current_dir(folder)
             .args(["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level", "warn"])
@@ -61,15 +63,49 @@ pub(super) fn start_apiserver(tools: &Arc<Tools>, folder: &Path, audited: bool) 
     Err(error)
 }
 
+/// Starts it in the network of a node, where nobody else listens, and waits until it answers.
+pub(super) fn start_apiserver_on(node: &Node, tools: &Tools, folder: &Path) -> Result<Process> {
+    let (program, log) = (tools.kube("kube-apiserver"), folder.join("apiserver.log"));
+    let mut apiserver = Process::start_by(&node.in_network(), &program, &log, |apiserver| {
+        apiserver
+            .current_dir(folder)
+            .args(flags(&ON_NODE))
+            .args(common_flags());
+    })?;
+    await_ready(&mut apiserver)?;
+    Ok(apiserver)
+}
+
+/// How it is reached by its node and by pods, and how it reaches kubelet.
+const ON_NODE: [(&str, &str); 8] = [
+    ("bind-address", "0.0.0.0"),
+    ("secure-port", PORT_ON_NODE),
+    ("advertise-address", node::ADDRESS),
+    ("allow-privileged", "true"),
+    ("kubelet-certificate-authority", "pki/ca.crt"),
+    ("kubelet-client-certificate", "pki/admin.crt"),
+    ("kubelet-client-key", "pki/admin.key"),
+    ("kubelet-preferred-address-types", "InternalIP"),
+];
+
+/// Its port in a node's network.
+pub(super) const PORT_ON_NODE: &str = "6443";
+
 fn apiserver_flags(port: u16) -> Vec<String> {
     let port = port.to_string();
-    [
-        ("etcd-servers", STORE),
+    let here = [
         ("bind-address", "127.0.0.1"),
         ("secure-port", port.as_str()),
         ("advertise-address", "127.0.0.1"),
         // There is no Service to reach it by, and loopback could be none.
         ("endpoint-reconciler-type", "none"),
+    ];
+    [flags(&here), common_flags()].concat()
+}
+
+fn common_flags() -> Vec<String> {
+    flags(&[
+        ("etcd-servers", STORE),
         ("service-cluster-ip-range", "198.18.2.0/24"),
         ("authorization-mode", "Node,RBAC"),
         ("client-ca-file", "pki/ca.crt"),
@@ -86,9 +122,12 @@ fn apiserver_flags(port: u16) -> Vec<String> {
         ("proxy-client-cert-file", "pki/front/proxy.crt"),
         ("proxy-client-key-file", "pki/front/proxy.key"),
         ("v", "0"),
-    ]
-    .map(|(flag, value)| format!("--{flag}={value}"))
-    .to_vec()
+    ])
+}
+
+fn flags(all: &[(&str, &str)]) -> Vec<String> {
+    let all = all.iter();
+    all.map(|(flag, value)| format!("--{flag}={value}")).collect()
 }
 
 /// Has it write each request down once, when it was answered, or has begun to be where that takes long.
@@ -101,20 +140,46 @@ fn audit_flags(folder: &Path) -> Result<Vec<String>> {
 }
 
 /// Starts kube-controller-manager and does not wait.
-pub(super) fn start_controllers(tools: &Tools, folder: &Path, kubeconfig: &Path) -> Result<Process> {
+pub(super) fn start_controllers(
+    tools: &Tools,
+    folder: &Path,
+    kubeconfig: &Path,
+    node: bool,
+) -> Result<Process> {
     let program = tools.kube("kube-controller-manager");
-    let flags = controllers_flags(&shown(kubeconfig));
+    let flags = controllers_flags(&shown(kubeconfig), if node { "*" } else { WHICH });
+    // It is reached by nobody, and so may be in this network where the apiserver is in another.
     Process::start(&program, &folder.join("controllers.log"), |controllers| {
         controllers.current_dir(folder).args(flags);
     })
 }
 
-fn controllers_flags(kubeconfig: &str) -> Vec<String> {
-    [
+/// Starts kube-scheduler and does not wait.
+pub(super) fn start_scheduler(parts: &Path, folder: &Path, kubeconfig: &Path) -> Result<Process> {
+    let kubeconfig = shown(kubeconfig);
+    Process::start(
+        &parts.join("kube-scheduler"),
+        &folder.join("scheduler.log"),
+        |scheduler| {
+            scheduler.current_dir(folder).args(flags(&[
+                ("kubeconfig", &kubeconfig),
+                ("authentication-kubeconfig", &kubeconfig),
+                ("authorization-kubeconfig", &kubeconfig),
+                ("leader-elect", "false"),
+                // Nobody asks it for anything.
+                ("secure-port", "0"),
+                ("v", "0"),
+            ]));
+        },
+    )
+}
+
+fn controllers_flags(kubeconfig: &str, which: &str) -> Vec<String> {
+    flags(&[
         ("kubeconfig", kubeconfig),
         ("authentication-kubeconfig", kubeconfig),
         ("authorization-kubeconfig", kubeconfig),
-        ("controllers", WHICH),
+        ("controllers", which),
         ("use-service-account-credentials", "true"),
         ("service-account-private-key-file", "pki/accounts.key"),
         ("root-ca-file", "pki/ca.crt"),
@@ -122,9 +187,7 @@ fn controllers_flags(kubeconfig: &str) -> Vec<String> {
         // Nobody asks it for anything.
         ("secure-port", "0"),
         ("v", "0"),
-    ]
-    .map(|(flag, value)| format!("--{flag}={value}"))
-    .to_vec()
+    ])
 }
 
 /// A port that nobody listens on now.
