@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use anyhow::Result;
 use rvm_harness::{Cluster, Tools};
 
 /// A web server in a pod, and a Service for it.
@@ -31,12 +32,12 @@ spec: { clusterIP: 198.18.2.20, selector: { app: web }, ports: [{ port: 80, targ
 
 #[test]
 fn a_pod_runs_is_served_and_the_node_leaves_nothing() {
-    let before = traces();
+    let before = traces().unwrap();
     let tools = Tools::open().unwrap();
     let cluster = Cluster::start_on_node(&tools).unwrap();
     let kubectl = cluster.kubectl();
     let node = cluster.node().unwrap();
-    assert_ne!(traces(), before, "what is looked for would be seen");
+    assert_ne!(traces().unwrap(), before, "what is looked for would be seen");
 
     kubectl.feed(&["apply", "-f", "-"], WEB).unwrap().ok().unwrap();
     kubectl
@@ -50,7 +51,7 @@ fn a_pod_runs_is_served_and_the_node_leaves_nothing() {
 
     // By its Service, from here as from the node.
     let lead = node.lead("198.18.2.20:80").unwrap();
-    assert!(ask(lead.port()).ends_with("hello from a pod\n"));
+    assert!(ask(lead.port()).unwrap().ends_with("hello from a pod\n"));
     let memory = node
         .run(&["sh", "-c", "cat $(find /sys/fs/cgroup -path '*kubepods*' -name memory.limit_in_bytes -o -path '*kubepods*' -name memory.max)"])
         .unwrap();
@@ -58,44 +59,44 @@ fn a_pod_runs_is_served_and_the_node_leaves_nothing() {
 
     drop(lead);
     drop(cluster);
-    assert_eq!(traces(), before);
+    assert_eq!(traces().unwrap(), before);
 }
 
-fn ask(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+fn ask(port: u16) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// All that a node could leave on its machine: cgroups, links, mounts, files, settings, processes.
-fn traces() -> BTreeSet<String> {
+fn traces() -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+    for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
         for group in fs::read_dir(hierarchy.path()).into_iter().flatten().flatten() {
-            if group.file_type().unwrap().is_dir() {
+            if group.file_type()?.is_dir() {
                 found.insert(format!("cgroup {}", group.path().display()));
             }
         }
     }
-    let ours = |path: &str| fs::read_to_string(path).unwrap();
-    found.extend(ours("/proc/self/mountinfo").lines().map(str::to_owned));
-    let links = ours("/proc/net/dev");
+    let ours = |path: &str| fs::read_to_string(path);
+    found.extend(ours("/proc/self/mountinfo")?.lines().map(str::to_owned));
+    let links = ours("/proc/net/dev")?;
     found.extend(
         links
             .lines()
             .filter_map(|line| Some(format!("link {}", line.split_once(':')?.0))),
     );
     for name in ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"] {
-        found.insert(format!("{name} {}", ours(&format!("/proc/sys/{name}"))));
+        found.insert(format!("{name} {}", ours(&format!("/proc/sys/{name}"))?));
     }
     for folder in ["/var/lib", "/opt", "/run", "/etc", "/usr/libexec"] {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             found.insert(entry.path().display().to_string());
         }
     }
-    for process in fs::read_dir("/proc").unwrap().flatten() {
+    for process in fs::read_dir("/proc")?.flatten() {
         let Ok(words) = fs::read(process.path().join("cmdline")) else {
             continue;
         };
@@ -104,5 +105,5 @@ fn traces() -> BTreeSet<String> {
             found.insert(format!("process {words}"));
         }
     }
-    found
+    Ok(found)
 }
