@@ -30,9 +30,11 @@ pub mod kube_node;
 pub mod oci;
 pub mod openssh;
 pub mod promtool;
+pub mod product;
 #[cfg(feature = "push")]
 pub mod push;
 pub mod registry;
+pub mod sbom;
 pub mod tiny;
 pub mod toolbox;
 pub mod virtiofsd;

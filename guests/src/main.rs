@@ -9,13 +9,14 @@ use rvm_guests::{
     virtiofsd,
 };
 
-const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|debian-efi|debian-efi-image|firmware|qemu|opensbi|kube|kube-node|registry|virtiofsd|fence|push REGISTRY";
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|debian-efi|debian-efi-image|firmware|qemu|opensbi|kube|kube-node|registry|virtiofsd|fence|push REGISTRY|push-layout REGISTRY FOLDER";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
     let what = words.next().unwrap_or_default();
     let done = match (what.as_str(), words.next()) {
         ("push", Some(registry)) => push(&registry),
+        ("push-layout", Some(registry)) => push_layout(words.next().as_deref(), &registry),
         ("push", None) => Err(anyhow!("usage: rvm-guests push REGISTRY[/PREFIX]")),
         (what, _) => make(what).map(|place| vec![place.display().to_string()]),
     };
@@ -43,6 +44,21 @@ fn push(registry: &str) -> Result<Vec<String>> {
         Ok(reference)
     });
     pushed.collect()
+}
+
+/// Pushes what a layout names, and names what it is called there.
+#[cfg(feature = "push")]
+fn push_layout(folder: Option<&str>, registry: &str) -> Result<Vec<String>> {
+    use rvm_guests::push;
+    let folder = folder.ok_or_else(|| anyhow!("usage: rvm-guests push-layout REGISTRY[/PREFIX] FOLDER"))?;
+    let login = std::env::var(push::LOGIN).ok().filter(|login| !login.is_empty());
+    push::push_named(std::path::Path::new(folder), registry, login.as_deref())
+}
+
+/// Says how to get what was left out of this program.
+#[cfg(not(feature = "push"))]
+fn push_layout(_folder: Option<&str>, registry: &str) -> Result<Vec<String>> {
+    push(registry)
 }
 
 /// Says how to get what was left out of this program.

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -65,6 +66,45 @@ impl Layer {
         Ok(self)
     }
 
+    /// All that lies below the folder `root` of this machine and that `wanted` wants, by its path in the image. What a
+    /// folder that is not wanted holds is not looked at.
+    pub fn tree(&mut self, root: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<&mut Self> {
+        self.below(root, "", wanted)?;
+        Ok(self)
+    }
+
+    fn below(&mut self, root: &Path, path: &str, wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+        let folder = root.join(path);
+        let mut names: Vec<String> = fs::read_dir(&folder)
+            .with_context(|| format!("cannot read {}", folder.display()))?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<_>>()?;
+        names.sort();
+        for name in names {
+            let inner = if path.is_empty() {
+                name
+            } else {
+                format!("{path}/{name}")
+            };
+            if !wanted(&inner) {
+                continue;
+            }
+            let place = root.join(&inner);
+            let about = fs::symlink_metadata(&place)?;
+            let mode = about.permissions().mode() & 0o7777;
+            if about.is_dir() {
+                self.folder(&inner, mode)?;
+                self.below(root, &inner, wanted)?;
+            } else if about.is_symlink() {
+                self.link(&inner, &fs::read_link(&place)?.to_string_lossy())?;
+            } else {
+                let bytes = fs::read(&place).with_context(|| format!("cannot read {}", place.display()))?;
+                self.file(&inner, mode, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     fn put(&mut self, kind: EntryType, path: &str, mode: u32, bytes: &[u8]) -> Result<&mut Self> {
         let mut header = header(kind, mode, bytes.len() as u64);
         self.tar
@@ -107,7 +147,27 @@ pub fn write_layers(into: &Path, about: &About<'_>, layers: Vec<Layer>) -> Resul
 
 /// The same for another architecture, as Go names it.
 pub fn write_platform(into: &Path, about: &About<'_>, arch: &str, layers: Vec<Layer>) -> Result<()> {
-    fs::create_dir_all(into.join("blobs/sha256"))?;
+    let config = json!({
+        "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": about.command, "WorkingDir": "/",
+    });
+    let mut manifest = put_image(into, arch, &config, about.made_by, layers)?;
+    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": about.tag });
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest] });
+    fs::write(into.join("index.json"), serde_json::to_vec(&index)?)?;
+    Ok(fs::write(
+        into.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )?)
+}
+
+/// Writes an image of `layers`, from the lowest up, that is started as `config` says; returns its manifest's descriptor.
+pub fn put_image(
+    into: &Path,
+    arch: &str,
+    config: &Value,
+    made_by: &str,
+    layers: Vec<Layer>,
+) -> Result<Value> {
     let (mut packed_layers, mut plain_hashes) = (Vec::new(), Vec::new());
     for layer in layers {
         let plain = layer.tar.into_inner().context("cannot finish the layer")?;
@@ -120,27 +180,22 @@ pub fn write_platform(into: &Path, about: &About<'_>, arch: &str, layers: Vec<La
         "created": CREATED,
         "architecture": arch,
         "os": "linux",
-        "config": { "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": about.command, "WorkingDir": "/" },
+        "config": config,
         "rootfs": { "type": "layers", "diff_ids": plain_hashes },
-        "history": vec![json!({ "created": CREATED, "created_by": about.made_by }); packed_layers.len()],
+        "history": vec![json!({ "created": CREATED, "created_by": made_by }); packed_layers.len()],
     });
     let config = put_blob(into, CONFIG, &serde_json::to_vec(&config)?)?;
     let manifest =
         json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": packed_layers });
     let mut manifest = put_blob(into, MANIFEST, &serde_json::to_vec(&manifest)?)?;
     manifest["platform"] = json!({ "architecture": arch, "os": "linux" });
-    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": about.tag });
-    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest] });
-    fs::write(into.join("index.json"), serde_json::to_vec(&index)?)?;
-    Ok(fs::write(
-        into.join("oci-layout"),
-        r#"{"imageLayoutVersion":"1.0.0"}"#,
-    )?)
+    Ok(manifest)
 }
 
 /// Writes a blob and returns its descriptor.
-fn put_blob(into: &Path, media_type: &str, bytes: &[u8]) -> Result<Value> {
+pub fn put_blob(into: &Path, media_type: &str, bytes: &[u8]) -> Result<Value> {
     let hash = sha256(bytes);
+    fs::create_dir_all(into.join("blobs/sha256"))?;
     fs::write(into.join("blobs/sha256").join(&hash), bytes)?;
     Ok(json!({ "mediaType": media_type, "digest": format!("sha256:{hash}"), "size": bytes.len() }))
 }

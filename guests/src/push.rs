@@ -20,6 +20,16 @@ pub const LOGIN: &str = "RVM_REGISTRY_LOGIN";
 /// Pushes the layout in `folder` to `reference`, such as `localhost:5000/library/alpine:3.23`. This machine's own registries
 /// are reached without TLS.
 pub fn push(folder: &Path, reference: &str, login: Option<&str>) -> Result<()> {
+    push_by(reference, login, async |client, reference| {
+        push_index(client, folder, reference, fs::read(folder.join("index.json"))?).await
+    })
+}
+
+fn push_by(
+    reference: &str,
+    login: Option<&str>,
+    push: impl AsyncFnOnce(&Client, &Reference) -> Result<()>,
+) -> Result<()> {
     let reference: Reference = reference
         .parse()
         .with_context(|| format!("'{reference}' is not the name of an image"))?;
@@ -31,11 +41,35 @@ pub fn push(folder: &Path, reference: &str, login: Option<&str>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let pushed = runtime.block_on(push_layout(folder, &reference, &auth));
+    let pushed = runtime.block_on(async {
+        let client = connect(&reference, &auth).await?;
+        push(&client, &reference).await
+    });
     pushed.with_context(|| format!("cannot push {}", reference.whole()))
 }
 
-async fn push_layout(folder: &Path, reference: &Reference, auth: &RegistryAuth) -> Result<()> {
+/// Pushes every image that the layout in `folder` names, as those of [`crate::product`] do, to `REGISTRY[/PREFIX]/NAME:TAG`;
+/// returns what they are called there.
+pub fn push_named(folder: &Path, registry: &str, login: Option<&str>) -> Result<Vec<String>> {
+    let mut pushed = Vec::new();
+    for descriptor in list(&read_index(folder)?, "manifests") {
+        let name = text(&descriptor["annotations"], "org.opencontainers.image.ref.name")?;
+        let reference = format!("{}/{name}", registry.trim_end_matches('/'));
+        push_by(&reference, login, async |client, reference| {
+            push_index(client, folder, reference, blob(folder, descriptor)?).await
+        })?;
+        pushed.push(reference);
+    }
+    Ok(pushed)
+}
+
+fn read_index(folder: &Path) -> Result<Value> {
+    let path = folder.join("index.json");
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+async fn connect(reference: &Reference, auth: &RegistryAuth) -> Result<Client> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .ok();
@@ -51,12 +85,15 @@ async fn push_layout(folder: &Path, reference: &Reference, auth: &RegistryAuth) 
         ..ClientConfig::default()
     })?;
     client.auth(reference, auth, RegistryOperation::Push).await?;
-    let bytes = fs::read(folder.join("index.json"))?;
+    Ok(client)
+}
+
+async fn push_index(client: &Client, folder: &Path, reference: &Reference, bytes: Vec<u8>) -> Result<()> {
     let index: Value = serde_json::from_slice(&bytes)?;
     for manifest in list(&index, "manifests") {
-        push_image(&client, folder, reference, manifest).await?;
+        push_image(client, folder, reference, manifest).await?;
     }
-    push_manifest(&client, reference, bytes, INDEX).await
+    push_manifest(client, reference, bytes, INDEX).await
 }
 
 async fn push_image(client: &Client, folder: &Path, reference: &Reference, descriptor: &Value) -> Result<()> {

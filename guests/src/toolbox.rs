@@ -45,8 +45,7 @@ impl Toolbox {
     /// The toolbox of `cache`, made where it is missing. Its firmware is checked against the catalog.
     pub fn open(cache: &Cache) -> Result<Self> {
         let arch = machine_arch()?;
-        let debian = Debian::of(cache);
-        let unpacked = debian.extract_root("qemu-root", &arch, &PACKAGES)?;
+        let unpacked = unpacked(cache, &arch)?;
         let images = rvm_firmware::images();
         let key = format!("toolbox 4\n{}\n{images:?}", unpacked.display());
         let root = cache.slow_entry("toolbox", &key, Duration::from_secs(1), |dir| {
@@ -85,6 +84,11 @@ impl Toolbox {
     pub fn opensbi(&self) -> PathBuf {
         self.firmware_dir().join(format!("{OPENSBI}.bin"))
     }
+}
+
+/// The root with QEMU and all that it needs, for `arch` as Debian names it.
+pub fn unpacked(cache: &Cache, arch: &str) -> Result<PathBuf> {
+    Debian::of(cache).extract_root("qemu-root", arch, &PACKAGES)
 }
 
 /// QEMU's tool for disk images, of the same release; it is only needed where one is checked.

@@ -22,6 +22,7 @@ pub mod console;
 pub mod grpc;
 pub mod handler;
 pub mod https;
+pub mod images;
 pub mod kubectl;
 pub mod leavings;
 pub mod manifest;

@@ -149,6 +149,15 @@ impl Node {
         push::push(layout, &reference, None)
     }
 
+    /// Pushes every image that a layout names to its registry, under those names.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub fn push_named(&self, layout: &Path) -> Result<()> {
+        let registry = format!("127.0.0.1:{}", self.to_registry.port());
+        push::push_named(layout, &registry, None).map(drop)
+    }
+
     /// The port of its registry on loopback, for who pushes by himself.
     #[must_use]
     pub fn registry_port(&self) -> u16 {

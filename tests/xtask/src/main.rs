@@ -2,6 +2,7 @@
 
 mod build;
 mod fuzz;
+mod images;
 mod packages;
 mod programs;
 mod reference;
@@ -58,6 +59,8 @@ enum Task {
     HostileList,
     /// Fuzz: all that reads what a guest, an image or another program has written
     Fuzz(fuzz::Wish),
+    /// Build the images that a cluster installs
+    Images(images::Wish),
     /// Measure, in the lab
     Bench {
         /// Given to the bench as they are
@@ -97,6 +100,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Reference => reference::write(),
         Task::HostileList => Ok(hostile_list()),
         Task::Fuzz(wish) => fuzz::run(&wish),
+        Task::Images(wish) => images::run(&wish),
         Task::Bench { arguments } => suite::bench(&arguments),
     }
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rvm_guests::command::output;
 use rvm_guests::{
-    Cache, DemoGuest, Toolbox, axe, bench, cross, demo, efi, fence, kube, promtool, registry, tiny, toolbox,
-    virtiofsd,
+    Cache, DemoGuest, Toolbox, axe, bench, cross, demo, efi, fence, kube, kube_node, promtool, registry, tiny,
+    toolbox, virtiofsd,
 };
 
 use crate::{packages, programs, step};
@@ -86,6 +86,7 @@ pub fn for_testing() -> Result<ForTesting> {
         rvm_outer::image::Image::open(cache, emulator).context("cannot make the lab's host")?;
     }
     let kube = kube::assets(cache)?;
+    kube_node::here(cache)?;
     Ok(ForTesting {
         building,
         tools,

@@ -1,0 +1,220 @@
+//! The images that a cluster installs, for every architecture that this machine can build for: `target/images`, an image
+//! layout, which is pushed to a registry where one is named.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use rvm_guests::command::output;
+use rvm_guests::cross::{self, target_dir};
+use rvm_guests::product::{self, Platform, Written};
+
+use crate::setup::{self, ForBuilding};
+use crate::step;
+
+/// What may be said of the images.
+#[derive(Args)]
+pub struct Wish {
+    /// Only these architectures, such as amd64 [default: riscv64, and all others that a compiler is there for]
+    #[arg(long)]
+    arch: Vec<String>,
+    /// Push them to this registry, as REGISTRY/NAME:TAG; a login stands in RVM_REGISTRY_LOGIN as NAME:PASSWORD
+    #[arg(long, value_name = "REGISTRY[/PREFIX]")]
+    push: Option<String>,
+    /// Their tag
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    tag: String,
+}
+
+/// An architecture: as Go and Debian name it, as cargo does, and what compiles C for it.
+struct Architecture {
+    name: &'static str,
+    target: &'static str,
+    compiler: &'static str,
+}
+
+const ARCHITECTURES: [Architecture; 3] = [
+    Architecture {
+        name: "riscv64",
+        target: cross::TARGET,
+        compiler: "riscv64-linux-gnu-gcc",
+    },
+    Architecture {
+        name: "amd64",
+        target: "x86_64-unknown-linux-gnu",
+        compiler: "x86_64-linux-gnu-gcc",
+    },
+    Architecture {
+        name: "arm64",
+        target: "aarch64-unknown-linux-gnu",
+        compiler: "aarch64-linux-gnu-gcc",
+    },
+];
+
+/// Our programs: package, profile and name. rvmm is built as it is measured.
+const PROGRAMS: [(&str, &str, &str); 3] = [
+    ("rvm-server", "release", "rvm-api"),
+    ("rvm-handler", "release", "rvm-handler"),
+    ("rvmm", "dist", "rvmm"),
+];
+
+/// Builds, writes and pushes.
+pub fn run(wish: &Wish) -> Result<ExitCode> {
+    let ready = setup::for_building()?;
+    let mut platforms = Vec::new();
+    for architecture in wanted(&wish.arch)? {
+        platforms.push(build(&ready, architecture)?);
+    }
+    let place = target_dir().join("images");
+    let half = target_dir().join("images.half");
+    let _ = fs::remove_dir_all(&half);
+    fs::create_dir_all(&half)?;
+    step::heading("images");
+    let written = product::write(&ready.cache, &half, &wish.tag, &product::NAMES, &platforms)?;
+    let _ = fs::remove_dir_all(&place);
+    fs::rename(&half, &place).with_context(|| format!("cannot put {}", place.display()))?;
+    print(&written);
+    keep_small(&written)?;
+    println!("{}", place.display());
+    if let Some(registry) = &wish.push {
+        let mut push = step::cargo();
+        push.args([
+            "run",
+            "--quiet",
+            "--package",
+            "rvm-guests",
+            "--features",
+            "push",
+            "--",
+        ]);
+        step::run("push", push.args(["push-layout", registry]).arg(&place))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Those that were asked for, which must be to be had, else all that are.
+fn wanted(names: &[String]) -> Result<Vec<&'static Architecture>> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !ARCHITECTURES.iter().any(|known| known.name == **name))
+    {
+        bail!("no images are made for {unknown}; known: riscv64, amd64, arm64");
+    }
+    let mut wanted = Vec::new();
+    for architecture in &ARCHITECTURES {
+        let is_named = names.iter().any(|name| architecture.name == name);
+        let lacks = output(Command::new(architecture.compiler).arg("--version")).is_err();
+        match (is_named, lacks) {
+            (true, true) => bail!("{} needs {}", architecture.name, architecture.compiler),
+            (true, false) => wanted.push(architecture),
+            (false, true) if names.is_empty() => {
+                eprintln!(
+                    "no images for {}: there is no {}",
+                    architecture.name, architecture.compiler
+                );
+            }
+            (false, false) if names.is_empty() => wanted.push(architecture),
+            (false, _) => {}
+        }
+    }
+    Ok(wanted)
+}
+
+fn build(ready: &ForBuilding, architecture: &Architecture) -> Result<Platform> {
+    step::heading(&format!(
+        "programs for {} (about 6 minutes the first time)",
+        architecture.name
+    ));
+    let [api, handler, rvmm] = PROGRAMS.map(|(package, profile, program)| -> Result<PathBuf> {
+        let folder = if architecture.target == cross::TARGET {
+            cross::build(&ready.cache, &[package], profile)?
+        } else {
+            build_static(architecture, package, profile)?
+        };
+        Ok(folder.join(program))
+    });
+    Ok(Platform {
+        arch: architecture.name.to_owned(),
+        target: architecture.target.to_owned(),
+        api: api?,
+        handler: handler?,
+        rvmm: rvmm?,
+        is_static: true,
+    })
+}
+
+/// As for riscv64, where `.cargo/config.toml` has the same settings.
+fn build_static(architecture: &Architecture, package: &str, profile: &str) -> Result<PathBuf> {
+    let target = architecture.target;
+    if !has_library(target) {
+        step::run(
+            "Rust's library",
+            Command::new("rustup").args(["target", "add", target]),
+        )?;
+    }
+    let linker = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
+    let mut cargo = step::cargo();
+    cargo
+        .args(["build", "--quiet", "--locked", "--bins", "--target", target])
+        .args(["--profile", profile, "--package", package])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env(linker, architecture.compiler);
+    step::run(package, &mut cargo)?;
+    Ok(target_dir().join(target).join(profile))
+}
+
+fn has_library(target: &str) -> bool {
+    let asked = output(Command::new("rustc").args(["--print", "target-libdir", "--target", target]));
+    asked.is_ok_and(|folder| {
+        fs::read_dir(String::from_utf8_lossy(&folder).trim()).is_ok_and(|mut found| found.next().is_some())
+    })
+}
+
+/// What a node fetches for a machine's pod under KVM stays this small.
+const RVMM_LIMIT: u64 = 10 << 20;
+
+fn keep_small(written: &[Written]) -> Result<()> {
+    match written
+        .iter()
+        .find(|image| image.name == "rvmm" && image.packed > RVMM_LIMIT)
+    {
+        Some(image) => bail!(
+            "rvmm for {} has {} bytes, more than {RVMM_LIMIT}",
+            image.arch,
+            image.packed
+        ),
+        None => Ok(()),
+    }
+}
+
+fn print(written: &[Written]) {
+    println!("{:12} {:8} {:>9}", "image", "for", "MiB");
+    for image in written {
+        // Tenths, rounded up: what must not grow is not rounded away.
+        let tenths = (image.packed * 10).div_ceil(1 << 20);
+        println!(
+            "{:12} {:8} {:>7}.{}",
+            image.name,
+            image.arch,
+            tenths / 10,
+            tenths % 10
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_architecture_that_nobody_has_is_refused_by_name() {
+        let error = wanted(&["sparc".to_owned()]).map(drop).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "no images are made for sparc; known: riscv64, amd64, arm64"
+        );
+    }
+}
