@@ -12,10 +12,11 @@ help:
 	@echo 'make bench       measure against QEMU, in the lab (ROWS=block,net for only some)'
 	@echo 'make build       our programs, for this machine and for riscv64'
 	@echo 'make images      the images that a cluster installs (PUSH=registry[/prefix] pushes them, ARCH=amd64 makes only those)'
+	@echo 'make manifests   what the chart installs as plain YAML (SET="images.registry=…" sets values)'
 	@echo 'make setup       install and fetch all that the others need'
 	@echo 'make clean       remove what was built here (the cache folder stays)'
 
-run test-full test-list test hostile-list fuzz bench images build setup:
+run test-full test-list test hostile-list fuzz bench images manifests build setup:
 	@$(xtask) $($@-task)
 
 run-task = run
@@ -26,10 +27,11 @@ hostile-list-task = hostile-list
 fuzz-task = fuzz
 bench-task = bench $(if $(ROWS),-- --rows $(ROWS))
 images-task = images $(addprefix --arch ,$(ARCH)) $(addprefix --push ,$(PUSH))
+manifests-task = manifests $(addprefix --set ,$(SET))
 build-task = build
 setup-task = setup
 
 clean:
 	@. tests/xtask/bootstrap.sh && cargo clean
 
-.PHONY: help run test test-full test-list hostile-list fuzz bench images build setup clean
+.PHONY: help run test test-full test-list hostile-list fuzz bench images manifests build setup clean

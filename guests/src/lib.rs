@@ -21,6 +21,7 @@ pub mod ext4;
 pub mod fence;
 pub mod foreign;
 pub mod gpt;
+pub mod helm;
 pub mod hostile;
 pub mod image_tools;
 pub mod images;

@@ -3,6 +3,7 @@
 mod build;
 mod fuzz;
 mod images;
+mod manifests;
 mod packages;
 mod programs;
 mod reference;
@@ -61,6 +62,8 @@ enum Task {
     Fuzz(fuzz::Wish),
     /// Build the images that a cluster installs
     Images(images::Wish),
+    /// Write the chart's manifests as plain YAML
+    Manifests(manifests::Wish),
     /// Measure, in the lab
     Bench {
         /// Given to the bench as they are
@@ -100,6 +103,7 @@ fn perform(task: Task) -> Result<ExitCode> {
         Task::Reference => reference::write(),
         Task::HostileList => Ok(hostile_list()),
         Task::Fuzz(wish) => fuzz::run(&wish),
+        Task::Manifests(wish) => manifests::run(&wish),
         Task::Images(wish) => images::run(&wish),
         Task::Bench { arguments } => suite::bench(&arguments),
     }

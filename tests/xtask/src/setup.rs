@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rvm_guests::command::output;
 use rvm_guests::{
-    Cache, DemoGuest, Toolbox, axe, bench, cross, demo, efi, fence, kube, kube_node, promtool, registry, tiny,
+    Cache, DemoGuest, Toolbox, axe, bench, cross, demo, efi, fence, helm, kube, kube_node, promtool, registry, tiny,
     toolbox, virtiofsd,
 };
 
@@ -87,6 +87,7 @@ pub fn for_testing() -> Result<ForTesting> {
     }
     let kube = kube::assets(cache)?;
     kube_node::here(cache)?;
+    helm::program(cache)?;
     Ok(ForTesting {
         building,
         tools,
