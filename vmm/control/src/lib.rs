@@ -8,6 +8,7 @@
 //!    console.sock   raw bytes: first the backlog, then live output; input back
 //!    console.log    what the guest printed
 //!    exit.json      how the machine ended, written last                            (rundir)
+//!    launch.sock    where an rvmm that was started without a machine waits for it   (launch)
 //! ```
 //!
 //! The lock decides whether a machine lives: the kernel drops it with the process, however that ends, so neither a
@@ -15,6 +16,7 @@
 
 pub mod client;
 pub mod frame;
+pub mod launch;
 pub mod message;
 pub mod rundir;
 pub mod session;

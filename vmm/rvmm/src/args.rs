@@ -37,7 +37,7 @@ A disk with an EFI system: rvmm --firmware uboot --disk disk.img";
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
     /// Kernel to boot: a riscv64 Image, plain or gzip'd, EFI zboot or ELF
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["spec", "firmware"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["spec", "firmware", "awaited"])]
     kernel: Option<PathBuf>,
     #[command(flatten)]
     boot: BootArgs,
@@ -107,6 +107,13 @@ pub struct Args {
     /// Keep control socket, console socket, console log and exit status in this folder
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    /// Wait in this folder, on the socket launch.sock, for whoever brings the machine and opens its files, and then keep there what
+    /// --run-dir keeps; what the guest prints goes to standard output, too
+    #[arg(long = "await", value_name = "DIR", id = "awaited", conflicts_with_all = ["spec", "run_dir", "dump_dtb", "kernel", "cmdline", "memory", "cpus", "cpu", "accel", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "rng", "vsock", "shares", "watchdog", "paused", "on_reset", "sandbox", "sandbox_allow"])]
+    awaited: Option<PathBuf>,
+    /// With --await: at SIGTERM a guest whose agent listens is asked to switch itself off, and has this long for it
+    #[arg(long, value_name = "SECONDS", requires = "awaited")]
+    grace: Option<u32>,
     /// Write the device tree that the guest would find, to a file or, with '-', to standard output, and boot nothing
     #[arg(long, value_name = "FILE")]
     dump_dtb: Option<PathBuf>,
@@ -193,6 +200,11 @@ impl Args {
     /// The run directory, if there is to be one.
     pub fn run_dir(&self) -> Option<RunDir> {
         self.run_dir.clone().map(RunDir::new)
+    }
+
+    /// Where a machine is waited for, if that is what is wanted, and how long its guest has when we are to end.
+    pub fn awaited(&self) -> Option<(&Path, Option<u32>)> {
+        self.awaited.as_deref().map(|folder| (folder, self.grace))
     }
 
     /// What a running machine is asked, if that is what is wanted.

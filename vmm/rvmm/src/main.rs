@@ -2,6 +2,7 @@
 
 mod accelerator;
 mod args;
+mod awaited;
 mod boot_args;
 mod ctl;
 mod guest;
@@ -18,7 +19,7 @@ use args::{Args, Order};
 use clap::Parser;
 use rvmm_control::EndReason;
 use rvmm_hypervisor::{isa, probe};
-use supervise::{Finish, Place, Supervisor};
+use supervise::{Finish, Manner, Place, Supervisor};
 
 /// The exit status for a command line that is not valid.
 const USAGE: u8 = 2;
@@ -62,11 +63,15 @@ fn main() -> ExitCode {
 /// `None` where only something was to be told.
 fn live(args: Args) -> Option<Finish> {
     let failed = |error: anyhow::Error| Finish::failed(format!("{error:#}"));
+    if let Some((folder, grace)) = args.awaited() {
+        return Some(awaited::live(folder, grace).unwrap_or_else(failed));
+    }
     let place = match args.run_dir().map(Place::claim).transpose() {
         Ok(place) => place,
         Err(error) => return Some(failed(error)),
     };
-    match args.resolve().and_then(|order| start(order, place.as_ref())) {
+    let order = args.resolve();
+    match order.and_then(|order| start(order, place.as_ref(), Manner::default())) {
         Ok(supervisor) => supervisor.map(Supervisor::run),
         Err(error) => {
             let finish = failed(error);
@@ -77,7 +82,7 @@ fn live(args: Args) -> Option<Finish> {
 }
 
 /// Makes ready to run the machine; `None` where only something was to be told.
-fn start(order: Order, place: Option<&Place>) -> anyhow::Result<Option<Supervisor<'_>>> {
+fn start(order: Order, place: Option<&Place>, manner: Manner) -> anyhow::Result<Option<Supervisor<'_>>> {
     // QEMU knows more extensions by name than our table has; a machine is the same under both.
     for switch in order.spec.cpu().switches() {
         isa::find(&switch.extension)?;
@@ -87,7 +92,7 @@ fn start(order: Order, place: Option<&Place>) -> anyhow::Result<Option<Superviso
         return tell::device_tree(&order.spec, decision.accelerator, to).map(|()| None);
     }
     rvmm_hypervisor::install_kick()?;
-    Supervisor::new(order.spec, decision, place).map(Some)
+    Supervisor::new(order.spec, decision, place, manner).map(Some)
 }
 
 /// Help and version go where they are read; a mistake is one line.

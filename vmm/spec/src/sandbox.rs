@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Spec;
 use crate::builder::SpecError;
 use crate::limits::MAX_ALLOWED_PATHS;
+use crate::{Payload, Spec};
 
 /// The walls around rvmm.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,12 +72,36 @@ impl Spec {
         }));
         files
     }
+
+    /// The same machine with each of its [`files`](Self::files) somewhere else: what is at one path is told apart from what is at
+    /// another, and from nothing more.
+    #[must_use]
+    pub fn with_files_at(&self, place: impl Fn(&Path) -> PathBuf) -> Self {
+        let mut spec = self.clone();
+        let boot = &mut spec.boot;
+        let (first, vars) = match &mut boot.payload {
+            Payload::Kernel(kernel) => (kernel, None),
+            Payload::Firmware(firmware) => (&mut firmware.image, firmware.vars.as_mut()),
+        };
+        let vars = vars.into_iter();
+        let vars = vars.flat_map(|vars| std::iter::once(&mut vars.file).chain(&mut vars.template));
+        let booted = std::iter::once(first).chain(vars);
+        let booted = booted.chain(&mut boot.initrd).chain(&mut boot.overlays);
+        booted.for_each(|path| *path = place(path));
+        for disk in &mut spec.disks {
+            disk.path = place(&disk.path);
+            if let Some(base) = &mut disk.base {
+                base.path = place(&base.path);
+            }
+        }
+        spec
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Base, Boot, Disk, DiskFormat};
+    use crate::{Base, Boot, Disk, DiskFormat, Firmware, Vars};
 
     #[test]
     fn every_file_is_listed_with_what_is_done_to_it() {
@@ -114,5 +138,39 @@ mod tests {
                 ("base", false)
             ]
         );
+    }
+
+    #[test]
+    fn every_file_that_is_listed_can_be_elsewhere() {
+        let boot = Boot {
+            overlays: vec!["overlay".into()],
+            ..Boot::firmware(Firmware {
+                image: "code".into(),
+                vars: Some(Vars {
+                    file: "vars".into(),
+                    template: Some("template".into()),
+                }),
+            })
+        };
+        let disk = Disk {
+            format: DiskFormat::Qcow2,
+            base: Some(Base {
+                path: "base".into(),
+                format: DiskFormat::Raw,
+            }),
+            ..Disk::new("disk")
+        };
+        let spec = Spec::builder(boot).disk(disk).build().unwrap();
+        let moved = spec.with_files_at(|path| Path::new("/elsewhere").join(path));
+        let paths = |spec: &Spec| -> Vec<PathBuf> {
+            let files = spec.files();
+            files.iter().map(|file| file.path.to_owned()).collect()
+        };
+        let expected: Vec<_> = paths(&spec)
+            .iter()
+            .map(|path| Path::new("/elsewhere").join(path))
+            .collect();
+        assert_eq!(paths(&moved), expected);
+        assert_eq!(expected.len(), 6);
     }
 }

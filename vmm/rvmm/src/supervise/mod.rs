@@ -20,6 +20,7 @@
 mod disk;
 mod finish;
 mod inbox;
+mod outside;
 mod place;
 mod plug;
 mod reset;
@@ -27,7 +28,7 @@ mod serve;
 mod watchdog;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,10 +36,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use event_manager::{EventManager, SubscriberOps};
-use rvmm_backends::console::{Hub, Server as ConsoleServer, Terminal};
+use rvmm_backends::console::{Hub, Server as ConsoleServer};
 use rvmm_backends::control::{Answer, Notifier, Server as ControlServer};
 use rvmm_backends::plugged::Plugged;
-use rvmm_backends::signals::{Signals, Told};
 use rvmm_backends::vhost_user::Servers;
 use rvmm_backends::{Agent, Lasting, News, OnNews};
 use rvmm_control::{DiskError, EndReason, Event, How, Request, State};
@@ -51,6 +51,7 @@ use crate::throttle::Throttle;
 use crate::walls::Backend;
 pub use finish::Finish;
 use inbox::{Door, Happening, Inbox};
+pub use outside::Manner;
 pub use place::Place;
 use plug::{OnItsWay, PluggedIn};
 use serve::Stop;
@@ -100,6 +101,8 @@ pub struct Supervisor<'a> {
     plugged: PluggedIn,
     /// What earlier boots counted.
     counted: BTreeMap<String, u64>,
+    /// How long a guest has when rvmm is told to terminate.
+    grace: Option<u32>,
 }
 
 // === impl Supervisor ===
@@ -109,24 +112,23 @@ impl<'a> Supervisor<'a> {
     ///
     /// # Errors
     /// A socket cannot be made, or a file not written.
-    pub fn new(spec: Spec, accelerator: Decision, place: Option<&'a Place>) -> anyhow::Result<Self> {
+    pub fn new(
+        spec: Spec,
+        accelerator: Decision,
+        place: Option<&'a Place>,
+        manner: Manner,
+    ) -> anyhow::Result<Self> {
         let (inbox, queue) = Inbox::new()?;
         let hub = Hub::new()?;
-        let mut events = event_loop(&inbox, &hub)?;
+        let mut events = outside::event_loop(&inbox, &hub)?;
         let mut console = ConsoleServer::new(hub.clone())?;
-        let mut control = None;
-        if let Some(place) = place {
+        let open = |place: &Place| {
             place.describe(&spec)?;
-            hub.log_to(&place.run().console_log())
-                .context("the console log cannot be written")?;
-            console.listen(&place.run().console_socket())?;
-            let server = ControlServer::listen(&place.run().control_socket(), Door(inbox.clone()))?;
-            let server = Arc::new(Mutex::new(server));
-            events.add_subscriber(Box::new(Arc::clone(&server)));
-            control = Some(server);
-        }
-        if place.is_none() || io::stdin().is_terminal() {
-            attach_terminal(&mut console, inbox.clone())?;
+            outside::listen(place.run(), (&hub, &mut console), &inbox, &mut events)
+        };
+        let control = place.map(open).transpose()?;
+        if place.is_none() || manner.prints || io::stdin().is_terminal() {
+            outside::attach_terminal(&mut console, inbox.clone())?;
         }
         let notifier = control.as_ref().map(|server| lock(server).notifier());
         let console = Arc::new(Mutex::new(console));
@@ -167,6 +169,7 @@ impl<'a> Supervisor<'a> {
             line: VecDeque::new(),
             plugged: PluggedIn::default(),
             counted: BTreeMap::new(),
+            grace: manner.grace,
         })
     }
 
@@ -210,7 +213,7 @@ impl<'a> Supervisor<'a> {
 
     fn take(&mut self, happening: Happening) -> anyhow::Result<Option<Finish>> {
         match happening {
-            Happening::Kill(who) => Ok(Some(Finish::killed(who))),
+            Happening::Kill(who) => Ok(self.told_to_end(who)),
             Happening::Call(request, opened, answer) => self.call(request, opened, answer),
             Happening::Plugged(boot, result) if boot == self.boots => self.rearranged(result),
             Happening::Plugged(..) => Ok(None),
@@ -265,7 +268,7 @@ impl<'a> Supervisor<'a> {
                 lock(&reason)
                     .take()
                     .iter()
-                    .for_each(|reason| say_what_runs(reason));
+                    .for_each(|reason| outside::say_what_runs(reason));
             }
             inbox.put(Happening::News(boot, news));
         });
@@ -348,40 +351,6 @@ impl<'a> Supervisor<'a> {
             notifier.notify(event);
         }
     }
-}
-
-/// An event loop that hears the process's signals and the inbox. To be made before any other thread is.
-fn event_loop(inbox: &Inbox, hub: &Hub) -> anyhow::Result<EventManager<Subscriber>> {
-    let mut events = EventManager::<Subscriber>::new()
-        .map_err(io::Error::other)
-        .context("no event loop")?;
-    let (inbox, waker, hub) = (inbox.clone(), inbox.waker(), hub.clone());
-    let signals = Signals::take(Box::new(move |told| match told {
-        Told::End(name) => inbox.put(Happening::Kill(name)),
-        // The terminal may be ours again.
-        Told::Continued => hub.look_for_input(),
-    }))?;
-    events.add_subscriber(Box::new(signals));
-    events.add_subscriber(Box::new(waker));
-    Ok(events)
-}
-
-/// This terminal is a viewer, too; leaving it ends the machine.
-fn attach_terminal(console: &mut ConsoleServer, on_leave: Inbox) -> io::Result<()> {
-    console.attach(
-        Terminal::open()?,
-        Box::new(move || on_leave.put(Happening::Kill("Ctrl-]"))),
-    );
-    Ok(())
-}
-
-/// One line for the user, once it is sure that the guest starts.
-fn say_what_runs(reason: &str) {
-    // A raw terminal does not return the carriage by itself.
-    let end = if io::stderr().is_terminal() { "\r\n" } else { "\n" };
-    let text = format!("rvmm: {reason}; running in QEMU-TCG, which is slower{end}");
-    // Nobody may be there to hear it.
-    io::stderr().write_all(text.as_bytes()).ok();
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -14,6 +14,9 @@ use rvmm_control::{AskedBy, Event, How, Info, Refusal, RefusalCode, Reply, Reque
 use rvmm_spec::OnStart;
 use serde_json::Value;
 
+/// The signal by which supervisors of services and containers ask for an end.
+const TERMINATE: &str = "SIGTERM";
+
 /// The machine is to switch itself off by then.
 #[derive(Debug)]
 pub(super) struct Stop {
@@ -82,7 +85,9 @@ impl Supervisor<'_> {
             Request::Stats => answer.send(Reply::Stats(self.stats())),
             Request::Subscribe => answer.send(Reply::Done),
             Request::Pause | Request::Resume => self.change(&request, answer),
-            Request::Stop { deadline_seconds } => return Ok(self.begin_stop(deadline_seconds, answer)),
+            Request::Stop { deadline_seconds } => {
+                return Ok(self.begin_stop(deadline_seconds, Some(answer)));
+            }
             Request::Kill => {
                 answer.send(Reply::Done);
                 return Ok(Some(Finish::killed("the control socket")));
@@ -171,12 +176,22 @@ impl Supervisor<'_> {
         self.changing.is_some() || self.on_its_way.is_some()
     }
 
+    /// Someone who started us, or a terminal, wants the end. A guest that can be asked has its time, once, where it is to have any.
+    pub(super) fn told_to_end(&mut self, who: &'static str) -> Option<Finish> {
+        match self.grace.take() {
+            Some(seconds) if who == TERMINATE && self.lasting.agent.is_open() => {
+                self.begin_stop(seconds, None)
+            }
+            _ => Some(Finish::killed(who)),
+        }
+    }
+
     /// Begins to stop, or joins what goes on, which may become shorter by it.
-    fn begin_stop(&mut self, seconds: u32, answer: Answer) -> Option<Finish> {
+    fn begin_stop(&mut self, seconds: u32, answer: Option<Answer>) -> Option<Finish> {
         let deadline = Instant::now() + Duration::from_secs(seconds.into());
         match &mut self.stop {
             Some(stop) => {
-                stop.answers.push(answer);
+                stop.answers.extend(answer);
                 if deadline < stop.deadline {
                     (stop.deadline, stop.seconds) = (deadline, seconds);
                 }
@@ -186,7 +201,7 @@ impl Supervisor<'_> {
                 self.stop = Some(Stop {
                     deadline,
                     seconds,
-                    answers: vec![answer],
+                    answers: answer.into_iter().collect(),
                 });
             }
         }
