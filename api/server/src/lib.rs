@@ -1,5 +1,5 @@
 //! What stands between users and machines: the server of `subresources.kubevirt.io` ([`subresources`]; [`aggregated`] into a cluster's API), the controllers of
-//! VirtualMachines ([`vm`]) and of replica sets ([`replicas`]), who keeps the KubeVirt ([`kubevirt`]), and the server of the gRPC API rvm.v1: a door to the cluster's objects, and to the consoles of a [`Node`]'s machines,
+//! VirtualMachines ([`vm`]) and of replica sets ([`replicas`]), who makes machines' pods ([`pods`]), who keeps the KubeVirt ([`kubevirt`]), and the server of the gRPC API rvm.v1: a door to the cluster's objects, and to the consoles of a [`Node`]'s machines,
 //! which is one node, or all of a cluster ([`Fleet`]).
 //!
 //! ```text
@@ -37,6 +37,7 @@ pub mod listen;
 pub mod node;
 mod objects;
 pub mod observe;
+pub mod pods;
 pub mod ports;
 pub mod power;
 pub mod program;

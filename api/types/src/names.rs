@@ -27,6 +27,10 @@ pub mod labels {
     pub const VM_NAME: &str = "vm.kubevirt.io/name";
     /// On a node: whether machines may be put there.
     pub const SCHEDULABLE: &str = "kubevirt.io/schedulable";
+    /// On a node, before the name of an architecture: machines of it may be put there.
+    pub const VM_ARCHITECTURE: &str = "kubevirt.io/vm-arch-";
+    /// On a node, before the name of a machine type: it is built there.
+    pub const MACHINE_TYPE: &str = "machine-type.node.kubevirt.io/";
     /// On a node: its architecture.
     pub const ARCHITECTURE: &str = "kubernetes.io/arch";
 }

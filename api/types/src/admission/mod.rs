@@ -16,6 +16,7 @@ mod devices;
 pub mod kubevirt;
 mod networks;
 mod path;
+mod pods;
 pub mod replica_set;
 pub(crate) mod unsupported;
 mod validate;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use config::MAX_INLINE_DATA;
 pub use default::default;
 pub use path::Path;
+pub use pods::validate_in_pods;
 pub use validate::{MAX_CPUS, MAX_MEMORY, MAX_NAME, MIN_MEMORY, is_label, is_name, validate};
 
 /// Why a VMI is refused: one field, one reason. The same form as the causes of a Kubernetes Status.

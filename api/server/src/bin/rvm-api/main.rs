@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use rvm_server::pods::Launcher;
 use rvm_server::program::LogFormat;
 
 /// Serves subresources.kubevirt.io to kube-apiserver and rvm.v1 (gRPC) to users, and follows VirtualMachines.
@@ -42,9 +43,41 @@ pub struct Args {
     /// Where /metrics, /healthz and /readyz are served, to whoever asks [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
+    /// Where machines run: as processes of the handlers (process), or each in a pod of its own (pod)
+    #[arg(long, value_enum, default_value_t)]
+    launcher: LauncherArg,
+    /// The image of machines' pods, with rvmm
+    #[arg(long, value_name = "IMAGE", required_if_eq("launcher", "pod"))]
+    launcher_image: Option<String>,
+    /// The image of the pods of emulated machines, with rvmm and QEMU [default: that of --launcher-image]
+    #[arg(long, value_name = "IMAGE")]
+    launcher_image_tcg: Option<String>,
+    /// Emulate the machines in pods, whatever the KubeVirt says (developerConfiguration.useEmulation)
+    #[arg(long)]
+    tcg: bool,
     /// How the log is written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum LauncherArg {
+    #[default]
+    Process,
+    Pod,
+}
+
+// === impl Args ===
+
+impl Args {
+    /// How pods are made, if machines are to be in pods.
+    fn launcher(&self) -> Option<Launcher> {
+        (self.launcher == LauncherArg::Pod).then(|| Launcher {
+            image: self.launcher_image.clone().unwrap_or_default(),
+            emulating: self.launcher_image_tcg.clone(),
+            emulates: self.tcg,
+        })
+    }
 }
 
 fn main() -> ExitCode {

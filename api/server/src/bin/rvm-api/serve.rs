@@ -92,6 +92,7 @@ async fn serve(args: &Args) -> Result<()> {
         leads.while_running(controllers::run_for_nodes(
             client.clone(),
             stale_after,
+            args.launcher(),
             ended.cancelled_owned(),
         ))
     });

@@ -1,0 +1,80 @@
+//! The memory that a pod needs beyond its guest's.
+//!
+//! | of | under KVM | by emulation |
+//! | --- | --- | --- |
+//! | rvmm: program, queues, the console's backlog | 16 MiB | 16 MiB |
+//! | QEMU | – | 112 MiB |
+//! | QEMU's translated code | – | 128 MiB |
+//! | each vCPU: its thread, its buffers | 2 MiB | 8 MiB |
+//! | the page tables of the guest's memory | a 512th | a 512th |
+//! | firmware in flash, and its variables | 64 MiB | 64 MiB |
+//!
+//! Under KVM rvmm holds about 1 MiB besides the guest's memory (`tests/outer/FINDINGS.md`); what is asked for leaves room for disks
+//! and networks under load, and for the kernel's own accounts of the pod. KubeVirt asks for 288 MiB.
+
+use rvm_types::VirtualMachineInstance;
+
+use super::render::vcpus;
+
+const MIB: u64 = 1 << 20;
+/// rvmm itself.
+const RVMM: u64 = 16 * MIB;
+/// QEMU, its devices and libraries.
+const QEMU: u64 = 112 * MIB;
+/// What QEMU keeps of the code that it has translated: as much as it is told to (`vmm/qemu`).
+const TRANSLATED: u64 = 128 * MIB;
+/// For each vCPU.
+const VCPU: u64 = 2 * MIB;
+const EMULATED_VCPU: u64 = 8 * MIB;
+/// Of the guest's memory: the entries of its page tables.
+const PAGE_TABLES: u64 = 512;
+/// Two banks of flash, of which a firmware fills less than half.
+const FLASH: u64 = 64 * MIB;
+
+/// What runs the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accelerator {
+    /// The node's processors.
+    Kvm,
+    /// QEMU.
+    Emulation,
+}
+
+/// The bytes that the pod of a VMI needs beyond the `guest` bytes of its memory.
+pub fn overhead(vmi: &VirtualMachineInstance, guest: u64, accelerator: Accelerator) -> u64 {
+    let (program, each) = match accelerator {
+        Accelerator::Kvm => (RVMM, VCPU),
+        Accelerator::Emulation => (RVMM + QEMU + TRANSLATED, EMULATED_VCPU),
+    };
+    let firmware = vmi.spec.domain.firmware.as_ref();
+    let boots_disks =
+        vmi.root_filesystem().is_none() && firmware.is_none_or(|firmware| firmware.kernel_boot.is_none());
+    // U-Boot, the other one, lies in the guest's own memory.
+    let flash = boots_disks
+        && (vmi.firmware() == Some(rvm_types::names::firmware::EDK2) || vmi.keeps_efi_variables());
+    program + each.saturating_mul(vcpus(vmi)) + guest / PAGE_TABLES + if flash { FLASH } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::sample;
+    use serde_json::json;
+
+    #[test]
+    fn a_small_machine_needs_less_than_32_mib_under_kvm() {
+        let small = overhead(&sample::vmi(json!({})), 128 * MIB, Accelerator::Kvm);
+        assert_eq!(small, 18 * MIB + 256 * 1024);
+        assert!(small <= 32 * MIB);
+    }
+
+    #[test]
+    fn overhead_grows_with_vcpus_memory_and_firmware() {
+        let of = |spec, accelerator| overhead(&sample::vmi(spec), 1024 * MIB, accelerator);
+        let four = json!({"domain": {"cpu": {"cores": 2, "sockets": 2}}});
+        assert_eq!(of(four.clone(), Accelerator::Kvm), (16 + 4 * 2 + 2) * MIB);
+        assert_eq!(of(four, Accelerator::Emulation), (256 + 4 * 8 + 2) * MIB);
+        let flash = json!({"domain": {"firmware": {"bootloader": {"efi": {"persistent": true}}}}});
+        assert_eq!(of(flash, Accelerator::Kvm), (16 + 2 + 2 + 64) * MIB);
+    }
+}

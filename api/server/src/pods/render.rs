@@ -1,0 +1,478 @@
+//! The pod of a VMI, as KubeVirt's tools and users know it: names, labels and fields are those of a `virt-launcher` pod.
+//!
+//! It is JSON and no type: what a user has written of affinities, tolerations or probes goes in as it is, and is judged by the
+//! cluster.
+
+use std::collections::BTreeMap;
+
+use kube::Resource;
+use rvm_types::names::{self, annotations, labels};
+use rvm_types::quantity::Quantity;
+use rvm_types::{VirtualMachineInstance, admission};
+use serde_json::{Map, Value, json};
+use sha1::{Digest, Sha1};
+
+use super::overhead::{Accelerator, overhead};
+
+/// Who a pod's process is: KubeVirt's, which nobody else on a node is.
+const USER: i64 = 107;
+/// Where its process waits for the machine, and the name of the volume that is there.
+const FOLDER: &str = "/run/rvm";
+const VOLUME: &str = "run";
+/// What the container is called.
+const CONTAINER: &str = "compute";
+/// How long a pod may take to end beyond its guest, in seconds, as with KubeVirt.
+const MARGIN: u64 = 30;
+/// Thousandths of a processor that are asked for each vCPU: KubeVirt's ratio of 10.
+const MILLIS_OF_VCPU: u64 = 100;
+/// What is asked for of the node's disk: logs and sockets.
+const EPHEMERAL_STORAGE: &str = "50M";
+/// Longest label.
+const MAX_LABEL: usize = 63;
+/// How much of a longer name is left beside its digest.
+const KEPT_NAME: usize = 54;
+
+/// How much of the digest.
+const DIGITS: usize = 8;
+
+/// What of a VMI's spec goes into the pod's as it is.
+const COPIED: [&str; 8] = [
+    "affinity",
+    "tolerations",
+    "topologySpreadConstraints",
+    "priorityClassName",
+    "schedulerName",
+    "dnsPolicy",
+    "dnsConfig",
+    "resourceClaims",
+];
+
+/// Annotations of a VMI that are nobody else's business.
+const OWN_ANNOTATIONS: [&str; 2] = [
+    annotations::CLAIM,
+    "kubectl.kubernetes.io/last-applied-configuration",
+];
+
+/// How pods are made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Launcher {
+    /// The image with rvmm.
+    pub image: String,
+    /// The image with rvmm and QEMU.
+    pub emulating: Option<String>,
+    /// Guests are emulated whatever the KubeVirt says.
+    pub emulates: bool,
+}
+
+// === impl Launcher ===
+
+impl Launcher {
+    /// What runs guests, where the KubeVirt's setting is this.
+    pub fn accelerator(&self, use_emulation: bool) -> Accelerator {
+        if self.emulates || use_emulation {
+            Accelerator::Emulation
+        } else {
+            Accelerator::Kvm
+        }
+    }
+
+    fn image(&self, accelerator: Accelerator) -> &str {
+        match accelerator {
+            Accelerator::Kvm => &self.image,
+            Accelerator::Emulation => self.emulating.as_ref().unwrap_or(&self.image),
+        }
+    }
+
+    /// The pod of a VMI.
+    pub fn pod(&self, vmi: &VirtualMachineInstance, accelerator: Accelerator) -> Value {
+        let mut defaulted = vmi.clone();
+        admission::default(&mut defaulted);
+        let vmi = &defaulted;
+        let mut spec = copied(vmi);
+        spec.extend(placement(vmi));
+        let fixed = json!({
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": vmi.grace_period().as_secs().saturating_add(MARGIN),
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "securityContext": {
+                "runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": true,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [self.container(vmi, accelerator)],
+            "volumes": [{"name": VOLUME, "emptyDir": {}}],
+        });
+        if let Value::Object(fixed) = fixed {
+            spec.extend(fixed);
+        }
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata(vmi), "spec": spec})
+    }
+
+    fn container(&self, vmi: &VirtualMachineInstance, accelerator: Accelerator) -> Value {
+        let grace = vmi.grace_period().as_secs().to_string();
+        let mut container = json!({
+            "name": CONTAINER,
+            "image": self.image(accelerator),
+            "command": ["rvmm", "--await", FOLDER, "--grace", grace],
+            "securityContext": {
+                "runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": true,
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                "capabilities": {"drop": ["ALL"]},
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "resources": resources(vmi, accelerator),
+            "volumeMounts": [{"name": VOLUME, "mountPath": FOLDER}],
+        });
+        let ports = ports(vmi);
+        if !ports.is_empty() {
+            container["ports"] = json!(ports);
+        }
+        for field in ["readinessProbe", "livenessProbe"] {
+            if let Some(probe) = vmi.spec.extra.get(field) {
+                container[field] = self::probe(probe);
+            }
+        }
+        container
+    }
+}
+
+/// How many vCPUs a VMI has.
+pub fn vcpus(vmi: &VirtualMachineInstance) -> u64 {
+    let cpu = vmi.spec.domain.cpu.clone().unwrap_or_default();
+    let counts = [cpu.cores, cpu.sockets, cpu.threads];
+    let counts = counts.into_iter().map(|count| u64::from(count.unwrap_or(1)));
+    counts.fold(1, u64::saturating_mul)
+}
+
+/// By which pods of a VMI are found, and Services find them.
+pub fn id(name: &str) -> String {
+    if name.len() <= MAX_LABEL {
+        return name.to_owned();
+    }
+    let kept: String = name.chars().take(KEPT_NAME).collect();
+    let digest = format!("{:x}", Sha1::digest(name));
+    format!("{kept}-{}", digest.get(..DIGITS).unwrap_or_default())
+}
+
+fn metadata(vmi: &VirtualMachineInstance) -> Value {
+    let name = vmi.metadata.name.as_deref().unwrap_or_default();
+    let mut own_labels = vmi.metadata.labels.clone().unwrap_or_default();
+    own_labels.extend(
+        [
+            (labels::APP, "virt-launcher".to_owned()),
+            (labels::CREATED_BY, vmi.metadata.uid.clone().unwrap_or_default()),
+            (labels::VM_NAME, id(name)),
+            (labels::VMI_ID, id(name)),
+        ]
+        .map(|(key, value)| (key.to_owned(), value)),
+    );
+    let mut told = vmi.metadata.annotations.clone().unwrap_or_default();
+    told.retain(|key, _| !OWN_ANNOTATIONS.contains(&key.as_str()));
+    told.extend(
+        [
+            (annotations::DOMAIN, name),
+            ("kubevirt.io/migrationTransportUnix", "true"),
+            ("kubectl.kubernetes.io/default-container", CONTAINER),
+            ("descheduler.alpha.kubernetes.io/request-evict-only", ""),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    let owner = vmi.controller_owner_ref(&()).map(|mut owner| {
+        owner.block_owner_deletion = Some(true);
+        owner
+    });
+    json!({
+        "generateName": format!("virt-launcher-{name}-"),
+        "namespace": vmi.metadata.namespace,
+        "labels": own_labels,
+        "annotations": told,
+        "ownerReferences": owner.into_iter().collect::<Vec<_>>(),
+    })
+}
+
+fn copied(vmi: &VirtualMachineInstance) -> Map<String, Value> {
+    let of = |field: &str| {
+        let value = vmi.spec.extra.get(field).filter(|value| !value.is_null())?;
+        Some((field.to_owned(), value.clone()))
+    };
+    COPIED.iter().filter_map(|field| of(field)).collect()
+}
+
+/// Where it may be put, and how the pod is called there.
+fn placement(vmi: &VirtualMachineInstance) -> Map<String, Value> {
+    let mut selector = vmi.spec.node_selector.clone();
+    let needed = [
+        labels::SCHEDULABLE.to_owned(),
+        format!("{}{}", labels::VM_ARCHITECTURE, names::ARCHITECTURE),
+        format!("{}{}", labels::MACHINE_TYPE, names::MACHINE),
+    ];
+    selector.extend(needed.map(|label| (label, "true".to_owned())));
+    let mut fields = Map::from_iter([("nodeSelector".to_owned(), json!(selector))]);
+    for (field, value) in [
+        ("hostname", &vmi.spec.hostname),
+        ("subdomain", &vmi.spec.subdomain),
+    ] {
+        if let Some(value) = value {
+            fields.insert(field.to_owned(), json!(value));
+        }
+    }
+    fields
+}
+
+/// What the container asks for: what the VMI says, and what is needed besides.
+fn resources(vmi: &VirtualMachineInstance, accelerator: Accelerator) -> Value {
+    let domain = &vmi.spec.domain;
+    let asked = domain.resources.clone().unwrap_or_default();
+    let guest = domain.memory.as_ref().and_then(|memory| memory.guest.as_ref());
+    // What cannot be read is refused by whoever would start the machine.
+    let bytes = |quantity: &Quantity| quantity.bytes().unwrap_or_default();
+    let guest = guest.map(bytes).unwrap_or_default();
+    let unasked = asked.extra.get("overcommitGuestOverhead") == Some(&Value::Bool(true));
+    let besides = overhead(vmi, guest, accelerator);
+    let raised = |bytes: u64, besides: u64| json!(bytes.saturating_add(besides).to_string());
+    let mut requests: BTreeMap<String, Value> = listed(&asked.requests);
+    let mut limits: BTreeMap<String, Value> = listed(&asked.limits);
+    let limited = asked.limits.get("memory").map(bytes);
+    let requested = asked
+        .requests
+        .get("memory")
+        .map(bytes)
+        .or(limited)
+        .unwrap_or(guest);
+    requests.insert(
+        "memory".to_owned(),
+        raised(requested, if unasked { 0 } else { besides }),
+    );
+    if let Some(limit) = limited {
+        limits.insert("memory".to_owned(), raised(limit, besides));
+    }
+    if !asked.limits.contains_key("cpu") {
+        let millis = vcpus(vmi).saturating_mul(MILLIS_OF_VCPU);
+        requests
+            .entry("cpu".to_owned())
+            .or_insert_with(|| json!(format!("{millis}m")));
+    }
+    requests
+        .entry("ephemeral-storage".to_owned())
+        .or_insert_with(|| json!(EPHEMERAL_STORAGE));
+    let mut devices = vec![];
+    if accelerator == Accelerator::Kvm {
+        devices.push("devices.kubevirt.io/kvm");
+    }
+    if has_network(vmi) {
+        devices.push("devices.kubevirt.io/tun");
+    }
+    for device in devices {
+        limits.insert(device.to_owned(), json!("1"));
+        requests.insert(device.to_owned(), json!("1"));
+    }
+    json!({"requests": requests, "limits": limits})
+}
+
+fn listed(list: &BTreeMap<String, Quantity>) -> BTreeMap<String, Value> {
+    list.iter()
+        .map(|(name, quantity)| (name.clone(), json!(quantity)))
+        .collect()
+}
+
+/// Whether the guest has an interface; it has, unless its author says otherwise.
+fn has_network(vmi: &VirtualMachineInstance) -> bool {
+    !vmi.spec.domain.devices.interfaces.is_empty()
+        || vmi.spec.domain.devices.autoattach_pod_interface != Some(false)
+}
+
+/// The ports that interfaces name, for whoever looks for them in pods.
+fn ports(vmi: &VirtualMachineInstance) -> Vec<Value> {
+    let interfaces = vmi.spec.domain.devices.interfaces.iter();
+    let ports = interfaces.flat_map(|interface| &interface.ports);
+    let told = ports.map(|port| {
+        let mut told = json!({
+            "containerPort": port.port,
+            "protocol": port.protocol.as_deref().unwrap_or("TCP").to_uppercase(),
+        });
+        if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
+            told["name"] = json!(name);
+        }
+        told
+    });
+    told.collect()
+}
+
+/// A probe as the kubelet does it: it reaches the guest by the pod's address. The guest's agent is asked by rvmm.
+fn probe(probe: &Value) -> Value {
+    let mut probe = probe.clone();
+    if let Some(fields) = probe.as_object_mut()
+        && fields.remove("guestAgentPing").is_some()
+    {
+        let ask = ["rvmm", "ctl", "--run-dir", FOLDER, "agent", "guest-ping"];
+        fields.insert("exec".to_owned(), json!({"command": ask}));
+    }
+    probe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::sample;
+
+    fn launcher() -> Launcher {
+        Launcher {
+            image: "rvm/rvmm:1".to_owned(),
+            emulating: Some("rvm/rvmm-tcg:1".to_owned()),
+            emulates: false,
+        }
+    }
+
+    fn kvm(spec: Value) -> Value {
+        launcher().pod(&sample::vmi(spec), Accelerator::Kvm)
+    }
+
+    #[test]
+    fn a_pod_is_known_by_kubevirts_names() {
+        let metadata = json!({
+            "labels": {"app": "web"},
+            "annotations": {"mine": "kept", "rvm/claim": "n/h/u", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+        });
+        let vmi = sample::with(json!({}), metadata, json!({}));
+        let pod = launcher().pod(&vmi, Accelerator::Kvm);
+        let expected = json!({
+            "generateName": "virt-launcher-vm-",
+            "namespace": "default",
+            "labels": {
+                "app": "web", "kubevirt.io": "virt-launcher", "kubevirt.io/created-by": "vmi-uid",
+                "vm.kubevirt.io/name": "vm", "vmi.kubevirt.io/id": "vm",
+            },
+            "annotations": {
+                "mine": "kept", "kubevirt.io/domain": "vm", "kubevirt.io/migrationTransportUnix": "true",
+                "kubectl.kubernetes.io/default-container": "compute",
+                "descheduler.alpha.kubernetes.io/request-evict-only": "",
+            },
+            "ownerReferences": [{
+                "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "name": "vm", "uid": "vmi-uid",
+                "controller": true, "blockOwnerDeletion": true,
+            }],
+        });
+        assert_eq!(pod["metadata"], expected);
+    }
+
+    #[test]
+    fn a_pod_has_no_right_that_it_does_not_need() {
+        let pod = kvm(json!({}));
+        let spec = &pod["spec"];
+        let container = &spec["containers"][0];
+        let own = json!({
+            "runAsUser": 107, "runAsGroup": 107, "runAsNonRoot": true, "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        });
+        assert_eq!(container["securityContext"], own);
+        let of_pod = json!({
+            "runAsUser": 107, "runAsGroup": 107, "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"},
+        });
+        assert_eq!(spec["securityContext"], of_pod);
+        assert_eq!(spec["automountServiceAccountToken"], false);
+        assert_eq!(spec["volumes"], json!([{"name": "run", "emptyDir": {}}]));
+        for field in ["hostNetwork", "hostPID", "hostIPC", "serviceAccountName"] {
+            assert!(spec.get(field).is_none(), "{field}");
+        }
+        assert_eq!(
+            container["command"],
+            json!(["rvmm", "--await", "/run/rvm", "--grace", "30"])
+        );
+        assert_eq!(
+            (&spec["restartPolicy"], &spec["terminationGracePeriodSeconds"]),
+            (&json!("Never"), &json!(60))
+        );
+    }
+
+    #[test]
+    fn memory_is_the_guests_and_what_it_takes_to_run_it() {
+        let of = |spec| kvm(spec)["spec"]["containers"][0]["resources"].clone();
+        // 128 MiB, and 18.25 MiB.
+        assert_eq!(
+            of(json!({})),
+            json!({
+                "requests": {"memory": "153354240", "cpu": "100m", "ephemeral-storage": "50M",
+                             "devices.kubevirt.io/kvm": "1", "devices.kubevirt.io/tun": "1"},
+                "limits": {"devices.kubevirt.io/kvm": "1", "devices.kubevirt.io/tun": "1"},
+            })
+        );
+        let same = json!({"cpu": "1", "memory": "128Mi"});
+        let guaranteed = of(json!({"domain": {"resources": {"requests": same, "limits": same}}}));
+        for list in ["requests", "limits"] {
+            assert_eq!(guaranteed[list]["memory"], "153354240");
+            assert_eq!(guaranteed[list]["cpu"], "1");
+        }
+        let none = json!({"domain": {"resources": {"overcommitGuestOverhead": true}}});
+        assert_eq!(of(none)["requests"]["memory"], "134217728");
+    }
+
+    #[test]
+    fn a_guest_that_is_emulated_has_another_image_and_no_kvm() {
+        let vmi = sample::vmi(json!({"domain": {"devices": {"autoattachPodInterface": false}}}));
+        let pod = launcher().pod(&vmi, launcher().accelerator(true));
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["image"], "rvm/rvmm-tcg:1");
+        assert_eq!(container["resources"]["limits"], json!({}));
+        assert_eq!(launcher().accelerator(false), Accelerator::Kvm);
+    }
+
+    #[test]
+    fn what_a_vmi_says_of_its_place_is_said_of_its_pod() {
+        let said = json!({
+            "nodeSelector": {"disk": "fast"}, "tolerations": [{"operator": "Exists"}], "priorityClassName": "high",
+            "schedulerName": "mine", "affinity": {"nodeAffinity": {}}, "hostname": "h", "subdomain": "s",
+            "dnsPolicy": "Default", "evictionStrategy": "None", "accessCredentials": [],
+        });
+        let pod = kvm(said.clone());
+        let spec = &pod["spec"];
+        for field in [
+            "tolerations",
+            "priorityClassName",
+            "schedulerName",
+            "affinity",
+            "hostname",
+            "subdomain",
+            "dnsPolicy",
+        ] {
+            assert_eq!(spec[field], said[field], "{field}");
+        }
+        let selector = json!({
+            "disk": "fast", "kubevirt.io/schedulable": "true", "kubevirt.io/vm-arch-riscv64": "true",
+            "machine-type.node.kubevirt.io/virt": "true",
+        });
+        assert_eq!(spec["nodeSelector"], selector);
+        assert!(spec.get("evictionStrategy").is_none());
+    }
+
+    #[test]
+    fn probes_and_ports_are_the_pods() {
+        let http = json!({"httpGet": {"port": 80}, "initialDelaySeconds": 5});
+        let pod = kvm(json!({
+            "readinessProbe": http,
+            "livenessProbe": {"guestAgentPing": {}, "periodSeconds": 3},
+            "domain": {"devices": {"interfaces": [
+                {"name": "default", "masquerade": {}, "ports": [{"name": "web", "port": 80}, {"port": 53, "protocol": "udp"}]},
+            ]}},
+            "networks": [{"name": "default", "pod": {}}],
+        }));
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(container["readinessProbe"], http);
+        let ping = json!({"exec": {"command": ["rvmm", "ctl", "--run-dir", "/run/rvm", "agent", "guest-ping"]}, "periodSeconds": 3});
+        assert_eq!(container["livenessProbe"], ping);
+        let ports = json!([
+            {"containerPort": 80, "protocol": "TCP", "name": "web"}, {"containerPort": 53, "protocol": "UDP"},
+        ]);
+        assert_eq!(container["ports"], ports);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_for_a_label_is_cut_and_told_apart() {
+        let long = "n".repeat(64);
+        let cut = id(&long);
+        // printf n…n | sha1sum
+        assert_eq!(cut, format!("{}-49f71cc1", "n".repeat(54)));
+        assert_ne!(id(&"n".repeat(65)), cut);
+        assert_eq!(id("short"), "short");
+    }
+}

@@ -1,0 +1,89 @@
+//! What can be wrong with a VMI whose machine runs in a pod: what a pod can do besides is no mistake, and what cannot be done in one
+//! is.
+
+use serde_json::Value;
+
+use super::{Cause, Path, validate};
+use crate::VirtualMachineInstance;
+
+/// Fields that are the pod's, and that the cluster judges.
+const OF_POD: [&str; 7] = [
+    "spec.affinity",
+    "spec.dnsConfig",
+    "spec.livenessProbe",
+    "spec.readinessProbe",
+    "spec.resourceClaims",
+    "spec.schedulerName",
+    "spec.topologySpreadConstraints",
+];
+
+/// All that is wrong with a VMI whose machine is to be in a pod, or cannot be done there.
+pub fn validate_in_pods(vmi: &VirtualMachineInstance) -> Vec<Cause> {
+    let mut causes = validate(vmi);
+    causes.retain(|cause| !OF_POD.contains(&cause.field.as_str()));
+    for field in ["readinessProbe", "livenessProbe"] {
+        let exec = vmi.spec.extra.get(field).and_then(|probe| probe.get("exec"));
+        if exec.is_some_and(|exec| *exec != Value::Null) {
+            let path = Path::new("spec").field(field).field("exec");
+            causes.push(
+                path.not_supported("is not supported by rvm: guestAgentPing, httpGet and tcpSocket are"),
+            );
+        }
+    }
+    for (index, interface) in vmi.spec.domain.devices.interfaces.iter().enumerate() {
+        if interface.masquerade.is_none() {
+            let path = Path::new("spec.domain.devices.interfaces").index(index);
+            causes.push(
+                path.field("bridge")
+                    .not_supported("is not supported by rvm in pods: masquerade is"),
+            );
+        }
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn causes(spec: Value) -> Vec<String> {
+        let mut vmi = json!({
+            "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "vm"},
+            "spec": {"domain": {"devices": {"interfaces": [{"name": "default", "masquerade": {}}]},
+                                "memory": {"guest": "128Mi"}},
+                     "networks": [{"name": "default", "pod": {}}]},
+        });
+        for (field, value) in spec.as_object().unwrap() {
+            vmi["spec"][field] = value.clone();
+        }
+        let mut vmi: VirtualMachineInstance = serde_json::from_value(vmi).unwrap();
+        crate::admission::default(&mut vmi);
+        let causes = validate_in_pods(&vmi);
+        causes.into_iter().map(|cause| cause.field).collect()
+    }
+
+    #[test]
+    fn what_a_pod_can_do_is_no_mistake_and_what_it_cannot_is_named() {
+        let none: [&str; 0] = [];
+        let before = causes(json!({}));
+        let with = |spec| {
+            causes(spec)
+                .into_iter()
+                .filter(|cause| !before.contains(cause))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            with(json!({"affinity": {"nodeAffinity": {}}, "readinessProbe": {"httpGet": {"port": 80}}})),
+            none
+        );
+        assert_eq!(with(json!({"livenessProbe": {"guestAgentPing": {}}})), none);
+        assert_eq!(
+            with(json!({"livenessProbe": {"exec": {"command": ["true"]}}})),
+            ["spec.livenessProbe.exec"]
+        );
+        let bridge = json!({"domain": {"memory": {"guest": "128Mi"},
+                                       "devices": {"interfaces": [{"name": "default", "bridge": {}}]}}});
+        assert_eq!(with(bridge), ["spec.domain.devices.interfaces[0].bridge"]);
+    }
+}
