@@ -60,6 +60,12 @@ pub struct Args {
     api_namespace: String,
     #[command(flatten)]
     tls: Option<Tls>,
+    /// Where machines run: as processes of this handler (process), or each in the pod that rvm-api has made for it (pod)
+    #[arg(long, value_enum, default_value_t, conflicts_with = "local")]
+    launcher: LauncherArg,
+    /// With --launcher pod: where the kubelet keeps pods' volumes and devices
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
+    kubelet_dir: PathBuf,
     /// Where running machines are kept [default: /run/rvm, or $XDG_RUNTIME_DIR/rvm without root]
     #[arg(long, env = "RVM_RUN", value_name = "DIR")]
     run_dir: Option<PathBuf>,
@@ -130,6 +136,13 @@ struct Tls {
     client: Vec<String>,
 }
 
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum LauncherArg {
+    #[default]
+    Process,
+    Pod,
+}
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Accel {
     Auto,
@@ -162,6 +175,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The VMM.
     pub rvmm: PathBuf,
+    /// Machines run in pods, of which the kubelet keeps things here.
+    pub pods: Option<PathBuf>,
     /// Kernel and init for ordinary images.
     pub guests: Option<PathBuf>,
     /// Where images are.
@@ -255,6 +270,12 @@ impl Args {
         );
         let registries = self.registries.map(|file| Registries::read(&file));
         let registries = registries.transpose()?.unwrap_or_default();
+        let pods = (self.launcher == LauncherArg::Pod).then_some(self.kubelet_dir);
+        let pods = pods.map(absolute).transpose()?;
+        ensure!(
+            pods.is_none() || root,
+            "--launcher pod needs root: it works in pods' networks and gives their users files"
+        );
         let (interval, stale_after) = (self.heartbeat_interval, self.heartbeat_stale_after);
         ensure!(
             stale_after > interval,
@@ -275,7 +296,13 @@ impl Args {
             metrics: self.metrics_listen,
             run_dir,
             state_dir,
-            rvmm: self.rvmm.map_or_else(find_rvmm, absolute)?,
+            rvmm: match (self.rvmm, &pods) {
+                (Some(rvmm), _) => absolute(rvmm)?,
+                (None, None) => find_rvmm()?,
+                // Pods bring their own.
+                (None, Some(_)) => PathBuf::new(),
+            },
+            pods,
             guests: self.guests.map(absolute).transpose()?,
             mirrors: self.mirror.into_iter().collect::<Mirrors>().with(registries),
             registry_certs: self.registry_certs.map(absolute).transpose()?,

@@ -51,10 +51,11 @@ pub enum Abandoned {
 
 /// Whether a VMI's wishes suit this node.
 pub fn verdict(id: &VmId, vmi: &VirtualMachineInstance, me: &Me) -> Verdict {
-    if me.cordoned || !vmi.suits(&me.labels) {
+    // What a pod was put to fits.
+    if !me.in_pods && (me.cordoned || !vmi.suits(&me.labels)) {
         return Verdict::NotHere;
     }
-    match translate::wants(id, vmi) {
+    match translate::wants(id, vmi, me.in_pods) {
         Ok(_) => Verdict::Fits,
         Err(causes) => Verdict::Invalid(causes),
     }

@@ -7,6 +7,7 @@
 //!       └──► plan (pure) ──► claim      which node
 //!                    │  └──► status     what is said
 //!                    └─────► translate  VMI → Spec
+//!   launch: how a machine gets its process, ours or a pod's
 //!   agent: what guests say of themselves    asking: what others say to guests' agents
 //!   thaws: guests that are frozen for a time
 //!   doors: what the gRPC server asks for          node: heartbeat and labels       place: directories, own id
@@ -21,10 +22,12 @@ mod changes;
 pub mod claim;
 pub mod controller;
 mod credentials;
+pub mod devices;
 pub mod doors;
 pub mod events;
 pub mod images;
 pub mod metrics;
+pub mod launch;
 pub mod networks;
 pub mod node;
 pub mod place;

@@ -22,12 +22,8 @@ use crate::plan::Me;
 /// Pause after a heartbeat that failed.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Label: machines of this architecture may be put here.
-const VM_ARCH: &str = "kubevirt.io/vm-arch-";
-
-/// Labels: its processors' model, and the machine that is built. For who asks a node for them.
+/// Label: its processors' model. For who asks a node for it.
 const MODEL: &str = "cpu-model.node.kubevirt.io/rv64";
-const MACHINE_TYPE: &str = "machine-type.node.kubevirt.io/";
 
 /// How often a heartbeat is tried while others write the node, too.
 const TRIES: u32 = 8;
@@ -46,6 +42,8 @@ pub struct Register {
     pub address: Option<String>,
     /// Make its object where there is none; elsewhere the kubelet makes it.
     pub create: bool,
+    /// Machines run in pods here.
+    pub in_pods: bool,
     /// Time between heartbeats.
     pub interval: Duration,
     /// How old the heartbeat of a dead node is.
@@ -183,7 +181,8 @@ impl Register {
             },
             "labels": {
                 labels::SCHEDULABLE: "true", MODEL: "true",
-                format!("{VM_ARCH}{ARCHITECTURE}"): "true", format!("{MACHINE_TYPE}{MACHINE}"): "true",
+                format!("{}{ARCHITECTURE}", labels::VM_ARCHITECTURE): "true",
+                format!("{}{MACHINE}", labels::MACHINE_TYPE): "true",
             },
         }})
     }
@@ -199,6 +198,7 @@ impl Register {
                 .and_then(|spec| spec.unschedulable)
                 .unwrap_or(false),
             stale_after: self.stale_after,
+            in_pods: self.in_pods,
         }
     }
 }
@@ -302,6 +302,7 @@ mod tests {
             create: true,
             interval: Duration::from_secs(60),
             stale_after: Duration::from_secs(300),
+            in_pods: false,
         }
     }
 

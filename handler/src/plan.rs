@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rvm_types::names::{events, finalizers};
+use rvm_types::names::{conditions, events, finalizers};
 use rvm_types::{Claim, Phase, VirtualMachineInstance};
 use rvmm_control::{Info, State};
 
@@ -41,6 +41,9 @@ pub const SETTLE: Duration = Duration::from_secs(1);
 /// How often a VMI is looked at again whose claims' disks are not here: nothing wakes us when they come.
 pub const CLAIMS: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether a pod's process waits for its machine.
+pub const BERTH: Duration = Duration::from_millis(200);
+
 /// How long an rvmm may take from its start until it holds its run directory: it only has to read its spec and take
 /// a lock, however slow its host is.
 pub const LAUNCH_LIMIT: Duration = Duration::from_secs(120);
@@ -58,6 +61,21 @@ pub struct Me {
     pub cordoned: bool,
     /// How old the heartbeat of a dead node is.
     pub stale_after: Duration,
+    /// Machines run in pods here, for which others find nodes.
+    pub in_pods: bool,
+}
+
+/// Whether there is a place for a machine that nobody has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Berth {
+    /// Wherever a handler takes it.
+    Anywhere,
+    /// Its pod is here, and waits for it.
+    Here,
+    /// Its pod is here, and does not wait for it yet.
+    Soon,
+    /// Its pod is not here.
+    Elsewhere,
 }
 
 // === impl Me ===
@@ -86,6 +104,8 @@ pub struct Seen {
     pub facts: Option<Facts>,
     /// Whether its claims' disks are here; only looked at where it may be taken.
     pub claims: Fit,
+    /// Whether there is a place for it; only looked at where it may be taken.
+    pub berth: Berth,
 }
 
 /// One thing to do.
@@ -121,7 +141,7 @@ pub enum Step {
 pub fn plan(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     let deleted = vmi.metadata.deletion_timestamp.is_some();
     match Claim::on(vmi) {
-        Some(claim) if me.made(claim) && deleted => ending(vmi, seen, now),
+        Some(claim) if me.made(claim) && deleted => ending(vmi, seen, me, now),
         Some(claim) if me.made(claim) => own(id, vmi, seen, me, now),
         // Nobody else uses our run directory, so a machine in it is ours, whatever became of the claim on it.
         Some(claim) if claim.node == me.node && was_started(&seen.machine) => vec![Step::Reclaim],
@@ -151,6 +171,10 @@ pub fn write(
         Step::Release => claim::release(&mut edit),
         Step::Report(report) => {
             report.apply(&mut edit, now);
+            if me.in_pods && matches!(report, Report::Running(..)) {
+                // A machine is as ready as its pod, which whoever made that says.
+                edit.keep_condition(conditions::READY);
+            }
             events = report.events(vmi);
         }
         _ => return None,
@@ -159,14 +183,21 @@ pub fn write(
 }
 
 fn nobodys(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
-    match vmi.phase() {
-        Some(Phase::Pending) => take(id, vmi, seen, me, now),
+    match (vmi.phase(), seen.berth) {
+        (Some(Phase::Pending), Berth::Anywhere) => take(id, vmi, seen, me, now),
+        (Some(Phase::Pending | Phase::Scheduling), Berth::Here) => take(id, vmi, seen, me, now),
+        (Some(Phase::Pending | Phase::Scheduling), Berth::Soon) => vec![Step::Wait(BERTH)],
+        (Some(Phase::Pending | Phase::Scheduling), Berth::Elsewhere) => vec![],
         // Without a claim any other phase is only what somebody wrote.
         _ => vec![Step::Report(Report::Accepted)],
     }
 }
 
 fn take(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
+    // A pod moves to no other node, whatever became of the handler there.
+    if me.in_pods && seen.berth != Berth::Here {
+        return vec![];
+    }
     match claim::verdict(id, vmi, me) {
         Verdict::Fits => match &seen.claims {
             Fit::Here => vec![Step::Claim],
@@ -237,7 +268,7 @@ fn keep(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> V
     }
 }
 
-fn ending(vmi: &VirtualMachineInstance, seen: &Seen, now: Timestamp) -> Vec<Step> {
+fn ending(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     let started = matches!(vmi.phase(), Some(Phase::Scheduled | Phase::Running));
     match &seen.machine {
         Machine::Alive(_) | Machine::Silent if seen.stop_requested => vec![Step::Stop],
@@ -252,8 +283,16 @@ fn ending(vmi: &VirtualMachineInstance, seen: &Seen, now: Timestamp) -> Vec<Step
         Machine::Launching(since) => launching(*since, now),
         Machine::Absent | Machine::Prepared if started => over(Over::well("It was deleted.")),
         Machine::Ended(_) | Machine::Lost if started => over(ended(seen)),
+        // Its pod goes first: what is left of a VMI must not outlive it.
+        _ if me.in_pods && has_pods(vmi) => vec![Step::RemoveRunDir, Step::Wait(SETTLE)],
         _ => vec![Step::RemoveRunDir, Step::Release],
     }
+}
+
+fn has_pods(vmi: &VirtualMachineInstance) -> bool {
+    vmi.status
+        .as_ref()
+        .is_some_and(|status| !status.active_pods.is_empty())
 }
 
 fn anothers(id: &VmId, vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {

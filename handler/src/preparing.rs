@@ -106,7 +106,7 @@ impl Effects {
         vmi: &VirtualMachineInstance,
         held: Vec<InUse>,
     ) -> Result<Result<Option<NetworkError>, NotPrepared>, StepError> {
-        let wants = match translate::wants(id, vmi) {
+        let wants = match translate::wants(id, vmi, self.me.borrow().in_pods) {
             Ok(wants) => wants,
             Err(causes) => {
                 let (reason, message) = (reasons::FAILED_CREATE, admission::summary(&causes));
@@ -170,7 +170,8 @@ fn lay_out(
         seeds,
         accelerator,
     };
-    let Some(wish) = &wants.network else {
+    let Some(wish) = wants.network.as_ref().filter(|_| !maker.machines.are_in_pods()) else {
+        // In a pod it has its network when it is handed over.
         laying.alone(wants)?;
         return Ok(None);
     };

@@ -6,7 +6,7 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +14,13 @@ use anyhow::{Context, Result};
 use kube::Client;
 use rvm_handler::agent::Agents;
 use rvm_handler::controller;
+use rvm_handler::devices;
 use rvm_handler::doors::Doors;
 use rvm_handler::events::Recorder;
 use rvm_handler::images::Images;
 use rvm_handler::images::pull::Puller;
 use rvm_handler::metrics::{Handler, Transitions};
+use rvm_handler::launch::{Launcher, Pods, Processes};
 use rvm_handler::networks::client::Networks;
 use rvm_handler::networks::enforce::Policies;
 use rvm_handler::node::{self, Register};
@@ -70,7 +72,10 @@ async fn serve(settings: Settings) -> Result<()> {
     let place = Place::take(&settings.run_dir, &settings.state_dir)?;
     let (listener, register) = registration(&settings, &place).await?;
     let ourselves = std::env::current_exe().context("our own program is not known")?;
-    let networks = Networks::new(place.run(), ourselves.clone(), settings.pod_network);
+    let networks = match settings.pods {
+        Some(_) => Networks::of_pods(place.run()),
+        None => Networks::new(place.run(), ourselves.clone(), settings.pod_network),
+    };
     let puller = Puller::new(ourselves).believing(settings.registry_certs);
     let images = Images::new(settings.mirrors, settings.guests, place.state())?;
     let images = Arc::new(images.pulled_by(puller, settings.image_cache_limit));
@@ -83,7 +88,14 @@ async fn serve(settings: Settings) -> Result<()> {
     let tls = listener.zip(settings.grpc_tls.map(|(_, shown)| shown));
     let grpc = GrpcDoors::open(settings.grpc.as_deref(), tls, &client, &mut tasks)?;
     let home = format!("cluster {cluster} node {}", settings.node);
-    let machines = Arc::new(Machines::open(place, settings.rvmm, home)?);
+    let machines = Machines::open(place, settings.rvmm, home)?;
+    if let Some(kubelet) = settings.pods.clone() {
+        tasks.spawn(async move {
+            devices::offer(&kubelet).await;
+            Ok(())
+        });
+    }
+    let (machines, launcher) = launcher(machines, settings.pods);
     let networks = keep(networks, &machines).await?;
     let (me_sender, me) = watch::channel(me);
     let (wake, wakes) = mpsc::unbounded_channel();
@@ -112,6 +124,7 @@ async fn serve(settings: Settings) -> Result<()> {
         policies,
         host_disks: Arc::new(settings.host_disks),
         claims: Arc::clone(&claims),
+        launcher,
         watch,
         events,
         accelerator: settings.accelerator,
@@ -128,6 +141,14 @@ async fn serve(settings: Settings) -> Result<()> {
     tracing::info!(machines = machines.count(), "{LEFT}");
     tasks.shutdown().await;
     served
+}
+
+/// How machines get their processes: as ours, or in pods, which this kubelet's folder has.
+fn launcher(machines: Machines, kubelet: Option<PathBuf>) -> (Arc<Machines>, Arc<dyn Launcher>) {
+    match kubelet {
+        Some(kubelet) => (Arc::new(machines.in_pods()), Arc::new(Pods::new(kubelet))),
+        None => (Arc::new(machines), Arc::new(Processes)),
+    }
 }
 
 /// Keeps machines to the cluster's policies while this handler is here, where nobody else does.
@@ -184,6 +205,7 @@ async fn registration(settings: &Settings, place: &Place) -> Result<(Option<TcpL
         create: settings.register_node,
         interval: settings.heartbeat.0,
         stale_after: settings.heartbeat.1,
+        in_pods: settings.pods.is_some(),
     };
     Ok((listener, register))
 }

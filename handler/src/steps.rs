@@ -13,13 +13,14 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::agent::{Agents, Line};
-use crate::events::{Happening, Recorder};
+use crate::events::Recorder;
 use crate::images::{ImageError, Images};
+use crate::launch::{Launcher, PodError};
 use crate::metrics::Transitions;
 use crate::networks::client::{NetworkError, Networks};
 use crate::networks::enforce::{EnforceError, Policies};
 use crate::node;
-use crate::plan::{self, Me, POLL, SETTLE, Seen, Step};
+use crate::plan::{self, Berth, Me, POLL, SETTLE, Seen, Step};
 use crate::process::adopt::ObserveError;
 use crate::process::children::Children;
 use crate::process::spawn::SpawnError;
@@ -52,6 +53,8 @@ pub struct Effects {
     pub agents: Agents,
     /// Where claims' disks lie.
     pub claims: Arc<Claims>,
+    /// How machines get their processes.
+    pub launcher: Arc<dyn Launcher>,
     /// What wakes us when a machine changes.
     pub watch: Watch,
     /// Where events go.
@@ -93,6 +96,9 @@ pub enum StepError {
     /// The machine does not start.
     #[error("the machine cannot be started")]
     Start(#[from] SpawnError),
+    /// The machine cannot be handed to its pod.
+    #[error("the machine cannot be handed to its pod")]
+    Pod(#[from] PodError),
     /// Its network is not there, or stays.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -122,7 +128,9 @@ impl StepError {
         match self {
             Self::Observe(_) => Some(reasons::SYNC_FAILED),
             Self::Start(SpawnError::Already) | Self::Api(_) | Self::Sweep(_) | Self::Interrupted(_) => None,
-            Self::Start(_) | Self::Network(_) | Self::Policy(_) => Some(reasons::FAILED_CREATE),
+            Self::Start(_) | Self::Pod(_) | Self::Network(_) | Self::Policy(_) => {
+                Some(reasons::FAILED_CREATE)
+            }
             Self::Stop(_) | Self::Remove(_) => Some(reasons::FAILED_DELETE),
         }
     }
@@ -165,6 +173,7 @@ impl Effects {
                 watch: self.watch.clone(),
             };
             facts = self.agents.of(id, vmi, info, line);
+            self.launcher.tend(self, id);
         }
         Ok(Seen {
             machine,
@@ -174,6 +183,11 @@ impl Effects {
             network: self.networks.of(id)?,
             facts,
             claims: self.fit(id, vmi, mine).await,
+            berth: if mine {
+                Berth::Here
+            } else {
+                self.launcher.berth(self, id, vmi).await?
+            },
         })
     }
 
@@ -214,7 +228,7 @@ impl Effects {
                 self.write(id, vmi, &step).await
             }
             Step::Prepare => self.prepare(id, vmi).await,
-            Step::Start => self.start(id, vmi).await,
+            Step::Start => self.launcher.start(self, id, vmi).await,
             Step::Announce(happening) => {
                 self.events.record(vmi, &happening);
                 Ok(Outcome::Done)
@@ -238,6 +252,7 @@ impl Effects {
             }
             Step::RemoveRunDir => {
                 self.pulls.forget(id);
+                self.launcher.forget(id);
                 let (machines, networks) = (Arc::clone(&self.machines), Arc::clone(&self.networks));
                 let vm = id.clone();
                 let remove = move || {
@@ -297,44 +312,6 @@ impl Effects {
         let api: Api<VirtualMachineInstance> = Api::namespaced(self.client.clone(), &id.namespace);
         api.patch(&id.name, &PatchParams::default(), &Patch::Merge(patch))
             .await
-    }
-
-    async fn start(&self, id: &VmId, vmi: &VirtualMachineInstance) -> Result<Outcome, StepError> {
-        let (machines, networks) = (Arc::clone(&self.machines), Arc::clone(&self.networks));
-        let vm = id.clone();
-        let place = tokio::task::spawn_blocking(move || networks.attach(&vm)).await??;
-        if let (Some(policies), Some(_)) = (&self.policies, &place) {
-            policies.hold(id).await?;
-        }
-        let vm = id.clone();
-        let mut child = tokio::task::spawn_blocking(move || machines.start(&vm, place)).await??;
-        tracing::info!(vm = %id, uid = id.uid, pid = child.id(), "rvmm started");
-        self.events.record(
-            vmi,
-            &Happening::normal(
-                rvm_types::names::events::CREATED,
-                "VirtualMachineInstance defined.",
-            ),
-        );
-        let (machines, networks) = (Arc::clone(&self.machines), Arc::clone(&self.networks));
-        let (watch, vm) = (self.watch.clone(), id.clone());
-        let noted = self.children.add(id);
-        // While we live we are its parent and have to take its status; when we are gone, init is.
-        tokio::spawn(async move {
-            let status = child.wait().await;
-            tracing::info!(vm = %vm, uid = vm.uid, status = ?status.as_ref().ok(), "rvmm ended");
-            let settled = vm.clone();
-            let settle = move || {
-                machines.settle(&settled, status);
-                if let Err(error) = networks.detach(&settled) {
-                    tracing::warn!(vm = %settled, error = chain(&error), "its network stays for now");
-                }
-            };
-            tokio::task::spawn_blocking(settle).await.ok();
-            drop(noted);
-            watch.wake(&vm);
-        });
-        Ok(Outcome::Wait(POLL))
     }
 }
 

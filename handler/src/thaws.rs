@@ -23,7 +23,7 @@ use rvmm_control::RunDir;
 use tokio::task::AbortHandle;
 
 use crate::asking::say;
-use crate::process::Machines;
+use crate::process::{Machines, own};
 use crate::steps::chain;
 
 /// The file that says when.
@@ -138,7 +138,7 @@ fn marked(machines: &Machines) -> Vec<(RunDir, String, Timestamp)> {
 }
 
 fn mark(run: &RunDir) -> PathBuf {
-    run.path().join(MARK)
+    own(run).join(MARK)
 }
 
 /// Appears whole, and is on disk before the guest is told.

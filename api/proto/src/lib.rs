@@ -1,5 +1,5 @@
 //! The gRPC API rvm.v1: client, server and messages, generated from `proto/rvm/v1/rvm.proto`, where each of them is
-//! explained. Nothing is written by hand here but the limits and words that both ends must agree on.
+//! explained; and the kubelet's interface for device plugins. Nothing is written by hand here but the limits and words that both ends must agree on.
 
 /// Version 1 of the API.
 #[expect(
@@ -11,6 +11,20 @@
 )]
 pub mod v1 {
     tonic::include_proto!("rvm.v1");
+}
+
+/// The kubelet's interface for device plugins.
+pub mod kubelet {
+    /// Version v1beta1, as far as it is used.
+    #[expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated; the .proto file has the words"
+    )]
+    pub mod v1beta1 {
+        tonic::include_proto!("v1beta1");
+    }
 }
 
 /// The `.proto` file as programs read it, a `FileDescriptorSet`: what a server tells those who ask what it speaks.

@@ -18,6 +18,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::addresses::Addresses;
 use super::model::{Binding, MASQUERADE, MTU, Plan, Protocol};
 use super::outside::{DNS, READY, WORD};
+use super::pod::connect as connect_to;
 use super::policy::{self, Isolation};
 use super::protocol::{self, Answer, Request, SOCKET};
 use super::range::{OverlapError, Range};
@@ -43,6 +44,8 @@ pub struct Networks {
     run: PathBuf,
     program: PathBuf,
     range: Option<Range>,
+    /// Machines are in pods, whose network is the cluster's.
+    in_pods: bool,
     /// The conversation with the keeper. While it lasts, the keeper does.
     keeper: Mutex<Option<OwnedFd>>,
     /// Held from the choice of an address until it is on the disk.
@@ -113,8 +116,17 @@ impl Networks {
             run: run.to_owned(),
             program,
             range,
+            in_pods: false,
             keeper: Mutex::new(None),
             choice: Mutex::default(),
+        }
+    }
+
+    /// Of the machines in this run directory, which are in pods: they are where the cluster's network plugin has put them.
+    pub fn of_pods(run: &Path) -> Self {
+        Self {
+            in_pods: true,
+            ..Self::new(run, PathBuf::new(), None)
         }
     }
 
@@ -253,6 +265,11 @@ impl Networks {
     /// # Errors
     /// [`NetworkError`].
     pub fn dial(&self, id: &VmId, protocol: Protocol, port: u16) -> Result<OwnedFd, NetworkError> {
+        if self.in_pods {
+            let plan = self.of(id)?.ok_or(NetworkError::None)?;
+            let socket = connect_to(protocol, (plan.pod.v4, port).into());
+            return socket.map_err(NetworkError::Talk);
+        }
         let uid = id.uid.clone();
         let socket = self.ask(&Request::Dial { uid, protocol, port })?.pop();
         socket.ok_or_else(|| NetworkError::Refused("no socket came".to_owned()))

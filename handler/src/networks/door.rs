@@ -101,6 +101,16 @@ impl Door {
     }
 }
 
+impl Door {
+    /// A copy, to wait on.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone()
+    }
+}
+
 impl AsFd for Door {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -136,7 +146,7 @@ fn lease(plan: &Plan) -> Lease {
         hostname: Some(plan.hostname.clone()),
         search: plan.search.clone(),
         v4: Some(v4),
-        v6: has_v6().then_some(v6),
+        v6: (has_v6() && plan.has_v6()).then_some(v6),
         // To a guest that shares the pod's address its router tells itself.
         ..Lease::new(Mac(plan.mac.octets()), Mac(router), plan.mtu)
     }

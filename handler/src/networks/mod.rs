@@ -2,14 +2,14 @@
 
 mod addresses;
 pub mod client;
-mod door;
+pub(crate) mod door;
 pub mod enforce;
 mod keeper;
 pub mod model;
-mod namespace;
-mod netlink;
+pub(crate) mod namespace;
+pub(crate) mod netlink;
 pub mod nft;
-mod node;
+pub(crate) mod node;
 pub mod outside;
 mod pod;
 pub mod policy;
@@ -18,5 +18,5 @@ pub mod range;
 pub mod rules;
 #[cfg(test)]
 mod sample;
-mod tap;
+pub(crate) mod tap;
 pub mod wish;

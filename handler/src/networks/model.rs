@@ -46,9 +46,15 @@ pub struct Plan {
 // === impl Plan ===
 
 impl Plan {
+    /// Whether the pod can be reached by IPv6; a cluster's need not be.
+    pub fn has_v6(&self) -> bool {
+        !self.pod.v6.is_unspecified()
+    }
+
     /// What is told of it: others reach the guest by the pod's addresses, whichever it has itself.
     pub fn status(&self) -> InterfaceStatus {
-        let addresses = vec![self.pod.v4.to_string(), self.pod.v6.to_string()];
+        let mut addresses = vec![self.pod.v4.to_string()];
+        addresses.extend(self.has_v6().then(|| self.pod.v6.to_string()));
         InterfaceStatus {
             name: Some(self.network.clone()),
             ip_address: addresses.first().cloned(),

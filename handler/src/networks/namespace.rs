@@ -68,6 +68,13 @@ impl Namespace {
     }
 }
 
+impl From<File> for Namespace {
+    /// One that was opened elsewhere.
+    fn from(file: File) -> Self {
+        Self(file.into())
+    }
+}
+
 impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -66,6 +66,27 @@ impl Netlink {
             .map_err(|error| failed(&format!("there is no link '{name}'"), error.into()))
     }
 
+    /// The largest packet of a link.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn mtu(&mut self, link: Index) -> Result<u16, NetlinkError> {
+        let mut message = LinkMessage::default();
+        message.header.index = link;
+        let what = "a link does not say how large its packets are";
+        let answer = self.converse(RouteNetlinkMessage::GetLink(message), 0);
+        let mtu = match answer.map_err(|error| failed(what, error))? {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(told)) => {
+                told.attributes.into_iter().find_map(|attribute| match attribute {
+                    LinkAttribute::Mtu(mtu) => Some(u16::try_from(mtu).unwrap_or(u16::MAX)),
+                    _ => None,
+                })
+            }
+            _ => None,
+        };
+        mtu.ok_or_else(|| failed(what, io::ErrorKind::InvalidData.into()))
+    }
+
     /// Makes a bridge, which is up, with this hardware address.
     ///
     /// # Errors
@@ -219,9 +240,21 @@ impl Netlink {
     }
 
     fn exchange(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        match self.converse(message, NLM_F_ACK | flags)? {
+            NetlinkPayload::Error(error) if error.code.is_none() => Ok(()),
+            NetlinkPayload::Error(error) => Err(error.to_io()),
+            _ => Err(io::Error::other("the kernel's answer is not understood")),
+        }
+    }
+
+    fn converse(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<NetlinkPayload<RouteNetlinkMessage>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
         let mut request = NetlinkMessage::new(header, NetlinkPayload::from(message));
         request.finalize();
@@ -232,11 +265,7 @@ impl Netlink {
         let (count, _) = net::recv(&self.socket, answer.as_mut_slice(), RecvFlags::empty())?;
         let answer = answer.get(..count).unwrap_or_default();
         let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(answer).map_err(io::Error::other)?;
-        match answer.payload {
-            NetlinkPayload::Error(error) if error.code.is_none() => Ok(()),
-            NetlinkPayload::Error(error) => Err(error.to_io()),
-            _ => Err(io::Error::other("the kernel's answer is not understood")),
-        }
+        Ok(answer.payload)
     }
 }
 

@@ -139,7 +139,7 @@ fn links(plan: &Plan, node: &Node, link: &str) -> Result<Index, BuildError> {
     let loopback = netlink.index("lo")?;
     netlink.switch_on(loopback, None, None)?;
     let outer = netlink.add_veth(POD_LINK, plan.mtu, link, node.namespace().as_fd())?;
-    tap::make(TAP, plan.queues)?;
+    tap::make(TAP, plan.queues, None)?;
     let inner = netlink.index(TAP)?;
     netlink.switch_on(inner, Some(TAP_MAC), Some(plan.mtu))?;
     if plan.binding == Binding::Bridge {
@@ -167,7 +167,7 @@ fn links(plan: &Plan, node: &Node, link: &str) -> Result<Index, BuildError> {
     Ok(inner)
 }
 
-fn connect(protocol: Protocol, to: SocketAddr) -> std::io::Result<OwnedFd> {
+pub(super) fn connect(protocol: Protocol, to: SocketAddr) -> std::io::Result<OwnedFd> {
     let kind = match protocol {
         Protocol::Tcp => SocketType::STREAM,
         Protocol::Udp => SocketType::DGRAM,

@@ -37,7 +37,17 @@ fn masquerade(plan: &Plan) -> String {
     let mut dnat = String::new();
     for ports in let_in(&plan.ports) {
         let _ = writeln!(dnat, "    ip daddr {}{ports} dnat ip to {}", pod.v4, guest.v4);
-        let _ = writeln!(dnat, "    ip6 daddr {}{ports} dnat ip6 to {}", pod.v6, guest.v6);
+        if plan.has_v6() {
+            let _ = writeln!(dnat, "    ip6 daddr {}{ports} dnat ip6 to {}", pod.v6, guest.v6);
+        }
+    }
+    let mut snat6 = String::new();
+    if plan.has_v6() {
+        let _ = writeln!(
+            snat6,
+            "    oifname \"{POD_LINK}\" ip6 saddr {} snat ip6 to {}",
+            guest.v6, pod.v6
+        );
     }
     // The rules for the tap are for a guest that speaks to itself by the pod's address.
     let body = format!(
@@ -47,8 +57,7 @@ fn masquerade(plan: &Plan) -> String {
   chain from_guest {{
     type nat hook postrouting priority srcnat; policy accept;
     oifname "{POD_LINK}" ip saddr {guest4} snat ip to {pod4}
-    oifname "{POD_LINK}" ip6 saddr {guest6} snat ip6 to {pod6}
-    oifname "{TAP}" ip saddr {guest4} snat ip to {gateway4}
+{snat6}    oifname "{TAP}" ip saddr {guest4} snat ip to {gateway4}
     oifname "{TAP}" ip6 saddr {guest6} snat ip6 to {gateway6}
   }}
   chain forward {{
@@ -74,7 +83,6 @@ fn masquerade(plan: &Plan) -> String {
         guest4 = guest.v4,
         guest6 = guest.v6,
         pod4 = pod.v4,
-        pod6 = pod.v6,
         gateway4 = guest.v4_gateway,
         gateway6 = guest.v6_gateway,
     );

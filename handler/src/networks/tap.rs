@@ -5,8 +5,9 @@ use std::io;
 
 use rustix::ioctl::{self, IntegerSetter, Setter, opcode};
 
-/// `TUNSETIFF` and `TUNSETPERSIST` of `linux/if_tun.h`.
+/// `TUNSETIFF`, `TUNSETOWNER` and `TUNSETPERSIST` of `linux/if_tun.h`.
 const TUNSETIFF: ioctl::Opcode = opcode::write::<std::ffi::c_int>(b'T', 202);
+const TUNSETOWNER: ioctl::Opcode = opcode::write::<std::ffi::c_int>(b'T', 204);
 const TUNSETPERSIST: ioctl::Opcode = opcode::write::<std::ffi::c_int>(b'T', 203);
 
 const IFF_TAP: u16 = 0x0002;
@@ -38,11 +39,11 @@ struct InterfaceRequest {
     rest: [u8; 22],
 }
 
-/// Makes the tap of this name, for so many pairs of queues.
+/// Makes the tap of this name, for so many pairs of queues, and for this user where it is not ours.
 ///
 /// # Errors
 /// [`TapError`].
-pub fn make(name: &str, queues: u8) -> Result<(), TapError> {
+pub fn make(name: &str, queues: u8, owner: Option<u32>) -> Result<(), TapError> {
     let file = OpenOptions::new().read(true).write(true).open(TUN);
     let file = file.map_err(TapError::Tun)?;
     let mut request = InterfaceRequest {
@@ -54,6 +55,7 @@ pub fn make(name: &str, queues: u8) -> Result<(), TapError> {
         *to = from;
     }
     attach(&file, request)
+        .and_then(|()| owner.map_or(Ok(()), |owner| give(&file, owner)))
         .and_then(|()| persist(&file))
         .map_err(|error| TapError::Make(error.into()))
 }
@@ -62,6 +64,13 @@ pub fn make(name: &str, queues: u8) -> Result<(), TapError> {
 fn attach(file: &File, request: InterfaceRequest) -> rustix::io::Result<()> {
     // SAFETY: TUNSETIFF reads a struct ifreq and writes it back, which is what lies there, whole.
     unsafe { ioctl::ioctl(file, Setter::<TUNSETIFF, InterfaceRequest>::new(request)) }
+}
+
+#[expect(unsafe_code, reason = "taps are made by ioctl only")]
+fn give(file: &File, owner: u32) -> rustix::io::Result<()> {
+    let owner = usize::try_from(owner).map_err(|_| rustix::io::Errno::INVAL)?;
+    // SAFETY: TUNSETOWNER takes a number and no pointer.
+    unsafe { ioctl::ioctl(file, IntegerSetter::<TUNSETOWNER>::new_usize(owner)) }
 }
 
 #[expect(unsafe_code, reason = "taps are made by ioctl only")]

@@ -27,6 +27,7 @@ fn seen(machine: Machine) -> Seen {
         network: None,
         facts: None,
         claims: Fit::Here,
+        berth: Berth::Anywhere,
     }
 }
 
@@ -483,4 +484,61 @@ fn a_running_vmi_gets_its_finalizer_back() {
     vmi.metadata.finalizers = None;
     let (patch, _) = write(&running()[0], &vmi, &me(), now()).unwrap();
     assert_eq!(patch["metadata"]["finalizers"].as_array().unwrap().len(), 1);
+}
+
+/// This node, where machines are in pods.
+fn in_pods() -> Me {
+    Me {
+        in_pods: true,
+        ..me()
+    }
+}
+
+fn planned_in_pods(vmi: &VirtualMachineInstance, machine: Machine, berth: Berth) -> Vec<Step> {
+    let seen = Seen {
+        berth,
+        ..seen(machine)
+    };
+    plan(&id(), vmi, &seen, &in_pods(), now())
+}
+
+#[test]
+fn one_whose_pod_waits_here_is_claimed_and_no_other() {
+    for phase in ["Pending", "Scheduling"] {
+        let vmi = vmi_with(json!({"phase": phase}));
+        let planned = |berth| planned_in_pods(&vmi, Machine::Absent, berth);
+        assert_eq!(planned(Berth::Here), [Step::Claim], "{phase}");
+        assert_eq!(planned(Berth::Soon), [Step::Wait(BERTH)], "{phase}");
+        assert_eq!(planned(Berth::Elsewhere), [], "{phase}");
+    }
+}
+
+#[test]
+fn one_in_a_pod_is_forgotten_after_its_pod() {
+    let mut vmi = deleted(vmi_in("Succeeded"));
+    let pods = &mut vmi.status.get_or_insert_default().active_pods;
+    pods.insert("pod".into(), "a".into());
+    let planned = |vmi| planned_in_pods(vmi, Machine::Absent, Berth::Here);
+    assert_eq!(planned(&vmi), [Step::RemoveRunDir, Step::Wait(SETTLE)]);
+    vmi.status.get_or_insert_default().active_pods.clear();
+    assert_eq!(planned(&vmi), [Step::RemoveRunDir, Step::Release]);
+}
+
+#[test]
+fn one_in_a_pod_is_as_ready_as_its_pod_says() {
+    let mut vmi = vmi_in("Scheduled");
+    let report = Step::Report(Report::Running(info(State::Running), None, None));
+    let ready = |vmi: &VirtualMachineInstance, me: &Me| {
+        let (patch, _) = write(&report, vmi, me, now()).unwrap();
+        let conditions = patch["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let ready = conditions.iter().find(|one| one["type"] == "Ready");
+        ready.map(|ready| ready["status"].as_str().unwrap().to_owned())
+    };
+    let conditions = &mut vmi.status.get_or_insert_default().conditions;
+    conditions.clear();
+    assert_eq!(ready(&vmi, &me()).as_deref(), Some("True"));
+    assert_eq!(ready(&vmi, &in_pods()), None);
 }

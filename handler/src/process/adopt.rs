@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rvmm_control::{Client, ClientError, Info, Liveness, Refusal, RefusalCode, RunDir};
 
-use super::{Machines, Owner, log, stop_mark};
+use super::{Machines, Owner, log, own, stop_mark};
 use crate::vm::{Machine, VmId, is_uid};
 
 /// Largest file of ours that is read.
@@ -38,15 +38,19 @@ impl Machines {
     /// Any [`ObserveError`].
     pub fn observe(&self, id: &VmId) -> Result<Machine, ObserveError> {
         let run = self.run_dir(id);
-        let failed = |error| ObserveError::Io(run.path().to_owned(), error);
-        if !run.path().exists() {
+        let folder = own(&run);
+        let failed = |error| ObserveError::Io(folder.to_owned(), error);
+        if !folder.exists() {
             return Ok(Machine::Absent);
         }
-        match owner(run.path()).map_err(failed)? {
+        match owner(folder).map_err(failed)? {
             Some(owner) if owner.home != self.home => {
-                return Err(ObserveError::NotOurs(run.path().to_owned(), owner.home));
+                return Err(ObserveError::NotOurs(folder.to_owned(), owner.home));
             }
             _ => {}
+        }
+        if self.in_pods {
+            return self.observe_in_pod(id, &run).map_err(failed);
         }
         // In this order: a machine that had its pid, or its start's lock, before it was seen without a living
         // process cannot be one that is just coming up.
@@ -60,6 +64,32 @@ impl Machines {
             (Liveness::Dead, _) if had_pid => Machine::Lost,
             (Liveness::Dead, Some(since)) => Machine::Launching(since),
             (Liveness::Dead, None) => Machine::Prepared,
+        })
+    }
+
+    /// The same of a machine that was handed to a pod, or is about to be.
+    fn observe_in_pod(&self, id: &VmId, run: &RunDir) -> io::Result<Machine> {
+        // That it never came up is noted by us, where only we write.
+        if let Liveness::Ended(ending) = RunDir::new(own(run)).liveness()? {
+            return Ok(Machine::Ended(ending));
+        }
+        let handed = match fs::symlink_metadata(run.path()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Machine::Prepared),
+            handed => handed?.modified()?,
+        };
+        if !run.path().exists() {
+            // The volume went with the pod.
+            return Ok(Machine::Lost);
+        }
+        let had_pid = fs::symlink_metadata(run.path().join("pid")).is_ok_and(|file| file.len() > 0);
+        Ok(match run.liveness()? {
+            // Its number is another one in its pod; the kernel says who listens.
+            Liveness::Alive(_) => {
+                ask(run, id, None).map_or(Machine::Silent, |info| Machine::Alive(Box::new(info)))
+            }
+            Liveness::Ended(ending) => Machine::Ended(ending),
+            Liveness::Dead if had_pid => Machine::Lost,
+            Liveness::Dead => Machine::Launching(Timestamp::try_from(handed).map_err(io::Error::other)?),
         })
     }
 

@@ -8,6 +8,7 @@
 //!                     stop-requested   the end was asked for                 written here, before it is killed
 //!                     thaw-at          until when its guest is frozen         written here, before the guest is told
 //!                     pid, *.sock, console.log, exit.json                    rvmm's own (rvmm-control)
+//!                     vm               where the five of rvmm are, of a machine in a pod     written here, at its start
 //!   <state>/disks/<uid>/   owner.json, the empty disks: <volume>.raw, what is written over shared ones: <volume>.qcow2
 //! ```
 //!
@@ -40,6 +41,10 @@ use adopt::ObserveError;
 /// Run directories that are not whole yet start with this.
 const UNFINISHED: &str = ".new-";
 
+/// Where a machine in a pod has what is rvmm's own: in its run directory, a link to the pod's volume. Without it none was handed to
+/// any pod.
+pub const POD_LINK: &str = "vm";
+
 /// A machine's EFI variables; volumes' files have other endings.
 const EFI_VARIABLES: &str = "efi-variables.fd";
 
@@ -50,6 +55,7 @@ pub struct Machines {
     disks: PathBuf,
     rvmm: PathBuf,
     home: String,
+    in_pods: bool,
     /// Keeps other handlers out of the same directories.
     _place: Place,
 }
@@ -98,13 +104,43 @@ impl Machines {
             disks,
             rvmm,
             home,
+            in_pods: false,
             _place: place,
         })
     }
 
-    /// A machine's run directory.
+    /// The same, whose machines are in pods.
+    #[must_use]
+    pub fn in_pods(self) -> Self {
+        Self {
+            in_pods: true,
+            ..self
+        }
+    }
+
+    /// Whether they are in pods.
+    pub fn are_in_pods(&self) -> bool {
+        self.in_pods
+    }
+
+    /// Where a machine's rvmm keeps what is its own: in the machine's run directory, or, in a pod, where a link in that leads to.
     pub fn run_dir(&self, id: &VmId) -> RunDir {
-        RunDir::new(self.run.join(&id.uid))
+        let folder = self.folder(id);
+        RunDir::new(if self.in_pods {
+            folder.join(POD_LINK)
+        } else {
+            folder
+        })
+    }
+
+    /// A machine's run directory, in which everything is ours.
+    pub fn folder(&self, id: &VmId) -> PathBuf {
+        self.run.join(&id.uid)
+    }
+
+    /// Where a machine's own disks lie.
+    pub fn disks_of(&self, id: &VmId) -> PathBuf {
+        self.disks.join(&id.uid)
     }
 
     /// Makes an empty disk, or finds the one made before.
@@ -215,12 +251,19 @@ impl Machines {
 
 /// `rvmm.log` of a run directory.
 fn log(run: &RunDir) -> PathBuf {
-    run.path().join("rvmm.log")
+    own(run).join("rvmm.log")
+}
+
+/// The folder in which everything is ours, of whatever of it is rvmm's.
+pub fn own(run: &RunDir) -> &Path {
+    let path = run.path();
+    let above = path.parent().filter(|_| path.ends_with(POD_LINK));
+    above.unwrap_or(path)
 }
 
 /// `stop-requested` of a run directory.
 fn stop_mark(run: &RunDir) -> PathBuf {
-    run.path().join("stop-requested")
+    own(run).join("stop-requested")
 }
 
 fn private_dir(path: &Path) -> io::Result<()> {

@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rvmm_control::{Client, ClientError, EndReason, Ending, Liveness, RunDir, State};
 
-use super::{Machines, log, stop_mark};
+use super::{Machines, log, own, stop_mark};
 use crate::vm::VmId;
 
 /// How long rvmm may take to end once it was told to; it only has to leave its loop and close its files.
@@ -66,11 +66,11 @@ impl Machines {
     /// Any [`StopError`].
     pub fn stop(&self, id: &VmId, grace: Duration) -> Result<Stopped, StopError> {
         let run = self.run_dir(id);
-        if !run.path().exists() {
+        if !own(&run).exists() {
             return Ok(Stopped::Gone);
         }
         let (grace, since) = mark(&stop_mark(&run), grace).map_err(StopError::Mark)?;
-        let Some(process) = process_of(&run).map_err(StopError::Process)? else {
+        let Some(process) = process_of(&run, self.in_pods).map_err(StopError::Process)? else {
             return Ok(Stopped::Gone);
         };
         match Client::connect(&run.control_socket()).and_then(|client| ask(client, grace, since)) {
@@ -95,11 +95,15 @@ impl Machines {
         if run.liveness().map_err(StopError::Process)? != Liveness::Dead {
             return Ok(());
         }
-        let starting = writers_of(&log(&run)).map_err(StopError::Process)?;
-        if starting.is_empty() {
-            return Err(StopError::LivesOn);
+        if !self.in_pods {
+            let starting = writers_of(&log(&run)).map_err(StopError::Process)?;
+            if starting.is_empty() {
+                return Err(StopError::LivesOn);
+            }
+            starting.iter().try_for_each(kill)?;
         }
-        starting.iter().try_for_each(kill)?;
+        // One in a pod ends with that; nothing is written where it could lead us elsewhere.
+        let run = RunDir::new(own(&run));
         let ending = Ending {
             reason: EndReason::Failed,
             message: format!(
@@ -202,22 +206,30 @@ fn writers_of(log: &Path) -> io::Result<Vec<OwnedFd>> {
 }
 
 /// The process that holds the run directory, by a handle that no other process can ever take the place of.
-fn process_of(run: &RunDir) -> io::Result<Option<OwnedFd>> {
-    let Some(pid) = holder(run)? else {
+fn process_of(run: &RunDir, in_pod: bool) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = holder(run, in_pod)? else {
         return Ok(None);
     };
     match pidfd_open(pid, PidfdFlags::empty()) {
         // Still the holder after the handle was taken: so the handle is the holder's.
-        Ok(process) if holder(run)? == Some(pid) => Ok(Some(process)),
+        Ok(process) if holder(run, in_pod)? == Some(pid) => Ok(Some(process)),
         Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
 }
 
 /// Who holds the run directory. Between its lock and its pid an rvmm needs a moment, in which it is no less alive.
-fn holder(run: &RunDir) -> io::Result<Option<Pid>> {
+fn holder(run: &RunDir, in_pod: bool) -> io::Result<Option<Pid>> {
     for _ in 0..PID_TRIES {
         match run.liveness()? {
+            // It knows itself by another number, in its pod.
+            Liveness::Alive(_) if in_pod => {
+                let peer = Client::connect(&run.control_socket()).and_then(|client| client.peer_pid());
+                if let Ok(peer) = peer {
+                    return Ok(peer.try_into().ok().and_then(Pid::from_raw));
+                }
+                std::thread::sleep(PID_PAUSE);
+            }
             // That is us, while we note how it ended.
             Liveness::Alive(Some(pid)) if pid == std::process::id() => return Ok(None),
             Liveness::Alive(Some(pid)) => return Ok(pid.try_into().ok().and_then(Pid::from_raw)),

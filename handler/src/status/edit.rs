@@ -56,6 +56,24 @@ impl Edit {
         condition::upsert(&mut self.status().conditions, condition);
     }
 
+    /// Leaves a condition as it was.
+    pub fn keep_condition(&mut self, kind: &str) {
+        let old = self
+            .old
+            .status
+            .as_ref()
+            .and_then(|status| condition::find(&status.conditions, kind));
+        let old = old.cloned();
+        let conditions = &mut self.status().conditions;
+        match (conditions.iter_mut().find(|now| now.condition_type == kind), old) {
+            (Some(now), Some(old)) => *now = old,
+            (_, None) => {
+                condition::remove(conditions, kind);
+            }
+            (None, Some(old)) => conditions.push(old),
+        }
+    }
+
     /// Takes a condition away.
     pub fn without_condition(&mut self, kind: &str) {
         condition::remove(&mut self.status().conditions, kind);

@@ -71,14 +71,18 @@ impl Wants {
     }
 }
 
-/// What a VMI asks for.
+/// What a VMI asks for, of a node whose machines are in pods or not.
 ///
 /// # Errors
 /// Everything that is wrong with it or cannot be done here, at least one cause.
-pub fn wants(id: &VmId, vmi: &VirtualMachineInstance) -> Result<Wants, Vec<Cause>> {
+pub fn wants(id: &VmId, vmi: &VirtualMachineInstance, in_pods: bool) -> Result<Wants, Vec<Cause>> {
     let mut vmi = vmi.clone();
     admission::default(&mut vmi);
-    let mut causes = admission::validate(&vmi);
+    let mut causes = if in_pods {
+        admission::validate_in_pods(&vmi)
+    } else {
+        admission::validate(&vmi)
+    };
     if !causes.is_empty() {
         return Err(causes);
     }

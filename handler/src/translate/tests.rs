@@ -26,7 +26,7 @@ fn alpine() -> Value {
 }
 
 fn wanted(vmi: &VirtualMachineInstance) -> Result<Wants, Vec<Cause>> {
-    wants(&VmId::of(vmi).unwrap(), vmi)
+    wants(&VmId::of(vmi).unwrap(), vmi, false)
 }
 
 fn fields(spec: Value) -> Vec<String> {

@@ -46,7 +46,7 @@ const NO_VOLUME: &str = "the cluster has given it no PersistentVolume; where its
 pub enum ClaimError {
     /// Only a pod would get it.
     #[error(
-        "the PersistentVolumeClaim '{0}' has a volume of {1}; rvm has no launcher pods, so it can use `local` and `hostPath` volumes alone"
+        "the PersistentVolumeClaim '{0}' has a volume of {1}; rvm can use `local` and `hostPath` volumes alone"
     )]
     Driver(String, String),
     /// Another node has it.

@@ -277,7 +277,7 @@ impl Maker<'_> {
                     _ => &[],
                 };
                 let name = format!("{}.iso", wish.volume);
-                let path = self.machines.run_dir(id).path().join(&name);
+                let path = self.machines.folder(id).join(&name);
                 seeds.push(Seed {
                     name,
                     content: iso::image(label, *mode, files)?,

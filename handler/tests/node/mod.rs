@@ -13,6 +13,7 @@ use rvm_handler::events::Recorder;
 use rvm_handler::images::pull::Puller;
 use rvm_handler::images::{Images, Mirror};
 use rvm_handler::metrics::Transitions;
+use rvm_handler::launch::Processes;
 use rvm_handler::networks::client::Networks;
 use rvm_handler::node::Register;
 use rvm_handler::place::Place;
@@ -90,6 +91,7 @@ impl Cluster {
             create: true,
             interval: Duration::from_millis(20),
             stale_after: Duration::from_secs(300),
+            in_pods: false,
         }
     }
 
@@ -152,6 +154,7 @@ impl Cluster {
             policies: None,
             host_disks: Arc::default(),
             claims: Arc::new(Claims::of_cluster()),
+            launcher: Arc::new(Processes),
             watch: doors.watch.clone(),
             events: doors.events.clone(),
             accelerator: rvmm_spec::AcceleratorChoice::Auto,

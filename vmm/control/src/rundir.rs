@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+
 use crate::message::Ending;
 
 /// Largest file of a run directory that is read whole.
@@ -132,7 +134,7 @@ impl RunDir {
     /// # Errors
     /// The file system's; a directory that is not there is [`Liveness::Dead`].
     pub fn liveness(&self) -> io::Result<Liveness> {
-        let held = match File::open(self.pid()) {
+        let held = match open(&self.pid()) {
             Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
@@ -186,13 +188,20 @@ impl RunDir {
     }
 }
 
+/// Opens a file of a run directory to look at it. The directory may be one that the machine's own user writes to, and whoever looks
+/// root: links lead nowhere, and nothing makes us wait.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+}
+
 fn read_bounded(path: &Path) -> Option<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)
-        .ok()?
-        .take(MAX_FILE)
-        .read_to_end(&mut content)
-        .ok()?;
+    open(path).ok()?.take(MAX_FILE).read_to_end(&mut content).ok()?;
     Some(content)
 }
 
@@ -250,6 +259,25 @@ mod tests {
         drop(lock);
         assert_eq!(run.liveness().unwrap(), Liveness::Ended(ending()));
         drop(run.claim().unwrap());
+        assert_eq!(run.liveness().unwrap(), Liveness::Dead);
+    }
+
+    #[test]
+    fn what_is_no_file_of_a_machine_is_not_followed_and_makes_nobody_wait() {
+        let (_folder, run) = run_dir();
+        run.create().unwrap();
+        fs::write(
+            run.path().join("elsewhere"),
+            serde_json::to_vec(&ending()).unwrap(),
+        )
+        .unwrap();
+        std::os::unix::fs::symlink("elsewhere", run.exit()).unwrap();
+        assert_eq!(run.liveness().unwrap(), Liveness::Dead);
+        std::os::unix::fs::symlink("elsewhere", run.pid()).unwrap();
+        assert!(run.liveness().is_err());
+        fs::remove_file(run.pid()).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, run.pid(), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         assert_eq!(run.liveness().unwrap(), Liveness::Dead);
     }
 

@@ -32,6 +32,9 @@ use crate::qmp::AGENT;
 /// The system calls that QEMU needs none of: those of old, of other users, of other programs, of other's CPU time.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
+/// MiB of translated code that QEMU keeps. By itself it would keep up to a GiB, which nobody who shares out memory counts on.
+const TRANSLATED_MIB: u32 = 128;
+
 /// What was found out about the host before the command is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Findings {
@@ -153,7 +156,7 @@ impl Arguments {
         }
         machine.push(more);
         self.option("-machine", machine);
-        self.option("-accel", "tcg,thread=multi");
+        self.option("-accel", format!("tcg,thread=multi,tb-size={TRANSLATED_MIB}"));
         let switches = spec.cpu().switches().iter();
         let switches =
             switches.map(|one| format!(",{}={}", one.extension, if one.on { "on" } else { "off" }));

@@ -10,7 +10,7 @@ use rvm_types::{Phase, VirtualMachineInstance};
 use rvmm_control::{EndReason, Ending, State};
 use serde_json::{Value, json};
 
-use crate::plan::{Me, Seen, Step, plan, write};
+use crate::plan::{Berth, Me, Seen, Step, plan, write};
 use crate::sample;
 use crate::vm::{Machine, VmId};
 use crate::volumes::claims::Fit;
@@ -156,6 +156,7 @@ impl World {
             labels: BTreeMap::new(),
             cordoned: false,
             stale_after: STALE,
+            in_pods: false,
         }
     }
 
@@ -173,6 +174,7 @@ impl World {
                 network: None,
                 facts: None,
                 claims: Fit::Here,
+                berth: Berth::Anywhere,
             };
             let steps = plan(&VmId::of(vmi).unwrap(), vmi, &seen, &me, self.now);
             self.handlers[handler].planned[vm] = self.handlers[handler].heard[vm].clone();
