@@ -30,8 +30,8 @@ pub mod kube;
 pub mod kube_node;
 pub mod oci;
 pub mod openssh;
-pub mod promtool;
 pub mod product;
+pub mod promtool;
 #[cfg(feature = "push")]
 pub mod push;
 pub mod registry;

@@ -61,7 +61,10 @@ pub fn page() -> String {
             .and_then(|schema| schema.properties.as_ref())
             .and_then(|fields| fields.get("spec"));
         let kind = &definition.spec.names.kind;
-        let _ = write!(page, "\n## {kind}\n\n| field | type | what |\n| --- | --- | --- |\n");
+        let _ = write!(
+            page,
+            "\n## {kind}\n\n| field | type | what |\n| --- | --- | --- |\n"
+        );
         if let Some(spec) = spec {
             rows(&mut page, "spec", spec, elsewhere);
         }
@@ -86,7 +89,11 @@ fn rows(page: &mut String, place: &str, schema: &JSONSchemaProps, elsewhere: Opt
         }
         let mut place = format!("{place}.{name}");
         let what = field.description.as_deref().unwrap_or_default();
-        let what = what.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|");
+        let what = what
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .replace('|', "\\|");
         let _ = writeln!(page, "| `{place}` | {} | {what} |", type_of(field));
         let within = match (&field.items, &field.additional_properties) {
             (Some(JSONSchemaPropsOrArray::Schema(item)), _) => {

@@ -28,7 +28,16 @@ const MAX_DEPTH: usize = 4;
 /// Writes all pages anew.
 pub fn write() -> Result<ExitCode> {
     let mut generator = step::cargo();
-    generator.args(["run", "--quiet", "--package", "rvm-types", "--bin", "crdgen", "--", "--fields"]);
+    generator.args([
+        "run",
+        "--quiet",
+        "--package",
+        "rvm-types",
+        "--bin",
+        "crdgen",
+        "--",
+        "--fields",
+    ]);
     generator.arg(workspace().join("api/types/FIELDS.md"));
     step::run("fields", &mut generator)?;
     for (path, text) in pages(&build::for_this_machine()?)? {

@@ -7,8 +7,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use rvm_guests::command::output;
 use rvm_guests::{
-    Cache, DemoGuest, Toolbox, axe, bench, cross, demo, efi, fence, helm, kube, kube_node, promtool, registry, tiny,
-    toolbox, virtiofsd,
+    Cache, DemoGuest, Toolbox, axe, bench, cross, demo, efi, fence, helm, kube, kube_node, promtool,
+    registry, tiny, toolbox, virtiofsd,
 };
 
 use crate::{packages, programs, step};
