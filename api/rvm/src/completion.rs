@@ -155,7 +155,7 @@ pub fn ends() -> ArgValueCompleter {
 
 /// Namespaces.
 pub fn namespaces() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &OsStr| offered(current, "", ask(namespaces_of)))
+    ArgValueCompleter::new(|current: &OsStr| offered(current, "", ask(&namespaces_of)))
 }
 
 /// The contexts of the kubeconfig.
@@ -176,7 +176,7 @@ pub fn contexts() -> ArgValueCompleter {
 /// The images that the node keeps.
 pub fn images() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
-        let kept = ask(async |global: &Global| {
+        let kept = ask(&async |global: &Global| {
             let listed = connect_to_images(global)
                 .await?
                 .list_images(ListImagesRequest {})
@@ -224,7 +224,7 @@ fn named(current: &OsStr, kind: Resource) -> Vec<CompletionCandidate> {
     offered(
         current,
         &before,
-        ask(async |global: &Global| names(global, kind).await),
+        ask(&async |global: &Global| names(global, kind).await),
     )
 }
 
@@ -243,7 +243,7 @@ fn offered(
 // === asking ===
 
 /// What comes of a question within a short time.
-fn ask(question: impl AsyncFn(&Global) -> Result<BTreeSet<String>>) -> BTreeSet<String> {
+fn ask(question: &impl AsyncFn(&Global) -> Result<BTreeSet<String>>) -> BTreeSet<String> {
     let Some(global) = global() else {
         return BTreeSet::new();
     };

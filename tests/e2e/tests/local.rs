@@ -136,7 +136,7 @@ fn rvm_alone_does_all_that_a_vmi_needs() {
     assert!(kubectl.events(NAME).unwrap().contains(&told));
     let stopped = kubectl.await_phase(NAME, "Succeeded").unwrap();
     let conditions = stopped["status"]["conditions"].as_array().unwrap();
-    let asked = |condition: &serde_json::Value| condition["message"] == "the guest switched itself off";
+    let asked = |condition: &Value| condition["message"] == "the guest switched itself off";
     assert!(conditions.iter().any(asked), "{conditions:?}");
     handler.rvm(&["delete", NAME]).unwrap().ok().unwrap();
     assert_eq!(kubectl.phase(NAME).unwrap(), None);

@@ -203,7 +203,7 @@ async fn a_machine_is_written_as_virtctl_writes_it_and_no_server_is_asked() {
             ],
         }}},
     });
-    assert_eq!(written, [expected.clone()]);
+    assert_eq!(written, std::slice::from_ref(&expected));
     // It is one that rvm itself takes.
     let vm = serde_json::from_value(expected).expect("it is a VirtualMachine");
     assert_eq!(rvm_types::admission::vm::validate(&vm), []);
