@@ -98,7 +98,7 @@ impl Node {
         );
         let cache = Cache::open()?;
         let parts = kube_node::here(&cache)?;
-        let folder = tempfile::Builder::new().prefix("rvm-node-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix("rvm-kubelet-").tempdir()?;
         let name = folder.path().file_name().context("a folder has a name")?;
         let cgroups = name.to_string_lossy().into_owned();
         let sweeper = Sweeper::start_by(SWEEP, &[&shown(folder.path()), &cgroups])?;
@@ -130,7 +130,8 @@ impl Node {
     }
 
     /// Where its files are, here and inside.
-    pub(crate) fn folder(&self) -> &Path {
+    #[must_use]
+    pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 

@@ -1,6 +1,5 @@
 //! A real node runs pods, serves them, and goes without a trace.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -32,12 +31,19 @@ spec: { clusterIP: 198.18.2.20, selector: { app: web }, ports: [{ port: 80, targ
 
 #[test]
 fn a_pod_runs_is_served_and_the_node_leaves_nothing() {
-    let before = traces().unwrap();
+    let before = machine().unwrap();
     let tools = Tools::open().unwrap();
     let cluster = Cluster::start_on_node(&tools).unwrap();
     let kubectl = cluster.kubectl();
     let node = cluster.node().unwrap();
-    assert_ne!(traces().unwrap(), before, "what is looked for would be seen");
+    let (name, folder) = (node.cgroups().to_owned(), node.folder().to_owned());
+    let there = traces(&name).unwrap();
+    for kind in ["cgroup", "process"] {
+        assert!(
+            there.iter().any(|trace| trace.starts_with(kind)),
+            "no {kind} is seen: {there:?}"
+        );
+    }
 
     kubectl.feed(&["apply", "-f", "-"], WEB).unwrap().ok().unwrap();
     kubectl
@@ -59,7 +65,9 @@ fn a_pod_runs_is_served_and_the_node_leaves_nothing() {
 
     drop(lead);
     drop(cluster);
-    assert_eq!(traces().unwrap(), before);
+    assert_eq!(traces(&name).unwrap(), Vec::<String>::new());
+    assert!(!folder.exists());
+    assert_eq!(machine().unwrap(), before);
 }
 
 fn ask(port: u16) -> Result<String> {
@@ -70,40 +78,49 @@ fn ask(port: u16) -> Result<String> {
     Ok(answer)
 }
 
-/// All that a node could leave on its machine: cgroups, links, mounts, files, settings, processes.
-fn traces() -> Result<BTreeSet<String>> {
-    let mut found = BTreeSet::new();
+/// What a node has on its machine while it is there, one line each: of this node alone, since others may be about.
+fn traces(node: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
     for hierarchy in fs::read_dir("/sys/fs/cgroup")?.flatten() {
-        for group in fs::read_dir(hierarchy.path()).into_iter().flatten().flatten() {
-            if group.file_type()?.is_dir() {
-                found.insert(format!("cgroup {}", group.path().display()));
-            }
+        let group = hierarchy.path().join(node);
+        if group.is_dir() {
+            found.push(format!("cgroup {}", group.display()));
         }
     }
-    let ours = |path: &str| fs::read_to_string(path);
-    found.extend(ours("/proc/self/mountinfo")?.lines().map(str::to_owned));
-    let links = ours("/proc/net/dev")?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     found.extend(
-        links
+        mounts
             .lines()
-            .filter_map(|line| Some(format!("link {}", line.split_once(':')?.0))),
+            .filter(|line| line.contains(node))
+            .map(str::to_owned),
     );
-    for name in ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"] {
-        found.insert(format!("{name} {}", ours(&format!("/proc/sys/{name}"))?));
-    }
-    for folder in ["/var/lib", "/opt", "/run", "/etc", "/usr/libexec"] {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-            found.insert(entry.path().display().to_string());
-        }
-    }
     for process in fs::read_dir("/proc")?.flatten() {
-        let Ok(words) = fs::read(process.path().join("cmdline")) else {
-            continue;
-        };
-        let words = String::from_utf8_lossy(&words).replace('\0', " ");
-        if words.contains("rvm-node-") || words.contains("containerd") {
-            found.insert(format!("process {words}"));
+        let about = |file: &str| fs::read(process.path().join(file)).unwrap_or_default();
+        let about = [about("cmdline"), about("cgroup")].concat();
+        if String::from_utf8_lossy(&about).contains(node) {
+            found.push(format!("process {}", process.file_name().display()));
         }
     }
+    Ok(found)
+}
+
+/// What a node must not touch: settings of the whole machine, links, and the folders of containerd and kubelet.
+fn machine() -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"] {
+        found.push(fs::read_to_string(format!("/proc/sys/{name}"))?);
+    }
+    let places = [
+        "/sys/class/net/cni0",
+        "/sys/class/net/node0",
+        "/run/containerd",
+        "/opt/containerd",
+        "/var/lib/cni",
+        "/var/lib/containerd",
+        "/var/lib/kubelet",
+        "/etc/cni",
+        "/usr/libexec/kubernetes",
+    ];
+    found.extend(places.map(|place| format!("{place}: {}", fs::exists(place).unwrap_or(true))));
     Ok(found)
 }
