@@ -159,6 +159,19 @@ impl Node {
         push::push_named(layout, &registry, None).map(drop)
     }
 
+    /// Puts copies of files where a pod's `hostPath` finds them: the folder's path on the node.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn put(&self, folder: &str, files: &[(&str, &Path)]) -> Result<PathBuf> {
+        let place = self.folder.path().join("put").join(folder);
+        fs::create_dir_all(&place)?;
+        for (name, file) in files {
+            fs::copy(file, place.join(name)).with_context(|| format!("cannot copy {}", file.display()))?;
+        }
+        Ok(place)
+    }
+
     /// The port of its registry on loopback, for who pushes by himself.
     #[must_use]
     pub fn registry_port(&self) -> u16 {
