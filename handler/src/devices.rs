@@ -72,7 +72,7 @@ async fn offer_one(folder: PathBuf, name: &'static str, path: &'static str) {
             ),
             // No kubelet yet, or none any more.
             Err(error) => {
-                tracing::debug!(device = name, %error, "the kubelet is not told of a device, trying again")
+                tracing::debug!(device = name, %error, "the kubelet is not told of a device, trying again");
             }
         }
         tokio::time::sleep(LOOK).await;

@@ -233,7 +233,7 @@ fn count_machines(registry: &mut Registry, node: &str, samples: &[Sample]) {
         resident.get_or_create(&which).set(whole(sample.usage.memory));
         domain.get_or_create(&which).set(whole(sample.usage.guest_memory));
         printed.get_or_create(&which).inc_by(sample.printed);
-        resets.get_or_create(&which).inc_by(sample.info.resets.into());
+        resets.get_or_create(&which).inc_by(sample.info.resets);
         up.get_or_create(&which).set(whole(sample.info.uptime_seconds));
     }
     registry.register(
