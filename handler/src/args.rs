@@ -150,6 +150,16 @@ enum Accel {
     Tcg,
 }
 
+impl From<Accel> for AcceleratorChoice {
+    fn from(accel: Accel) -> Self {
+        match accel {
+            Accel::Auto => Self::Auto,
+            Accel::Kvm => Self::Kvm,
+            Accel::Tcg => Self::Tcg,
+        }
+    }
+}
+
 /// What is to be done, with every default filled in.
 #[derive(Debug)]
 pub struct Settings {
@@ -314,11 +324,7 @@ impl Args {
                     .collect::<Result<_>>()?,
             ),
             pod_network: self.pod_network.0,
-            accelerator: match self.accel {
-                Accel::Auto => AcceleratorChoice::Auto,
-                Accel::Kvm => AcceleratorChoice::Kvm,
-                Accel::Tcg => AcceleratorChoice::Tcg,
-            },
+            accelerator: self.accel.into(),
         })
     }
 }

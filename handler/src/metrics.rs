@@ -116,6 +116,26 @@ impl Transitions {
 
 // === impl Handler ===
 
+impl Handler {
+    /// Nothing has been counted yet, and the heart has just beaten.
+    #[must_use]
+    pub fn new(
+        me: watch::Receiver<Me>,
+        machines: &Arc<Machines>,
+        below: Option<Subresources>,
+        stale_after: Duration,
+    ) -> Self {
+        Self {
+            me,
+            machines: Arc::clone(machines),
+            transitions: Transitions::default(),
+            below,
+            pulse: Arc::default(),
+            stale_after,
+        }
+    }
+}
+
 #[tonic::async_trait]
 impl Subject for Handler {
     async fn count(&self, registry: &mut Registry) {
@@ -152,7 +172,9 @@ impl Subject for Handler {
         if let Some(below) = &self.below {
             below.count(registry);
         }
-        count_machines(registry, &node, &samples);
+        let mut all = Machinery::default();
+        samples.iter().for_each(|sample| all.add(&node, sample));
+        all.register(registry);
     }
 
     async fn illness(&self) -> Option<String> {
@@ -192,77 +214,70 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, value: usize) {
     registry.register(name, help, gauge);
 }
 
-type Seconds = Counter<f64, AtomicU64>;
+/// What all machines here said.
+#[derive(Default)]
+struct Machinery {
+    info: Family<Facts, Gauge>,
+    cpu: Family<Which, Counter<f64, AtomicU64>>,
+    resident: Family<Which, Gauge>,
+    domain: Family<Which, Gauge>,
+    printed: Family<Which, Counter>,
+    resets: Family<Which, Counter>,
+    up: Family<Which, Gauge>,
+}
 
-fn count_machines(registry: &mut Registry, node: &str, samples: &[Sample]) {
-    let info = Family::<Facts, Gauge>::default();
-    let cpu = Family::<Which, Seconds>::default();
-    let (resident, domain) = (
-        Family::<Which, Gauge>::default(),
-        Family::<Which, Gauge>::default(),
-    );
-    let (printed, resets) = (
-        Family::<Which, Counter>::default(),
-        Family::<Which, Counter>::default(),
-    );
-    let up = Family::<Which, Gauge>::default();
-    let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    for sample in samples {
+// === impl Machinery ===
+
+impl Machinery {
+    fn add(&mut self, node: &str, sample: &Sample) {
+        let Sample {
+            id,
+            info,
+            usage,
+            printed,
+        } = sample;
         let which = Which {
             node: node.to_owned(),
-            namespace: sample.id.namespace.clone(),
-            name: sample.id.name.clone(),
+            namespace: id.namespace.clone(),
+            name: id.name.clone(),
         };
+        let paused = info.state == State::Paused;
         let facts = Facts {
             node: which.node.clone(),
             namespace: which.namespace.clone(),
             name: which.name.clone(),
-            phase: if sample.info.state == State::Paused {
-                "paused"
-            } else {
-                "running"
-            },
-            accelerator: match sample.info.accelerator {
+            phase: if paused { "paused" } else { "running" },
+            accelerator: match info.accelerator {
                 Accelerator::Kvm => "kvm",
                 Accelerator::Tcg => "tcg",
             },
         };
-        info.get_or_create(&facts).set(1);
-        cpu.get_or_create(&which)
-            .inc_by(Duration::from_micros(sample.usage.cpu).as_secs_f64());
-        resident.get_or_create(&which).set(whole(sample.usage.memory));
-        domain.get_or_create(&which).set(whole(sample.usage.guest_memory));
-        printed.get_or_create(&which).inc_by(sample.printed);
-        resets.get_or_create(&which).inc_by(sample.info.resets);
-        up.get_or_create(&which).set(whole(sample.info.uptime_seconds));
+        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let spent = Duration::from_micros(usage.cpu).as_secs_f64();
+        self.info.get_or_create(&facts).set(1);
+        self.cpu.get_or_create(&which).inc_by(spent);
+        self.resident.get_or_create(&which).set(whole(usage.memory));
+        self.domain.get_or_create(&which).set(whole(usage.guest_memory));
+        self.printed.get_or_create(&which).inc_by(*printed);
+        self.resets.get_or_create(&which).inc_by(info.resets);
+        self.up.get_or_create(&which).set(whole(info.uptime_seconds));
     }
-    registry.register(
-        "kubevirt_vmi_info",
-        "A machine that runs here, or is paused",
-        info,
-    );
-    registry.register(
-        "kubevirt_vmi_cpu_usage_seconds",
-        "Processors' time that a machine's processes have spent",
-        cpu,
-    );
-    registry.register(
-        "kubevirt_vmi_memory_resident_bytes",
-        "Memory of the node that a machine's processes hold",
-        resident,
-    );
-    registry.register(
-        "kubevirt_vmi_memory_domain_bytes",
-        "Memory that its guest has",
-        domain,
-    );
-    registry.register(
-        "rvm_vmi_console_output_bytes",
-        "What its guest has printed",
-        printed,
-    );
-    registry.register("rvm_vmi_resets", "How often its guest was booted again", resets);
-    registry.register("rvm_vmi_uptime_seconds", "How long it runs", up);
+
+    fn register(self, registry: &mut Registry) {
+        let help = "A machine that runs here, or is paused";
+        registry.register("kubevirt_vmi_info", help, self.info);
+        let help = "Processors' time that a machine's processes have spent";
+        registry.register("kubevirt_vmi_cpu_usage_seconds", help, self.cpu);
+        let help = "Memory of the node that a machine's processes hold";
+        registry.register("kubevirt_vmi_memory_resident_bytes", help, self.resident);
+        let help = "Memory that its guest has";
+        registry.register("kubevirt_vmi_memory_domain_bytes", help, self.domain);
+        let help = "What its guest has printed";
+        registry.register("rvm_vmi_console_output_bytes", help, self.printed);
+        let help = "How often its guest was booted again";
+        registry.register("rvm_vmi_resets", help, self.resets);
+        registry.register("rvm_vmi_uptime_seconds", "How long it runs", self.up);
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
 use rvm_handler::volumes::binder;
 use rvm_handler::volumes::claims::Claims;
-use rvm_server::{MachinesService, Subresources, TlsDoor, UnixDoor, certificates, observe, program};
+use rvm_server::observe::{self, Pulse};
+use rvm_server::{MachinesService, Subresources, TlsDoor, UnixDoor, certificates, program};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -103,16 +104,8 @@ async fn serve(settings: Settings) -> Result<()> {
     let told = (watch.clone(), events.clone());
     let doors = Doors::new(me.clone(), &machines, told, &networks, &images);
     let below = lead(doors, client.clone(), (grpc, local), &stop, &mut tasks);
-    let watched = Handler {
-        me: me.clone(),
-        machines: Arc::clone(&machines),
-        transitions: Transitions::default(),
-        below,
-        pulse: Arc::default(),
-        stale_after: settings.heartbeat.1,
-    };
-    let (transitions, pulse) = (watched.transitions.clone(), Arc::clone(&watched.pulse));
-    watch_over(settings.metrics, watched, &mut tasks).await?;
+    let watched = Handler::new(me.clone(), &machines, below, settings.heartbeat.1);
+    let (transitions, pulse) = watch_over(settings.metrics, watched, &mut tasks).await?;
     let policies = policies(&settings.cluster, (&client, &networks, &events), &mut tasks);
     let effects = Arc::new(Effects {
         client: client.clone(),
@@ -217,9 +210,14 @@ async fn listen(tls: Option<&(SocketAddr, Shown)>) -> Result<Option<TcpListener>
     Ok(Some(listener))
 }
 
-/// Tells of this handler, where somebody is to be told.
-async fn watch_over(at: Option<SocketAddr>, handler: Handler, tasks: &mut JoinSet<Result<()>>) -> Result<()> {
-    let Some(at) = at else { return Ok(()) };
+/// Tells of this handler, where somebody is to be told. Returns what that is told of.
+async fn watch_over(
+    at: Option<SocketAddr>,
+    handler: Handler,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<(Transitions, Arc<Pulse>)> {
+    let told = (handler.transitions.clone(), Arc::clone(&handler.pulse));
+    let Some(at) = at else { return Ok(told) };
     let listener = TcpListener::bind(at).await;
     let listener = listener.with_context(|| format!("cannot listen on {at}"))?;
     let address = listener.local_addr().context("the listener has no address")?;
@@ -228,7 +226,7 @@ async fn watch_over(at: Option<SocketAddr>, handler: Handler, tasks: &mut JoinSe
         observe::serve(listener, Arc::new(handler)).await;
         Ok(())
     });
-    Ok(())
+    Ok(told)
 }
 
 /// Opens the ways to the machines. Returns that of local mode.

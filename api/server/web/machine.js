@@ -248,7 +248,8 @@ function factsCard(key) {
 /** What happened, the youngest first; it is told as `follow` tells it. */
 function eventsCard() {
   const known = new Map();
-  const list = el("ol", { class: "events" });
+  // It may be longer than its place, so a keyboard has to come to it.
+  const list = el("ol", { class: "events", tabindex: "0", "aria-labelledby": "events-title" });
   const none = el("p", { class: "muted" }, "Nothing has been recorded.");
   const time = ({ lastTimestamp, eventTime, metadata }) => lastTimestamp ?? eventTime ?? metadata.creationTimestamp ?? "";
   function draw() {

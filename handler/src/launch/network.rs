@@ -185,7 +185,7 @@ pub fn furnish(plan: &mut Plan, process: u32) -> Result<Door, PodNetworkError> {
 pub fn reopen(plan: &Plan, process: u32) -> Result<Door, PodNetworkError> {
     within(of_process(process)?, || {
         let tap = Netlink::open()?.index(TAP)?;
-        Door::open(plan, tap).map_err(|error| BuildError::Door(error).into())
+        Door::open(plan, tap).map_err(BuildError::Door)
     })
 }
 

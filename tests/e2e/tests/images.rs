@@ -58,7 +58,7 @@ fn a_machine_runs_in_a_pod_of_our_image_as_a_user_without_rights() {
         let pod = kubectl.get(&["pod", "machine"])?;
         let phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();
         let over = phase == "Succeeded" || phase == "Failed";
-        Ok(Look::of(over.then_some(phase), &story))
+        Ok(Look::of(over.then_some(phase), story))
     });
     assert_eq!(ended.unwrap(), "Succeeded", "{}", story());
     let logs = |container: &str| kubectl.ok(&["logs", "machine", "-c", container]).unwrap();

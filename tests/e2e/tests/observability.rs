@@ -56,6 +56,9 @@ fn what_the_dashboard_and_the_alerts_speak_of_is_told() {
     )
     .unwrap();
     viewer.expect(PROMPT).unwrap();
+    // Nobody has to answer there.
+    let port = format!("{SUBRESOURCES}/virtualmachineinstances/{NAME}/portforward/53/udp");
+    let port = Plain::open(kubectl, &port).unwrap();
 
     let (code, node_says) = ask(of_node, "/metrics");
     assert_eq!((code, node_says.ends_with("# EOF\n")), (200, true), "{node_says}");
@@ -109,7 +112,7 @@ fn what_the_dashboard_and_the_alerts_speak_of_is_told() {
         assert_eq!(ask(address, "/healthz"), (200, "ok".to_owned()));
         assert_eq!(ask(address, "/readyz"), (200, "ok".to_owned()));
     }
-    drop(viewer);
+    drop((viewer, port));
     drop(cluster);
     let (code, why) = ask(of_api, "/readyz");
     assert_eq!((code, why.starts_with("kube-apiserver")), (503, true), "{why}");

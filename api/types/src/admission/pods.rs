@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn causes(spec: Value) -> Vec<String> {
+    fn causes(spec: &Value) -> Vec<String> {
         let mut vmi = json!({
             "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "vm"},
             "spec": {"domain": {"devices": {"interfaces": [{"name": "default", "masquerade": {}}]},
@@ -66,9 +66,9 @@ mod tests {
     #[test]
     fn what_a_pod_can_do_is_no_mistake_and_what_it_cannot_is_named() {
         let none: [&str; 0] = [];
-        let before = causes(json!({}));
+        let before = causes(&json!({}));
         let with = |spec| {
-            causes(spec)
+            causes(&spec)
                 .into_iter()
                 .filter(|cause| !before.contains(cause))
                 .collect::<Vec<_>>()

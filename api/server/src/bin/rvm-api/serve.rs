@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rvm_server::aggregated::{self, FrontProxy};
-use rvm_server::certificates::Keeper;
+use rvm_server::certificates::{Identity, Keeper};
 use rvm_server::leader::Candidate;
 use rvm_server::web::{self, WebConsole};
 use rvm_server::{Fleet, Subresources, controllers, observe, program, users};
@@ -71,18 +71,7 @@ async fn serve(args: &Args) -> Result<()> {
     let mut tasks: JoinSet<Result<()>> = JoinSet::new();
     tasks.spawn(async move { Ok(served.await?) });
     tasks.spawn(async move { Ok(users.await?) });
-    if let Some(at) = args.web_listen {
-        let (listener, address) = listen(at).await?;
-        let console = WebConsole::of_cluster(config).context("the web console cannot reach the cluster")?;
-        let served = web::secured(listener, console, identity.subscribe());
-        tasks.spawn(async move { Ok(served.await?) });
-        tracing::info!(%address, "the web console is served, by https");
-    }
-    if let Some(at) = args.metrics_listen {
-        let (listener, address) = listen(at).await?;
-        tasks.spawn(ever(observe::serve(listener, Arc::new(server))));
-        tracing::info!(%address, "metrics are served");
-    }
+    serve_beside(args, (config, server), &identity, &mut tasks).await?;
     tasks.spawn(ever(aggregated::follow(client.clone(), front)));
     tasks.spawn(ever(keeper.go_on(identity)));
     tracing::info!(%address, %grpc, namespace = args.namespace, "rvm-api serves");
@@ -100,6 +89,28 @@ async fn serve(args: &Args) -> Result<()> {
         () = controller => Ok(()),
         Some(ended) = tasks.join_next() => ended.context("a server broke").flatten(),
     }
+}
+
+/// Serves what is only there where it is asked for: the web console, and metrics.
+async fn serve_beside(
+    args: &Args,
+    (config, server): (kube::Config, Server),
+    identity: &watch::Sender<Arc<Identity>>,
+    tasks: &mut JoinSet<Result<()>>,
+) -> Result<()> {
+    if let Some(at) = args.web_listen {
+        let (listener, address) = listen(at).await?;
+        let console = WebConsole::of_cluster(config).context("the web console cannot reach the cluster")?;
+        let served = web::secured(listener, console, identity.subscribe());
+        tasks.spawn(async move { Ok(served.await?) });
+        tracing::info!(%address, "the web console is served, by https");
+    }
+    if let Some(at) = args.metrics_listen {
+        let (listener, address) = listen(at).await?;
+        tasks.spawn(ever(observe::serve(listener, Arc::new(server))));
+        tracing::info!(%address, "metrics are served");
+    }
+    Ok(())
 }
 
 async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
