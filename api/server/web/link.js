@@ -4,13 +4,15 @@
 //     ▲                                                       │
 //     └──────────────── want nothing: the machine does not run, or the page goes
 
-import { pause, socket } from "./api.js";
+import { get, pause, socket } from "./api.js";
 
 const PROTOCOL = "viewers.rvm.v1";
 /** The server says every ten seconds that it is there. */
 const SILENCE = 25000;
 const FIRST_WAIT = 300;
 const LONGEST_WAIT = 5000;
+/** Who may not look at a console may be let to, later. */
+const REFUSED_WAIT = 60000;
 /** Bytes that are shown before the server is told, so that not every letter is answered. */
 const TELL_AT = 32 * 1024;
 const TELL_AFTER = 50;
@@ -18,7 +20,7 @@ const TELL_AFTER = 50;
 const PIECE = 4096;
 
 export class Link {
-  /** told: { state(word), attached(facts), turn(types), bytes(data, done) } */
+  /** told: { state(word, why), attached(facts), turn(types), bytes(data, done) } */
   constructor(path, told) {
     this.path = path;
     this.told = told;
@@ -64,11 +66,22 @@ export class Link {
       if (signal.aborted) break;
       this.types = false;
       if (stood) wait = FIRST_WAIT;
-      this.told.state("lost");
-      await pause(wait, signal);
+      const refused = stood ? null : await this.#refusal(signal);
+      this.told.state(refused ? "refused" : "lost", refused);
+      await pause(refused ? REFUSED_WAIT : wait, signal);
       wait = Math.min(wait * 2, LONGEST_WAIT);
     }
     this.told.state("idle");
+  }
+
+  /** Why this user may not, if that is why: a browser tells nothing of a websocket that it did not get. */
+  async #refusal(signal) {
+    try {
+      await get(this.path, signal);
+      return null;
+    } catch (error) {
+      return error.status === 403 ? error.message : null;
+    }
   }
 
   /** One connection, to its end. Resolves to whether it ever stood. */

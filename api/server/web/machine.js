@@ -152,9 +152,9 @@ function consoleCard(namespace, name) {
   // The terminal measures its letters, so it has to stand in the page first.
   let screen = null;
   const link = new Link(`${SUBRESOURCES}/namespaces/${namespace}/virtualmachineinstances/${name}/console`, {
-    state(word) {
+    state(word, why) {
       card.dataset.link = word;
-      if (SAID[word]) setText(state, SAID[word]);
+      if (SAID[word] ?? why) setText(state, SAID[word] ?? why);
       if (word !== "live") take.hidden = true;
     },
     attached: () => screen.begin(),
