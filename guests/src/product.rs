@@ -37,8 +37,8 @@ const MACHINE_USER: u32 = 107;
 /// Who runs rvm-api.
 const API_USER: u32 = 65532;
 
-/// What the handler calls, and what says whom it may believe.
-const HANDLER_PACKAGES: [&str; 2] = ["nftables", "ca-certificates"];
+/// What the handler calls, the names of protocols that it is told in, and what says whom it may believe.
+const HANDLER_PACKAGES: [&str; 3] = ["nftables", "netbase", "ca-certificates"];
 /// What programs need that are not static.
 const C_LIBRARY: [&str; 2] = ["libc6", "libgcc-s1"];
 
@@ -48,6 +48,9 @@ const EMULATE: [&str; 2] = ["amd64", "arm64"];
 /// Where a Debian root keeps certificates, and where programs look for all of them in one file.
 const CERTIFICATES: &str = "usr/share/ca-certificates/mozilla";
 const BUNDLE: &str = "etc/ssl/certs/ca-certificates.crt";
+
+/// How images are made: who keeps some makes them anew when this has changed.
+pub const RECIPE: &str = include_str!("product.rs");
 
 /// Our programs for one architecture.
 #[derive(Debug, Clone)]

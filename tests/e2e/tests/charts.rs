@@ -161,6 +161,19 @@ fn an_operator_installs_rvm_changes_it_and_uninstalls_it_without_a_trace() {
         }))
     })
     .unwrap();
+    // Its image has all that nft wants to know of the rules of machines' networks.
+    let rules = "table inet t { chain c { meta l4proto { icmp, ipv6-icmp, tcp, udp } accept; }; }";
+    let nft = [
+        "exec",
+        "-n",
+        "rvm",
+        "ds/rvm-handler",
+        "--",
+        "nft",
+        "--check",
+        rules,
+    ];
+    kubectl.ok(&nft).unwrap();
     let pods = kubectl.get(&["pods", "-n", "rvm", "-l", "app=rvm-api"]).unwrap();
     let context = &pods["items"][0]["spec"]["containers"][0]["securityContext"];
     assert_eq!(context["readOnlyRootFilesystem"], Value::Bool(true));

@@ -44,7 +44,7 @@ fn layout(tools: &Tools, names: &[&str]) -> Result<PathBuf> {
     fs::create_dir_all(&place)?;
     let lock = File::create(place.join("lock"))?;
     lock.lock().context("cannot lock the images of tests")?;
-    let mut key = "images 1\n".to_owned();
+    let mut key = product::RECIPE.to_owned();
     for program in PROGRAMS {
         key.push_str(&sha256_of(&tools.own(program)?)?);
     }

@@ -53,12 +53,9 @@ const ARCHITECTURES: [Architecture; 3] = [
     },
 ];
 
-/// Our programs: package, profile and name. rvmm is built as it is measured.
-const PROGRAMS: [(&str, &str, &str); 3] = [
-    ("rvm-server", "release", "rvm-api"),
-    ("rvm-handler", "release", "rvm-handler"),
-    ("rvmm", "dist", "rvmm"),
-];
+/// Our packages by profile; what is built together has its dependencies built once. rvmm is built as it is measured.
+const NODE_SIDE: (&str, &[&str]) = ("release", &["rvm-server", "rvm-handler"]);
+const MACHINE_SIDE: (&str, &[&str]) = ("dist", &["rvmm"]);
 
 /// Builds, writes and pushes.
 pub fn run(wish: &Wish) -> Result<ExitCode> {
@@ -127,26 +124,26 @@ fn build(ready: &ForBuilding, architecture: &Architecture) -> Result<Platform> {
         "programs for {} (about 6 minutes the first time)",
         architecture.name
     ));
-    let [api, handler, rvmm] = PROGRAMS.map(|(package, profile, program)| -> Result<PathBuf> {
-        let folder = if architecture.target == cross::TARGET {
-            cross::build(&ready.cache, &[package], profile)?
+    let [programs, machine] = [NODE_SIDE, MACHINE_SIDE].map(|(profile, packages)| {
+        if architecture.target == cross::TARGET {
+            cross::build(&ready.cache, packages, profile)
         } else {
-            build_static(architecture, package, profile)?
-        };
-        Ok(folder.join(program))
+            build_static(architecture, packages, profile)
+        }
     });
+    let programs = programs?;
     Ok(Platform {
         arch: architecture.name.to_owned(),
         target: architecture.target.to_owned(),
-        api: api?,
-        handler: handler?,
-        rvmm: rvmm?,
+        api: programs.join("rvm-api"),
+        handler: programs.join("rvm-handler"),
+        rvmm: machine?.join("rvmm"),
         is_static: true,
     })
 }
 
 /// As for riscv64, where `.cargo/config.toml` has the same settings.
-fn build_static(architecture: &Architecture, package: &str, profile: &str) -> Result<PathBuf> {
+fn build_static(architecture: &Architecture, packages: &[&str], profile: &str) -> Result<PathBuf> {
     let target = architecture.target;
     if !has_library(target) {
         step::run(
@@ -158,11 +155,12 @@ fn build_static(architecture: &Architecture, package: &str, profile: &str) -> Re
     let mut cargo = step::cargo();
     cargo
         .args(["build", "--quiet", "--locked", "--bins", "--target", target])
-        .args(["--profile", profile, "--package", package])
+        .args(["--profile", profile])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env(linker, architecture.compiler);
-    step::run(package, &mut cargo)?;
+    step::run(&packages.join(", "), &mut cargo)?;
     Ok(target_dir().join(target).join(profile))
 }
 

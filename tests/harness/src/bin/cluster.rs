@@ -1,7 +1,7 @@
 //! `cluster [--bare] [IMAGE…]`: a cluster with a real node to work in by hand, until a line or the end of the input comes.
 //!
 //! `--bare` leaves out our CRDs and roles, for an installation by hand. Each IMAGE, such as `rvm-api`, is pushed to the node's
-//! registry from what cargo has built.
+//! registry from what cargo has built; the demo guest's image is there as `library/alpine:3.23`.
 
 use std::io::BufRead;
 use std::process::ExitCode;
@@ -39,6 +39,7 @@ fn run() -> Result<()> {
         Cluster::start_bare_on_node(&tools)?
     };
     let node = cluster.node()?;
+    node.push(&tools.demo().image(), "library/alpine:3.23")?;
     if !wanted.is_empty() {
         images::push(&tools, node, &wanted)?;
     }
