@@ -1,6 +1,7 @@
 //! The arguments, as they are typed. Help, usage errors and completions all come from here.
 
 mod create;
+mod credentials;
 mod events;
 mod expose;
 mod images;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use create::{CloudInit, Create, CreateVm, Created};
+pub use credentials::{AddSshKey, Credentials, CredentialsVerb, Key, RemoveSshKey, SetPassword, Whose};
 pub use events::{Events, EventsOutput};
 pub use expose::Expose;
 pub use images::{Images, ImagesOutput, ImagesVerb};
@@ -131,6 +133,8 @@ pub enum Verb {
     Events(Events),
     /// Print manifests
     Create(Create),
+    /// Let keys in, and set passwords
+    Credentials(Credentials),
     /// Make a Service that leads to a machine
     Expose(Box<Expose>),
     /// Print which devices of nodes guests may have

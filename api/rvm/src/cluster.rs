@@ -22,6 +22,8 @@ const SUBRESOURCES: &str = "/apis/subresources.kubevirt.io/v1";
 
 /// Nothing is there.
 const NOT_FOUND: u16 = 404;
+/// Somebody else was faster.
+const CONFLICT: u16 = 409;
 /// What is asked for is not there yet, where the message is this one.
 const EARLY: u16 = 400;
 const NOT_RUNNING: &str = "VMI is not running";
@@ -298,6 +300,11 @@ impl Said {
     /// Whether there is no such thing.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused(status) if status.code == NOT_FOUND)
+    }
+
+    /// Whether somebody else was faster.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code == CONFLICT)
     }
 
     /// Whether there may be another answer to the same question soon.

@@ -77,6 +77,12 @@ fn a_machine_is_started_viewed_paused_and_stopped_through_kube_apiserver() {
     third.expect("answer=42\r\n").unwrap();
     third.send(b"echo again=$((6 * 9))\r").unwrap();
     third.expect("again=54\r\n").unwrap();
+    // kubectl's plugins go the same way, and who only looks takes the console from nobody.
+    let taken = kubectl.ok(&["virt", "top", NAME]).unwrap();
+    assert!(taken.contains(NAME) && taken.contains("Mi"), "{taken}");
+    assert!(kubectl.ok(&["rvm", "logs", NAME]).unwrap().contains("again=54"));
+    third.send(b"echo still=$((2 * 8))\r").unwrap();
+    third.expect("still=16\r\n").unwrap();
     assert_eq!(node.pid(&uid).unwrap(), pid);
 
     put(kubectl, "virtualmachines", "stop").ok().unwrap();

@@ -35,9 +35,6 @@ pub enum RefusedVerb {
     /// Not there: print which objects a machine is made of
     #[command(hide = true)]
     Objectgraph(Anything),
-    /// Not there: change a guest's keys and passwords
-    #[command(hide = true)]
-    Credentials(Anything),
     /// Not there: make machines of templates
     #[command(hide = true)]
     Template(Anything),

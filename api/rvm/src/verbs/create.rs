@@ -143,12 +143,16 @@ fn user_data(args: &CreateVm) -> Result<Option<String>> {
     Ok((lines.len() > 1).then(|| lines.join("\n")))
 }
 
-/// A name as generated ones are: without vowels, so that it is no word.
 fn any_name() -> Result<String> {
-    let mut random = [0; 5];
+    Ok(format!("vm-{}", letters(5)?))
+}
+
+/// So many letters as generated names have: without vowels, so that they are no word.
+pub(super) fn letters(count: usize) -> Result<String> {
+    let mut random = vec![0; count];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
     let letter = |byte: &u8| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]);
-    Ok(format!("vm-{}", random.iter().map(letter).collect::<String>()))
+    Ok(random.iter().map(letter).collect())
 }
 
 /// As virtctl says it.

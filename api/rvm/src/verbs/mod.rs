@@ -3,6 +3,7 @@
 mod apply;
 mod console;
 mod create;
+mod credentials;
 mod delete;
 mod events;
 mod expose;
@@ -57,6 +58,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Verb::Top(args) => top::run(&global, &args).await,
         Verb::Events(args) => events::run(&Cluster::of(&global).await?, &args).await,
         Verb::Create(args) => create::run(&args),
+        Verb::Credentials(args) => credentials::run(&Cluster::of(&global).await?, &args).await,
         Verb::Expose(args) => expose::run(&Cluster::of(&global).await?, &args).await,
         Verb::PermittedDevices => permitted_devices::run(&Cluster::of(&global).await?).await,
         Verb::Images(args) => images::run(connect_to_images(&global).await?, &args).await,

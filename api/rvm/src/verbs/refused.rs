@@ -30,10 +30,6 @@ pub fn because(verb: &RefusedVerb) -> Error {
             "objectgraph",
             "rvm does not follow what objects refer to; `rvm expand` prints a VirtualMachine in full",
         ),
-        RefusedVerb::Credentials(_) => (
-            "credentials",
-            "rvm does not change keys and passwords of a guest that runs; give them by cloud-init, or use `rvm ssh`",
-        ),
         RefusedVerb::Template(_) => ("template", "rvm has no templates of machines"),
     };
     anyhow!("{name} is not there: {why}")

@@ -230,7 +230,8 @@ async fn noted(
         .await
 }
 
-fn kubeconfig(address: &str) -> String {
+/// A kubeconfig that leads to this address.
+pub fn kubeconfig(address: &str) -> String {
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "lab",
         "clusters": [{"name": "lab", "cluster": {"server": format!("http://{address}")}}],

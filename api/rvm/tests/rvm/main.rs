@@ -2,6 +2,7 @@
 
 mod completion;
 mod console;
+mod credentials;
 mod expose;
 mod images;
 mod kubernetes;
