@@ -250,8 +250,8 @@ fn full_fifty_megabytes_leave_the_page_usable() {
     page.press("Enlarge").unwrap();
     page.press("Make smaller").unwrap();
     page.expect(".events", "Started").unwrap();
-    // An emulated serial port takes its time: a few patiences.
-    let shown = (0..5).find_map(|_| page.expect_shown(&["end=42"]).ok());
+    // An emulated serial port takes its time: some patiences, up to what the runner waits.
+    let shown = (0..12).find_map(|_| page.expect_shown(&["end=42"]).ok());
     assert!(shown.is_some(), "{}", page.text(".xterm-rows").unwrap());
     type_line(&page, "echo $((40 + 3)) after");
     page.expect_shown(&["43 after"]).unwrap();
