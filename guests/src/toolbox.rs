@@ -39,6 +39,7 @@ const OPENSBI: &str = "opensbi-tcg";
 #[derive(Debug, Clone)]
 pub struct Toolbox {
     root: PathBuf,
+    unpacked: PathBuf,
 }
 
 impl Toolbox {
@@ -58,7 +59,13 @@ impl Toolbox {
             )?;
             place_firmware(dir, &unpacked, &images)
         })?;
-        Ok(Self { root })
+        Ok(Self { root, unpacked })
+    }
+
+    /// The root file system that the emulator is from, with its loader, libraries and data.
+    #[must_use]
+    pub fn unpacked(&self) -> &Path {
+        &self.unpacked
     }
 
     /// The folder to put first in `PATH`.

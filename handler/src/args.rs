@@ -1,12 +1,15 @@
 //! The command line: first as it is typed, then resolved into [`Settings`] that need no more looking up.
 
+mod launching;
+
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use launching::Launching;
 use rvm_handler::images::registries::Registries;
 use rvm_handler::images::{Mirror, Mirrors};
 use rvm_handler::networks::range::Range;
@@ -60,21 +63,14 @@ pub struct Args {
     api_namespace: String,
     #[command(flatten)]
     tls: Option<Tls>,
-    /// Where machines run: as processes of this handler (process), or each in the pod that rvm-api has made for it (pod)
-    #[arg(long, value_enum, default_value_t, conflicts_with = "local")]
-    launcher: LauncherArg,
-    /// With --launcher pod: where the kubelet keeps pods' volumes and devices
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/kubelet")]
-    kubelet_dir: PathBuf,
+    #[command(flatten)]
+    launching: Launching,
     /// Where running machines are kept [default: /run/rvm, or $XDG_RUNTIME_DIR/rvm without root]
     #[arg(long, env = "RVM_RUN", value_name = "DIR")]
     run_dir: Option<PathBuf>,
     /// Where images, disks and the local store are kept [default: /var/lib/rvm, or $XDG_STATE_HOME/rvm without root]
     #[arg(long, env = "RVM_STATE", value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// The VMM [default: rvmm beside this program, then on the path]
-    #[arg(long, value_name = "PATH")]
-    rvmm: Option<PathBuf>,
     /// The folder with Image and init.cpio, which boot an ordinary image
     #[arg(long, env = "RVM_GUESTS", value_name = "DIR")]
     guests: Option<PathBuf>,
@@ -134,13 +130,6 @@ struct Tls {
     /// A client that gets in, by the common name or an alternative name of its certificate; may be given more than once [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     client: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum LauncherArg {
-    #[default]
-    Process,
-    Pod,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -280,12 +269,7 @@ impl Args {
         );
         let registries = self.registries.map(|file| Registries::read(&file));
         let registries = registries.transpose()?.unwrap_or_default();
-        let pods = (self.launcher == LauncherArg::Pod).then_some(self.kubelet_dir);
-        let pods = pods.map(absolute).transpose()?;
-        ensure!(
-            pods.is_none() || root,
-            "--launcher pod needs root: it works in pods' networks and gives their users files"
-        );
+        let (rvmm, pods) = self.launching.resolve(root)?;
         let (interval, stale_after) = (self.heartbeat_interval, self.heartbeat_stale_after);
         ensure!(
             stale_after > interval,
@@ -306,12 +290,7 @@ impl Args {
             metrics: self.metrics_listen,
             run_dir,
             state_dir,
-            rvmm: match (self.rvmm, &pods) {
-                (Some(rvmm), _) => absolute(rvmm)?,
-                (None, None) => find_rvmm()?,
-                // Pods bring their own.
-                (None, Some(_)) => PathBuf::new(),
-            },
+            rvmm,
             pods,
             guests: self.guests.map(absolute).transpose()?,
             mirrors: self.mirror.into_iter().collect::<Mirrors>().with(registries),
@@ -408,20 +387,6 @@ fn host_name() -> String {
         .nodename()
         .to_string_lossy()
         .to_lowercase()
-}
-
-fn find_rvmm() -> Result<PathBuf> {
-    let beside = env::current_exe().ok().map(|own| own.with_file_name("rvmm"));
-    let path = env::var_os("PATH").unwrap_or_default();
-    let on_path = env::split_paths(&path).map(|dir| dir.join("rvmm"));
-    match beside
-        .into_iter()
-        .chain(on_path)
-        .find(|candidate| candidate.is_file())
-    {
-        Some(found) => absolute(found),
-        None => bail!("rvmm is neither beside rvm-handler nor on the path; say where with --rvmm"),
-    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub const SETTLE: Duration = Duration::from_secs(1);
 pub const CLAIMS: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether a pod's process waits for its machine.
-pub const BERTH: Duration = Duration::from_millis(200);
+pub const BERTH: Duration = Duration::from_millis(500);
 
 /// How long an rvmm may take from its start until it holds its run directory: it only has to read its spec and take
 /// a lock, however slow its host is.

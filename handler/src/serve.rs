@@ -73,10 +73,8 @@ async fn serve(settings: Settings) -> Result<()> {
     let place = Place::take(&settings.run_dir, &settings.state_dir)?;
     let (listener, register) = registration(&settings, &place).await?;
     let ourselves = std::env::current_exe().context("our own program is not known")?;
-    let networks = match settings.pods {
-        Some(_) => Networks::of_pods(place.run()),
-        None => Networks::new(place.run(), ourselves.clone(), settings.pod_network),
-    };
+    let networks = Networks::new(place.run(), ourselves.clone(), settings.pod_network);
+    let networks = networks.of_pods(settings.pods.is_some());
     let puller = Puller::new(ourselves).believing(settings.registry_certs);
     let images = Images::new(settings.mirrors, settings.guests, place.state())?;
     let images = Arc::new(images.pulled_by(puller, settings.image_cache_limit));
@@ -90,13 +88,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let grpc = GrpcDoors::open(settings.grpc.as_deref(), tls, &client, &mut tasks)?;
     let home = format!("cluster {cluster} node {}", settings.node);
     let machines = Machines::open(place, settings.rvmm, home)?;
-    if let Some(kubelet) = settings.pods.clone() {
-        tasks.spawn(async move {
-            devices::offer(&kubelet).await;
-            Ok(())
-        });
-    }
-    let (machines, launcher) = launcher(machines, settings.pods);
+    let (machines, launcher) = launcher(machines, settings.pods, &mut tasks);
     let networks = keep(networks, &machines).await?;
     let (me_sender, me) = watch::channel(me);
     let (wake, wakes) = mpsc::unbounded_channel();
@@ -136,12 +128,21 @@ async fn serve(settings: Settings) -> Result<()> {
     served
 }
 
-/// How machines get their processes: as ours, or in pods, which this kubelet's folder has.
-fn launcher(machines: Machines, kubelet: Option<PathBuf>) -> (Arc<Machines>, Arc<dyn Launcher>) {
-    match kubelet {
-        Some(kubelet) => (Arc::new(machines.in_pods()), Arc::new(Pods::new(kubelet))),
-        None => (Arc::new(machines), Arc::new(Processes)),
-    }
+/// How machines get their processes: as ours, or in pods, whose devices are offered to the kubelet that has this folder.
+fn launcher(
+    machines: Machines,
+    kubelet: Option<PathBuf>,
+    tasks: &mut JoinSet<Result<()>>,
+) -> (Arc<Machines>, Arc<dyn Launcher>) {
+    let Some(kubelet) = kubelet else {
+        return (Arc::new(machines), Arc::new(Processes));
+    };
+    let pods = Pods::new(kubelet.clone());
+    tasks.spawn(async move {
+        devices::offer(&kubelet).await;
+        Ok(())
+    });
+    (Arc::new(machines.in_pods()), Arc::new(pods))
 }
 
 /// Keeps machines to the cluster's policies while this handler is here, where nobody else does.

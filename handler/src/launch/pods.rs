@@ -128,7 +128,8 @@ impl Launcher for Pods {
             return Ok(Berth::Elsewhere);
         }
         let Some(pod) = self.pod(&effects.client, id, &node).await? else {
-            return Ok(Berth::Elsewhere);
+            // It was put here, and nothing tells us when it runs.
+            return Ok(Berth::Soon);
         };
         let waits = fs::symlink_metadata(self.folder(&pod.uid).join(SOCKET)).is_ok();
         Ok(if waits { Berth::Here } else { Berth::Soon })

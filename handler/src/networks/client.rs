@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::addresses::Addresses;
 use super::model::{Binding, MASQUERADE, MTU, Plan, Protocol};
 use super::outside::{DNS, READY, WORD};
+pub use super::place::Place;
 use super::pod::connect as connect_to;
 use super::policy::{self, Isolation};
 use super::protocol::{self, Answer, Request, SOCKET};
@@ -52,15 +52,6 @@ pub struct Networks {
     choice: Mutex<Addresses>,
 }
 
-/// Where a machine's rvmm has to be to find its tap.
-#[derive(Debug)]
-pub struct Place {
-    /// The network namespace.
-    pub network: OwnedFd,
-    /// The user namespace to enter before, if that is not the host's.
-    pub user: Option<OwnedFd>,
-}
-
 /// A machine's network cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
@@ -92,21 +83,6 @@ pub enum NetworkError {
     Plan(PathBuf, #[source] io::Error),
 }
 
-// === impl Place ===
-
-impl Place {
-    /// Has this thread be there. Neither allocates nor locks.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn enter(&self) -> rustix::io::Result<()> {
-        if let Some(user) = &self.user {
-            move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?;
-        }
-        move_into_link_name_space(self.network.as_fd(), Some(LinkNameSpaceType::Network))
-    }
-}
-
 // === impl Networks ===
 
 impl Networks {
@@ -122,12 +98,10 @@ impl Networks {
         }
     }
 
-    /// Of the machines in this run directory, which are in pods: they are where the cluster's network plugin has put them.
-    pub fn of_pods(run: &Path) -> Self {
-        Self {
-            in_pods: true,
-            ..Self::new(run, PathBuf::new(), None)
-        }
+    /// The same, of machines that may be in pods: where the cluster's network plugin has put them.
+    #[must_use]
+    pub fn of_pods(self, in_pods: bool) -> Self {
+        Self { in_pods, ..self }
     }
 
     /// Whether machines can have networks here.

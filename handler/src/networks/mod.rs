@@ -11,6 +11,7 @@ pub(crate) mod netlink;
 pub mod nft;
 pub(crate) mod node;
 pub mod outside;
+mod place;
 mod pod;
 pub mod policy;
 pub mod protocol;

@@ -70,7 +70,11 @@ impl Api {
         Self::one(tools, cluster, &[])
     }
 
-    fn one(tools: &Arc<Tools>, cluster: &Cluster, arguments: &[&'static str]) -> Result<Self> {
+    /// Starts one which kube-apiserver passes nothing on to, with more arguments.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn one(tools: &Arc<Tools>, cluster: &Cluster, arguments: &[&'static str]) -> Result<Self> {
         let mut api = Self {
             tools: Arc::clone(tools),
             arguments: arguments.to_vec(),
