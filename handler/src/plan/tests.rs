@@ -518,10 +518,11 @@ fn one_in_a_pod_is_forgotten_after_its_pod() {
     let mut vmi = deleted(vmi_in("Succeeded"));
     let pods = &mut vmi.status.get_or_insert_default().active_pods;
     pods.insert("pod".into(), "a".into());
-    let planned = |vmi| planned_in_pods(vmi, Machine::Absent, Berth::Here);
-    assert_eq!(planned(&vmi), [Step::RemoveRunDir, Step::Wait(SETTLE)]);
+    let waits = planned_in_pods(&vmi, Machine::Absent, Berth::Here);
+    assert_eq!(waits, [Step::RemoveRunDir, Step::Wait(SETTLE)]);
     vmi.status.get_or_insert_default().active_pods.clear();
-    assert_eq!(planned(&vmi), [Step::RemoveRunDir, Step::Release]);
+    let goes = planned_in_pods(&vmi, Machine::Absent, Berth::Here);
+    assert_eq!(goes, [Step::RemoveRunDir, Step::Release]);
 }
 
 #[test]
