@@ -186,11 +186,7 @@ pub fn receive(stream: UnixStream) -> Result<Received, LaunchError> {
 }
 
 fn take(stream: &UnixStream) -> Result<(Spec, Vec<OwnedFd>), LaunchError> {
-    let peer = rustix::net::sockopt::socket_peercred(stream);
-    let peer = peer
-        .map_err(|errno| LaunchError::Socket(errno.into()))?
-        .uid
-        .as_raw();
+    let peer = user_of(stream).map_err(LaunchError::Socket)?;
     if !is_obeyed(peer, rustix::process::geteuid().as_raw()) {
         return Err(LaunchError::Stranger(peer));
     }
@@ -227,6 +223,31 @@ fn take(stream: &UnixStream) -> Result<(Spec, Vec<OwnedFd>), LaunchError> {
     };
     let spec = spec.with_files_at(place);
     Ok((spec, files))
+}
+
+/// The user at the other end. rustix knows no process of number 0, which one outside of our container is to us.
+fn user_of(stream: &UnixStream) -> io::Result<u32> {
+    let mut peer = libc::ucred {
+        pid: 0,
+        uid: u32::MAX,
+        gid: u32::MAX,
+    };
+    let mut size = libc::socklen_t::try_from(size_of_val(&peer)).map_err(io::Error::other)?;
+    #[expect(unsafe_code, reason = "std has no stable way to ask who is at the other end")]
+    // SAFETY: the option writes a struct ucred of this size, which lies there, and how much it wrote.
+    let asked = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut size,
+        )
+    };
+    if asked < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(peer.uid)
 }
 
 /// Who may hand over a machine.
