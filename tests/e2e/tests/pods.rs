@@ -168,14 +168,15 @@ impl Stage {
     /// Waits until a VMI runs; the logs of all who take part, where it does not.
     fn await_running(&self, name: &str) -> Value {
         let running = self.kubectl().await_phase(name, "Running");
-        running.unwrap_or_else(|error| {
+        let story = || {
             let pods = self.kubectl().run(&["describe", "pods"]).map(|said| said.text());
             let logs = self
                 .kubectl()
                 .run(&["logs", "-l", "kubevirt.io=virt-launcher"])
                 .map(|said| said.text());
-            panic!("{error:#}\n{pods:?}\n{logs:?}\n{}", self.handler.log())
-        })
+            format!("{pods:?}\n{logs:?}\n{}", self.handler.log())
+        };
+        running.with_context(story).unwrap()
     }
 }
 
