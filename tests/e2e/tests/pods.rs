@@ -240,10 +240,10 @@ fn full_a_machine_lives_in_a_pod_from_its_making_to_its_end() {
     .unwrap();
 
     // By a Service that finds it by its labels.
+    // A line that is longer than the terminal is not shown as it was typed.
+    console.ask("mkdir -p /w; cd /w").unwrap();
     console
-        .ask(&format!(
-            "mkdir -p /w; echo {PAGE} >/w/index.html; httpd -p 8080 -h /w"
-        ))
+        .ask(&format!("echo {PAGE} >index.html; httpd -p 8080"))
         .unwrap();
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
