@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use rvm_types::{KubeVirt, VirtualMachine, VirtualMachineInstance, manifest};
+use rvm_types::{KubeVirt, VirtualMachine, VirtualMachineInstance, admission, manifest};
 use serde_json::Value;
 
 const ROUND_TRIP: &str = "roundtrip/kubevirt.io.v1.VirtualMachineInstance";
@@ -83,4 +83,54 @@ fn every_example_of_a_vmi_survives() {
         examples.iter().map(through_the_type).collect::<Vec<_>>(),
         examples
     );
+}
+
+/// KubeVirt's examples that ask for what is not there, and the fields that say so.
+const REFUSED: [(&str, &[&str]); 0] = [];
+
+#[test]
+fn every_example_is_taken_or_refused_by_the_path_of_a_field_that_it_has() {
+    let Some(data) = kubevirt() else { return };
+    let mut refused = Vec::new();
+    for entry in fs::read_dir(data.join("examples")).expect("the examples are there") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        for object in manifest::parse(&fs::read(path).expect("is read")).expect("YAML") {
+            let fields = refused_fields(&object);
+            if !fields.is_empty() {
+                refused.push((name.clone().unwrap_or_default(), fields));
+            }
+        }
+    }
+    refused.sort();
+    let expected = REFUSED.map(|(name, fields)| {
+        (
+            name.to_owned(),
+            fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>(),
+        )
+    });
+    assert_eq!(refused, expected);
+}
+
+/// The fields that admission refuses, each of which the object has.
+fn refused_fields(object: &Value) -> Vec<String> {
+    let read = "is read";
+    let causes = match object["kind"].as_str() {
+        Some("VirtualMachineInstance") => {
+            let mut vmi: VirtualMachineInstance = serde_json::from_value(object.clone()).expect(read);
+            admission::default(&mut vmi);
+            admission::validate(&vmi)
+        }
+        Some("VirtualMachine") => {
+            admission::vm::validate(&serde_json::from_value(object.clone()).expect(read))
+        }
+        _ => Vec::new(),
+    };
+    let fields = causes.into_iter().map(|cause| {
+        assert!(cause.message.contains(&cause.field), "{cause}");
+        let pointer = format!("/{}", cause.field.replace('[', ".").replace(']', "").replace('.', "/"));
+        assert!(object.pointer(&pointer).is_some(), "{} of {object}", cause.field);
+        cause.field
+    });
+    fields.collect()
 }
