@@ -241,10 +241,9 @@ fn full_a_machine_lives_in_a_pod_from_its_making_to_its_end() {
 
     // By a Service that finds it by its labels.
     // A line that is longer than the terminal is not shown as it was typed.
-    console.ask("mkdir -p /w; cd /w").unwrap();
-    console
-        .ask(&format!("echo {PAGE} >index.html; httpd -p 8080"))
-        .unwrap();
+    console.ask("mkdir -p /w").unwrap();
+    console.ask(&format!("echo {PAGE} >/w/index.html")).unwrap();
+    console.ask("httpd -p 8080 -h /w").unwrap();
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"clusterIP": "198.18.2.20", "selector": {"vmi.kubevirt.io/id": NAME},
