@@ -128,7 +128,10 @@ fn refused_fields(object: &Value) -> Vec<String> {
     };
     let fields = causes.into_iter().map(|cause| {
         assert!(cause.message.contains(&cause.field), "{cause}");
-        let pointer = format!("/{}", cause.field.replace('[', ".").replace(']', "").replace('.', "/"));
+        let pointer = format!(
+            "/{}",
+            cause.field.replace('[', ".").replace(']', "").replace('.', "/")
+        );
         assert!(object.pointer(&pointer).is_some(), "{} of {object}", cause.field);
         cause.field
     });

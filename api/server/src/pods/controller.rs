@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::runtime::controller::{Action, Config, Controller};
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use rvm_types::VirtualMachineInstance;
@@ -19,9 +18,8 @@ use super::plan::{Seen, Step, plan};
 use super::render::Launcher;
 use super::status;
 use super::steps::{Effects, StepError};
+use crate::story::Story;
 
-/// Who we are in events.
-const COMPONENT: &str = "rvm-controller";
 /// Rounds of one reconciliation; a VMI that needs more gets another one.
 const MAX_ROUNDS: usize = 8;
 /// VMIs that are worked on at once.
@@ -38,10 +36,10 @@ pub async fn run(
     let vmis: Api<VirtualMachineInstance> = Api::all(client.clone());
     let pods: Api<Pod> = Api::all(client.clone());
     let ours = watcher::Config::default().labels(&format!("{}=virt-launcher", labels::APP));
-    let events = Recorder::new(client.clone(), Reporter::from(COMPONENT));
+    let story = Story::new(&client);
     let effects = Arc::new(Effects {
         client,
-        events,
+        story,
         launcher,
     });
     Controller::new(vmis, watcher::Config::default())

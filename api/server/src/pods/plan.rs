@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use rvm_types::condition;
-use rvm_types::names::{annotations, conditions, reasons};
-use rvm_types::{Phase, VirtualMachineInstance, VirtualMachineInstanceStatus};
+use rvm_types::names::{conditions, reasons};
+use rvm_types::{Claim, Phase, VirtualMachineInstance, VirtualMachineInstanceStatus};
 
 use super::status;
 
@@ -115,11 +115,12 @@ fn podless<'a>(seen: &Seen<'a>) -> Vec<Step<'a>> {
     let status = vmi.status.as_ref();
     let had = status.is_some_and(|status| !status.active_pods.is_empty());
     let is_open = status.is_none_or(status::is_open);
+    let is_claimed = Claim::on(vmi).is_some();
     let why = "Its virt-launcher pod is gone, and the machine with it.";
     match (is_open, had) {
         (true, true) => return seen.report(status::failed(vmi, why, seen.now)),
-        (true, false) if !is_claimed(vmi) => return vec![Step::Create],
-        (false, true) if is_claimed(vmi) => {
+        (true, false) if !is_claimed => return vec![Step::Create],
+        (false, true) if is_claimed => {
             let mut steps = seen.report(status::without_pod(vmi, seen.now));
             steps.push(Step::Wait(PATIENCE));
             return steps;
@@ -130,7 +131,7 @@ fn podless<'a>(seen: &Seen<'a>) -> Vec<Step<'a>> {
     let ready = status.and_then(|status| condition::find(&status.conditions, conditions::READY));
     let told = ready.filter(|ready| ready.reason.as_deref() == Some(reasons::POD_NOT_EXISTS));
     let since = told.and_then(|told| told.last_transition_time.as_ref());
-    match since.filter(|_| !is_open && is_claimed(vmi)) {
+    match since.filter(|_| !is_open && is_claimed) {
         Some(since) => seen.ended(why, Some(since.0)),
         None => vec![],
     }
@@ -166,17 +167,6 @@ impl<'a> Seen<'a> {
         }
         vec![Step::Report(Box::new(wanted))]
     }
-}
-
-/// Whether a node has taken this very VMI.
-fn is_claimed(vmi: &VirtualMachineInstance) -> bool {
-    let claim = vmi
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(annotations::CLAIM));
-    let uid = vmi.metadata.uid.as_deref();
-    claim.is_some_and(|claim| uid.is_some() && claim.split('/').nth(2) == uid)
 }
 
 /// When the last of a pod's containers ended.

@@ -4,21 +4,22 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, Preconditions,
 };
-use kube::runtime::events::{Event, EventType, Recorder};
-use kube::{Client, Resource, ResourceExt};
+use kube::runtime::events::EventType;
+use kube::{Client, ResourceExt};
 use rvm_types::names::{events, labels};
 use rvm_types::{KubeVirt, VirtualMachineInstance, VirtualMachineInstanceStatus};
 use serde_json::{Map, Value, json};
 
 use super::plan::Step;
 use super::render::Launcher;
+use crate::story::{Story, event};
 
 /// The API, and where events go.
 pub struct Effects {
     /// The cluster.
     pub client: Client,
     /// Events on VMIs.
-    pub events: Recorder,
+    pub story: Story,
     /// How pods are made.
     pub launcher: Launcher,
 }
@@ -84,7 +85,8 @@ impl Effects {
         match self.make(vmi, pod).await {
             Ok(made) => {
                 let note = format!("Created virtual machine pod {}", made.name_any());
-                self.record(vmi, EventType::Normal, events::SUCCESSFUL_CREATE, note)
+                self.story
+                    .tell(vmi, event(EventType::Normal, events::SUCCESSFUL_CREATE, note))
                     .await;
                 Ok(())
             }
@@ -92,7 +94,8 @@ impl Effects {
             // A quota, a policy, or what its author has written.
             Err(kube::Error::Api(status)) if (400..500).contains(&status.code) => {
                 let note = format!("Error creating pod: {}", status.message);
-                self.record(vmi, EventType::Warning, events::FAILED_CREATE, note)
+                self.story
+                    .tell(vmi, event(EventType::Warning, events::FAILED_CREATE, note))
                     .await;
                 Err(StepError::Refused(status.message.clone()))
             }
@@ -117,7 +120,8 @@ impl Effects {
         let params = DeleteParams::default().preconditions(only);
         self.pods(vmi).delete(&name, &params).await?;
         let note = format!("Deleted virtual machine pod {name}");
-        self.record(vmi, EventType::Normal, events::SUCCESSFUL_DELETE, note)
+        self.story
+            .tell(vmi, event(EventType::Normal, events::SUCCESSFUL_DELETE, note))
             .await;
         Ok(())
     }
@@ -153,20 +157,6 @@ impl Effects {
             let developer = one.extra.get("developerConfiguration");
             developer.is_some_and(|developer| developer["useEmulation"] == Value::Bool(true))
         }))
-    }
-
-    async fn record(&self, vmi: &VirtualMachineInstance, type_: EventType, reason: &str, note: String) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: reason.to_owned(),
-            secondary: None,
-        };
-        // Events tell a story and carry no state.
-        if let Err(error) = self.events.publish(&event, &vmi.object_ref(&())).await {
-            tracing::debug!(reason, %error, "an event was not recorded");
-        }
     }
 
     fn vmis(&self, vmi: &VirtualMachineInstance) -> Api<VirtualMachineInstance> {
