@@ -279,9 +279,9 @@ fn full_a_machine_lives_in_a_pod_from_its_making_to_its_end() {
         Ok(Look::of(pods.is_empty().then_some(()), || format!("{pods:?}")))
     })
     .unwrap();
-    assert_eq!(stage.handler.run_dir_entries().unwrap(), Vec::<String>::new());
+    assert_eq!(stage.handler.leavings().unwrap(), Vec::<String>::new());
     let events = stage.kubectl().events(NAME).unwrap();
-    let reasons: BTreeSet<&str> = events.iter().map(|(reason, _)| reason.as_str()).collect();
+    let reasons: BTreeSet<&str> = events.iter().map(|(_, reason)| reason.as_str()).collect();
     for expected in ["SuccessfulCreate", "Created", "Started", "SuccessfulDelete"] {
         assert!(reasons.contains(expected), "{events:?}");
     }
@@ -314,6 +314,13 @@ fn full_a_quota_refuses_a_pod_and_who_deletes_a_pod_ends_its_machine() {
     assert!(told.unwrap().contains("exceeded quota: one"));
     assert_eq!(stage.pods().len(), 1);
 
+    eventually("guest's agent", || {
+        let agent = condition(stage.kubectl(), "AgentConnected")?;
+        Ok(Look::of((agent.as_deref() == Some("True")).then_some(()), || {
+            format!("{agent:?}")
+        }))
+    })
+    .unwrap();
     let name = stage.pods()[0]["metadata"]["name"].as_str().unwrap().to_owned();
     stage
         .kubectl()
