@@ -58,7 +58,10 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
 
 /// Whether a disk may hold an operating system: it was not made for this machine.
 fn can_be_booted(volume: &Volume) -> bool {
-    volume.container_disk.is_some() || volume.host_disk.is_some()
+    volume.container_disk.is_some()
+        || volume.host_disk.is_some()
+        || volume.persistent_volume_claim.is_some()
+        || volume.ephemeral.is_some()
 }
 
 fn validate_root_filesystem(vmi: &VirtualMachineInstance, causes: &mut Vec<Cause>) {

@@ -26,6 +26,21 @@ fn a_disk_without_a_kernel_is_booted_by_efi() {
 }
 
 #[test]
+fn a_claim_s_disk_is_booted_by_efi_too() {
+    let claim = json!({ "claimName": "disk" });
+    for source in [
+        json!({ "persistentVolumeClaim": claim }),
+        json!({ "ephemeral": { "persistentVolumeClaim": claim } }),
+    ] {
+        let mut object = alpine_with("/metadata/annotations", json!({}));
+        let name = object["spec"]["volumes"][0]["name"].clone();
+        object["spec"]["volumes"] = json!([source]);
+        object["spec"]["volumes"][0]["name"] = name;
+        assert_eq!(validate(&defaulted(object)), []);
+    }
+}
+
+#[test]
 fn efi_is_refused_with_secure_boot_or_beside_a_kernel() {
     let mut object = alpine_with(
         "/spec/domain/firmware",
