@@ -62,7 +62,7 @@ fn the_chart_puts_all_of_it_into_the_release_s_namespace_and_takes_every_value()
     assert!(plain.contains("image: rvm-api:0.1.0"));
     assert!(
         !plain.contains("resource-policy")
-            && !plain.contains("--launcher")
+            && !plain.contains("- --launcher")
             && !plain.contains("--registries")
     );
 
