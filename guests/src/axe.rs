@@ -1,13 +1,12 @@
 //! axe-core, the script that finds what keeps people from using a page: out of a package that carries it along, pinned by its hash.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
 use crate::cache::Cache;
-use crate::command::run;
+use crate::pip;
 
 /// axe-core 4.12.1; of the package itself nothing is used.
 const PACKAGE: &str = "axe-playwright-python==0.1.8 \
@@ -25,20 +24,7 @@ pub fn script(cache: &Cache) -> Result<PathBuf> {
 }
 
 fn fetch(dir: &Path) -> Result<()> {
-    let list = dir.join("packages.txt");
-    std::fs::write(&list, PACKAGE)?;
-    let mut pip = Command::new("pip3");
-    pip.args([
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "--only-binary=:all:",
-        "--disable-pip-version-check",
-        "--root-user-action=ignore",
-        "--no-warn-script-location",
-    ]);
-    run(pip.arg("--target").arg(dir).arg("-r").arg(list))?;
+    pip::unpack(PACKAGE, dir)?;
     ensure!(dir.join(SCRIPT).is_file(), "the package holds no {SCRIPT}");
     Ok(())
 }

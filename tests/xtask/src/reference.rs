@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use rvm_guests::command::output;
@@ -26,24 +26,16 @@ const PROGRAMS: [(&str, &str); 4] = [
 const MAX_DEPTH: usize = 4;
 
 /// Writes all pages anew.
-pub fn write() -> Result<ExitCode> {
-    let mut generator = step::cargo();
-    generator.args([
-        "run",
-        "--quiet",
-        "--package",
-        "rvm-types",
-        "--bin",
-        "crdgen",
-        "--",
-        "--fields",
-    ]);
-    generator.arg(workspace().join("api/types/FIELDS.md"));
-    step::run("fields", &mut generator)?;
+pub fn write() -> Result<()> {
+    let mut fields = build::crdgen();
+    fields
+        .arg("--fields")
+        .arg(workspace().join("api/types/FIELDS.md"));
+    step::run("fields", &mut fields)?;
     for (path, text) in pages(&build::for_this_machine()?)? {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// The pages that are not what the programs in `folder` say.

@@ -2,7 +2,6 @@
 //! without, since who has none may still ask how we are.
 
 use std::convert::Infallible;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +19,13 @@ use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::front_proxy::FrontProxy;
+use crate::arrivals::arrive;
 use crate::certificates::Identity;
 use crate::listen::ListenError;
 use crate::tls::{certificates, common_names, roots, wrong};
@@ -84,16 +84,6 @@ pub(super) async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
-}
-
-async fn arrive(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await;
-    let place = place.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
 }
 
 fn renew(now: &mut TlsAcceptor, identity: &Identity, front: &FrontProxy) {

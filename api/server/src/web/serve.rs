@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::WebConsole;
+use crate::arrivals::arrive;
 use crate::certificates::Identity;
 use crate::listen::ListenError;
 use crate::tls::{certificates, wrong};
@@ -86,13 +87,9 @@ async fn serve(listener: TcpListener, router: Router, mut tls: impl FnMut() -> O
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
-        // Nobody closes it.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+            arrived = arrive(&listener, &places) => match arrived {
+                Ok((stream, place)) => {
                     let (router, tls) = (router.clone(), tls());
                     connections.spawn(async move {
                         let _place = place;

@@ -14,7 +14,8 @@ mount -t proc proc proc
 mount -t sysfs sysfs sys
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
     mount -t cgroup2 cgroup2 sys/fs/cgroup
-    # Where there are groups below, there may be no processes.
+    # Where there are groups below, there may be no processes. One may have ended meanwhile, and not every controller can be
+    # had here: which are missed, kubelet says.
     mkdir sys/fs/cgroup/node
     for one in $(cat sys/fs/cgroup/cgroup.procs); do echo "$one" >sys/fs/cgroup/node/cgroup.procs || true; done
     for one in $(cat sys/fs/cgroup/cgroup.controllers); do echo "+$one" >sys/fs/cgroup/cgroup.subtree_control || true; done
