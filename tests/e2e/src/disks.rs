@@ -93,7 +93,7 @@ fn uses_a_qcow2_disk(vm: &mut Session) {
     );
     ask(
         vm,
-        "dd if=/dev/vdb bs=64k skip=3 count=40 iflag=direct | cmp - /tmp/data && echo the$((0+1))same",
+        "dd if=/dev/vdb bs=64k skip=3 count=40 iflag=direct 2>/dev/null | cmp - /tmp/data && echo the$((0+1))same",
         "the1same",
     );
     ask(vm, "probe unmap /dev/vdb 262144 131072", "zero ok");
@@ -103,19 +103,19 @@ fn uses_a_qcow2_disk(vm: &mut Session) {
         "rc=0",
     );
     ask(vm, "echo 3 >/proc/sys/vm/drop_caches; echo rc=$?", "rc=0");
-    let left = "dd if=/dev/vdb bs=64k skip=4 count=2 | tr -d '\\000' | wc -c; echo left";
+    let left = "dd if=/dev/vdb bs=64k skip=4 count=2 2>/dev/null | tr -d '\\000' | wc -c; echo left";
     ask(vm, left, "\r\n0\r\nleft");
 }
 
 fn writes_over_a_base(vm: &mut Session) {
     ask(
         vm,
-        "dd if=/dev/vdd bs=1k skip=1023 | tail -c 8; echo",
+        "dd if=/dev/vdd bs=1k skip=1023 2>/dev/null | tail -c 8; echo",
         "basebase\r\n",
     );
     let write = "echo written over it | dd of=/dev/vdd bs=512 seek=9 conv=fsync,sync; echo rc=$?";
     ask(vm, write, "rc=0");
-    let read = "dd if=/dev/vdd bs=512 skip=9 count=2 iflag=direct | strings | head -c 24; echo";
+    let read = "dd if=/dev/vdd bs=512 skip=9 count=2 iflag=direct 2>/dev/null | strings | head -c 24; echo";
     ask(vm, read, "written over it\r\nbasebase\r\n");
 }
 
