@@ -3,7 +3,9 @@
 //!
 //! containerd, runc and the network plugins are the Debian release's, unpacked and never installed: the node has them as its
 //! own root. kubelet is built from the Go module `tests/harness/kube`, as the control plane is ([`crate::kube`]), for
-//! this machine and for riscv64.
+//! this machine and for riscv64. Of riscv64 a node is a whole machine, emulated: [`machine`] makes its disk of the same parts.
+
+mod machine;
 
 use std::fs;
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ use crate::command::{output, run};
 use crate::debian::{Debian, machine_arch};
 use crate::kube;
 use crate::oci::{About, Layer, write_platform};
+
+pub use machine::{Machine, machine};
 
 /// What the module's program is built as, and what else it is called.
 const BUILT: &str = "kubelet";

@@ -9,7 +9,7 @@ use rvm_guests::{
     virtiofsd,
 };
 
-const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|debian-efi|debian-efi-image|firmware|qemu|opensbi|kube|kube-node|registry|virtiofsd|fence|push REGISTRY|push-layout REGISTRY FOLDER";
+const USAGE: &str = "usage: rvm-guests kernel|tiny|bench|demo|hostile|efi|efi-image|debian-efi|debian-efi-image|firmware|qemu|opensbi|kube|kube-node|kube-node-riscv64|registry|virtiofsd|fence|push REGISTRY|push-layout REGISTRY FOLDER";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -82,6 +82,7 @@ fn make(what: &str) -> Result<PathBuf> {
         "firmware" => Ok(Toolbox::open(&cache)?.firmware_dir()),
         "kube" => kube::assets(&cache),
         "kube-node" => Ok(kube_node::here(&cache)?.root),
+        "kube-node-riscv64" => Ok(kube_node::machine(&cache)?.disk),
         "registry" => registry::server(&cache),
         "qemu" => Ok(Toolbox::open(&cache)?.qemu()),
         "virtiofsd" => virtiofsd::here(&cache),

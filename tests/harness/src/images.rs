@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use rvm_guests::Cache;
 use rvm_guests::cache::{sha256, sha256_of};
 use rvm_guests::command::run;
-use rvm_guests::cross::target_dir;
+use rvm_guests::cross::{self, target_dir};
 use rvm_guests::debian::machine_arch;
 use rvm_guests::product::{self, Platform};
 
@@ -25,8 +25,12 @@ pub const TAG: &str = "test";
 /// Where they are beside what cargo has built. Each kind has one place, so that they do not pile up.
 const PLACE: &str = "test-images";
 
-/// Which programs there are, and what cargo calls this machine.
-const PROGRAMS: [&str; 3] = ["rvm-api", "rvm-handler", "rvmm"];
+const API: &str = "rvm-api";
+const HANDLER: &str = "rvm-handler";
+const RVMM: &str = "rvmm";
+
+/// Which programs there are.
+const PROGRAMS: [&str; 3] = [API, HANDLER, RVMM];
 
 /// Pushes these images ([`product::NAMES`]) to a node's registry; returns the prefix of their names there, to which
 /// `/NAME:` and [`TAG`] belong.
@@ -34,19 +38,60 @@ const PROGRAMS: [&str; 3] = ["rvm-api", "rvm-handler", "rvmm"];
 /// # Errors
 /// A program was not built, or the registry's.
 pub fn push(tools: &Tools, node: &Node, names: &[&str]) -> Result<String> {
-    node.push_named(&layout(tools, names)?)?;
+    push_all(tools, node, names, false)
+}
+
+/// The same for nodes of riscv64 as well, where these are images of what runs on nodes. Those programs are the ones that the
+/// lab's tests run.
+///
+/// # Errors
+/// As for [`push`].
+pub fn push_for_both(tools: &Tools, node: &Node, names: &[&str]) -> Result<String> {
+    push_all(tools, node, names, true)
+}
+
+fn push_all(tools: &Tools, node: &Node, names: &[&str], both: bool) -> Result<String> {
+    let (of_nodes, other): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| both && **name != API);
+    if !other.is_empty() {
+        node.push_named(&layout(tools, &other, None)?)?;
+    }
+    if !of_nodes.is_empty() {
+        node.push_named(&layout(tools, &of_nodes, Some(riscv64()?))?)?;
+    }
     Ok(REGISTRY.to_owned())
 }
 
+/// The programs of a node of riscv64. Its image of [`API`], which may be anywhere in a cluster, is not made.
+fn riscv64() -> Result<Platform> {
+    let cache = Cache::open()?;
+    let handler = cross::program(&cache, HANDLER, HANDLER)?;
+    Ok(Platform {
+        arch: "riscv64".to_owned(),
+        target: cross::TARGET.to_owned(),
+        api: handler.with_file_name(API),
+        rvmm: cross::program(&cache, RVMM, RVMM)?,
+        handler,
+        is_static: true,
+    })
+}
+
 /// The layout with these images, which is made where it is not there for the programs of now.
-fn layout(tools: &Tools, names: &[&str]) -> Result<PathBuf> {
-    let place = target_dir().join(PLACE).join(names.join("+"));
+fn layout(tools: &Tools, names: &[&str], other: Option<Platform>) -> Result<PathBuf> {
+    let mut words = names.to_vec();
+    words.extend(other.as_ref().map(|platform| platform.arch.as_str()));
+    let place = target_dir().join(PLACE).join(words.join("+"));
     fs::create_dir_all(&place)?;
     let lock = File::create(place.join("lock"))?;
     lock.lock().context("cannot lock the images of tests")?;
     let mut key = product::RECIPE.to_owned();
     for program in PROGRAMS {
         key.push_str(&sha256_of(&tools.own(program)?)?);
+    }
+    for program in other
+        .iter()
+        .flat_map(|platform| [&platform.handler, &platform.rvmm])
+    {
+        key.push_str(&sha256_of(program)?);
     }
     let (layout, noted) = (place.join("layout"), place.join("key"));
     let key = sha256(key.as_bytes());
@@ -59,20 +104,25 @@ fn layout(tools: &Tools, names: &[&str]) -> Result<PathBuf> {
         }
         fs::create_dir_all(stale)?;
     }
-    let programs = place.join("programs");
-    let [api, handler, rvmm] = PROGRAMS.map(|program| stripped(tools, program, &programs));
+    let mut platforms = vec![here(tools, &place.join("programs"))?];
+    platforms.extend(other);
+    product::write(&Cache::open()?, &layout, TAG, names, &platforms)?;
+    fs::write(noted, key)?;
+    Ok(layout)
+}
+
+/// What cargo has built for this machine.
+fn here(tools: &Tools, programs: &Path) -> Result<Platform> {
+    let [api, handler, rvmm] = PROGRAMS.map(|program| stripped(tools, program, programs));
     let arch = machine_arch()?;
-    let platform = Platform {
+    Ok(Platform {
         target: target(&arch),
         arch,
         api: api?,
         handler: handler?,
         rvmm: rvmm?,
         is_static: false,
-    };
-    product::write(&Cache::open()?, &layout, TAG, names, &[platform])?;
-    fs::write(noted, key)?;
-    Ok(layout)
+    })
 }
 
 fn target(arch: &str) -> String {

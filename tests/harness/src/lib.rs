@@ -45,7 +45,7 @@ pub use handler::{Handler, HandlerSetup};
 pub use helm::Helm;
 pub use kubectl::Kubectl;
 pub use manifest::Manifest;
-pub use node::{Lead, Node};
+pub use node::{Lead, Node, Riscv64Node};
 pub use patience::{PATIENCE, eventually};
 pub use process::{kill, runs};
 pub use registry::{Registry, Wire};

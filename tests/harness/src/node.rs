@@ -15,6 +15,8 @@
 //! links and rules away; the cgroups are removed by a [`Sweeper`], also when the test was killed.
 
 mod lead;
+pub mod riscv64;
+mod settings;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 pub use lead::Lead;
+pub use riscv64::Riscv64Node;
+
+use settings::Settings;
 
 use crate::patience::{Look, eventually};
 use crate::process::Process;
@@ -45,19 +50,14 @@ pub const REGISTRY: &str = "198.18.0.1:5000";
 
 const LAUNCH: &str = include_str!("node/launch.sh");
 
-/// Files of its folder that are there from the beginning; `@FOLDER@` stands for the folder.
-const FILES: [(&str, &str); 6] = [
+/// Scripts of its folder.
+const SCRIPTS: [(&str, &str); 2] = [
     ("set-up.sh", include_str!("node/set-up.sh")),
     ("run.sh", include_str!("node/run.sh")),
-    ("containerd.toml", include_str!("node/containerd.toml")),
-    ("network.conflist", include_str!("node/network.conflist")),
-    ("kubelet.yaml", include_str!("node/kubelet.yaml")),
-    ("proxy.yaml", include_str!("node/proxy.yaml")),
 ];
 
-/// Every registry that a pod names is this one: nothing else can be reached.
-const REGISTRIES: &str = "server = \"http://198.18.0.1:5000\"\n\
-    [host.\"http://198.18.0.1:5000\"]\ncapabilities = [\"pull\", \"resolve\"]\n";
+/// The addresses of its pods.
+const PODS: &str = "198.18.1.0/24";
 
 /// Ends what is left of it: `$1` is the folder, `$2` the name of its cgroups.
 const SWEEP: &str = r#"
@@ -256,12 +256,22 @@ fn net_of(pid: u32) -> PathBuf {
 }
 
 fn write_files(folder: &Path) -> Result<()> {
-    for (name, text) in FILES {
-        fs::write(folder.join(name), text.replace("@FOLDER@", &shown(folder)))?;
+    for (name, text) in SCRIPTS {
+        fs::write(folder.join(name), text)?;
     }
-    let any = folder.join("registries/_default");
-    fs::create_dir_all(&any)?;
-    Ok(fs::write(any.join("hosts.toml"), REGISTRIES)?)
+    let settings = Settings {
+        name: NODE,
+        address: ADDRESS,
+        pods: PODS,
+        pause: PAUSE,
+        folder: &shown(folder),
+    };
+    for (name, text) in settings.files() {
+        let place = folder.join(name);
+        fs::create_dir_all(place.parent().context("a file lies in a folder")?)?;
+        fs::write(place, text)?;
+    }
+    Ok(())
 }
 
 /// Starts the namespaces' first process and waits for the network; also says its number.

@@ -35,8 +35,55 @@ pub struct Start<'a> {
     pub initrd: &'a Path,
     /// The kernel's command line.
     pub cmdline: &'a str,
-    /// Ports of this machine's loopback, 0 for any, that lead to one of the machine's; no network at all where there is none.
-    pub ports: &'a [(u16, u16)],
+    /// What it starts with as its first disk, a raw file that is never written: what it writes is gone with it.
+    pub disk: Option<&'a Path>,
+    /// Its network.
+    pub network: Network<'a>,
+}
+
+/// What an emulated machine is connected to.
+#[derive(Debug, Clone, Copy)]
+pub enum Network<'a> {
+    /// This machine's loopback: ports of it, 0 for any, that lead to one of the machine's. No network at all where there is none.
+    Ports(&'a [(u16, u16)]),
+    /// A tap of this name in another network namespace, in which QEMU runs then.
+    Tap(&'a Path, &'a str),
+}
+
+impl Network<'_> {
+    /// What QEMU is run by.
+    fn by(self) -> Vec<String> {
+        match self {
+            Self::Ports(_) => Vec::new(),
+            Self::Tap(namespace, _) => vec![
+                "nsenter".to_owned(),
+                format!("--net={}", namespace.display()),
+                "--".to_owned(),
+            ],
+        }
+    }
+
+    fn arguments(self) -> Vec<String> {
+        let backend = match self {
+            Self::Ports([]) => return vec!["-nic".to_owned(), "none".to_owned()],
+            Self::Ports(ports) => {
+                // Port 0 has the system choose one that is free.
+                let forwards = ports
+                    .iter()
+                    .map(|(here, there)| format!(",hostfwd=tcp:127.0.0.1:{here}-10.0.2.15:{there}"));
+                format!("user,id=net{}", forwards.collect::<String>())
+            }
+            Self::Tap(_, name) => format!("tap,id=net,ifname={name},script=no,downscript=no"),
+        };
+        [
+            "-netdev",
+            &backend,
+            "-device",
+            "virtio-net-pci,netdev=net,romfile=",
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
 }
 
 /// A running emulator.
@@ -55,6 +102,7 @@ impl Emulator {
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL", "--"])
+            .args(start.network.by())
             .arg(toolbox.qemu())
             .args(start.profile.arguments())
             .args(["-nodefaults", "-display", "none", "-no-reboot", "-bios"])
@@ -69,7 +117,10 @@ impl Emulator {
                 "-qmp",
                 &format!("unix:{},server=on,wait=off", socket(folder.path()).display()),
             ])
-            .args(network(start.ports));
+            .args(start.disk.map(disk).unwrap_or_default())
+            .args(start.network.arguments())
+            // What a disk does not take lies there.
+            .env("TMPDIR", folder.path());
         let log = File::create(own_log(folder.path()))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let (child, keeper) = spawn_kept(command)?;
@@ -181,21 +232,11 @@ fn spawn_kept(mut command: Command) -> Result<(Child, Sender<()>)> {
     Ok((child.context("cannot run setpriv (package util-linux)")?, keeper))
 }
 
-fn network(ports: &[(u16, u16)]) -> Vec<String> {
-    if ports.is_empty() {
-        return vec!["-nic".to_owned(), "none".to_owned()];
-    }
-    // Port 0 has the system choose one that is free.
-    let forwards: String = ports
-        .iter()
-        .map(|(here, there)| format!(",hostfwd=tcp:127.0.0.1:{here}-10.0.2.15:{there}"))
-        .collect();
-    vec![
-        "-netdev".to_owned(),
-        format!("user,id=net{forwards}"),
-        "-device".to_owned(),
-        "virtio-net-pci,netdev=net,romfile=".to_owned(),
-    ]
+fn disk(file: &Path) -> Vec<String> {
+    let file = format!("file={},format=raw,if=none,id=disk,snapshot=on", file.display());
+    ["-drive", &file, "-device", "virtio-blk-pci,drive=disk"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// Reads `info usernet`: protocol, descriptor, source address and port, destination address and port.

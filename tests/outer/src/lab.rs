@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use rvm_guests::cpio::Archive;
 use rvm_guests::{Cache, cross};
 
-use crate::emulator::{Emulator, Start};
+use crate::emulator::{Emulator, Network, Start};
 use crate::host::{Assets, Host};
 use crate::image::{self, Image};
 use crate::profile::Profile;
@@ -125,7 +125,8 @@ impl Setup {
             kernel: &image.kernel,
             initrd: &initrd,
             cmdline: CMDLINE,
-            ports,
+            disk: None,
+            network: Network::Ports(ports),
         };
         Ok((Emulator::start(&cache, &start, folder)?, initrd))
     }

@@ -10,7 +10,8 @@ use rvm_guests::{Cache, kube_node};
 use super::programs::{PORT_ON_NODE, start_apiserver_on, start_scheduler};
 use super::{Cluster, kubeconfig_text};
 use crate::certificates::Names;
-use crate::node::{self, Lead, NODE, Node};
+use crate::kubectl::Kubectl;
+use crate::node::{self, Lead, NODE, Node, Riscv64Node, riscv64};
 use crate::patience::{Look, eventually};
 use crate::process::Process;
 use crate::tools::{Tools, shown};
@@ -62,53 +63,69 @@ impl Cluster {
     /// Gives the node its credentials and waits until it is Ready.
     fn join(&mut self) -> Result<()> {
         let folder = self.node()?.folder().to_owned();
-        fs::copy(self.authority.certificate(), folder.join("ca.crt"))?;
+        for (name, content) in self.credentials(NODE, node::ADDRESS, &folder)? {
+            fs::write(folder.join(name), content)?;
+        }
+        self.node()?.join()?;
+        let (kubectl, node) = (&self.kubectl, self.node.as_mut().context("no node")?);
+        let ready = await_ready(kubectl, NODE, || node.must_live());
+        ready.map_err(|error| node.complaint(&error))
+    }
+
+    /// What kubelet and kube-proxy of a node are known by, as file names and contents; the files will be in `folder` there.
+    fn credentials(&self, name: &str, address: &str, folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut files = vec![("ca.crt".to_owned(), fs::read(self.authority.certificate())?)];
         let kubelet = Names {
-            common: &format!("system:node:{NODE}"),
+            common: &format!("system:node:{name}"),
             organization: Some("system:nodes"),
-            hosts: &[node::ADDRESS, NODE],
+            hosts: &[address, name],
         };
-        self.write_credentials(&folder, "kubelet", kubelet)?;
         let proxy = Names {
             common: PROXY,
             ..Names::default()
         };
-        self.write_credentials(&folder, "proxy", proxy)?;
-        self.node()?.join()?;
-        self.await_ready()
-    }
-
-    fn write_credentials(&self, folder: &Path, name: &str, names: Names<'_>) -> Result<()> {
-        let pair = self.authority.issue(&format!("node-{name}"), names)?;
-        let (certificate, key) = (
-            folder.join(format!("{name}.crt")),
-            folder.join(format!("{name}.key")),
-        );
-        fs::copy(&pair.certificate, &certificate)?;
-        fs::copy(&pair.key, &key)?;
         let server = format!("https://{}:{PORT_ON_NODE}", node::ADDRESS);
-        let user = format!(
-            "client-certificate: '{}', client-key: '{}'",
-            shown(&certificate),
-            shown(&key)
-        );
-        let text = kubeconfig_text(&server, folder, &user);
-        Ok(fs::write(folder.join(format!("{name}.conf")), text)?)
+        for (program, names) in [("kubelet", kubelet), ("proxy", proxy)] {
+            let pair = self.authority.issue(&format!("{name}-{program}"), names)?;
+            let [certificate, key] = ["crt", "key"].map(|kind| format!("{program}.{kind}"));
+            let user = format!(
+                "client-certificate: '{}', client-key: '{}'",
+                shown(&folder.join(&certificate)),
+                shown(&folder.join(&key))
+            );
+            let text = kubeconfig_text(&server, folder, &user);
+            files.push((certificate, fs::read(&pair.certificate)?));
+            files.push((key, fs::read(&pair.key)?));
+            files.push((format!("{program}.conf"), text.into_bytes()));
+        }
+        Ok(files)
     }
 
-    fn await_ready(&mut self) -> Result<()> {
-        let (kubectl, node) = (&self.kubectl, self.node.as_mut().context("no node")?);
-        let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")]}";
-        let ready = eventually("Ready node", || {
-            node.must_live()?;
-            let seen = kubectl.run(&["get", "node", NODE, "-o", condition])?;
-            let is_ready = seen.text().contains("\"status\":\"True\"");
-            Ok(Look::of(is_ready.then_some(()), || {
-                seen.text() + &seen.error_text()
-            }))
-        });
-        ready.map_err(|error| node.complaint(&error))
+    /// Starts a second node beside the first: a whole machine of riscv64 with KVM, emulated. It is Ready when this returns.
+    ///
+    /// # Errors
+    /// It does not start, or this cluster has no node of its own.
+    pub fn start_riscv64_node(&self) -> Result<Riscv64Node> {
+        let (name, address) = (riscv64::NODE, riscv64::ADDRESS);
+        let credentials = self.credentials(name, address, Path::new(riscv64::FOLDER))?;
+        let mut node = Riscv64Node::start(self.node()?, credentials)?;
+        match await_ready(&self.kubectl, name, || node.must_live()) {
+            Ok(()) => Ok(node),
+            Err(error) => Err(node.complaint(&error)),
+        }
     }
+}
+
+fn await_ready(kubectl: &Kubectl, name: &str, mut must_live: impl FnMut() -> Result<()>) -> Result<()> {
+    let condition = "jsonpath={.status.conditions[?(@.type==\"Ready\")]}";
+    eventually("Ready node", || {
+        must_live()?;
+        let seen = kubectl.run(&["get", "node", name, "-o", condition])?;
+        let is_ready = seen.text().contains("\"status\":\"True\"");
+        Ok(Look::of(is_ready.then_some(()), || {
+            seen.text() + &seen.error_text()
+        }))
+    })
 }
 
 /// Starts the apiserver on a node; also says where it is reached from here.

@@ -13,7 +13,7 @@ use rvm_guests::{Cache, Kernel, bench, cross};
 use super::report::Figure;
 use super::timing::BOOTS;
 use super::{CMDLINE, MARKER, System};
-use crate::emulator::{Emulator, Start};
+use crate::emulator::{Emulator, Network, Start};
 use crate::image::write_with;
 use crate::profile::Profile;
 
@@ -91,7 +91,8 @@ fn boot(cache: &Cache, cpus: u8, seed: u32, init: &str) -> Result<String> {
         kernel: &kernel,
         initrd: Path::new(&initrd),
         cmdline: CMDLINE,
-        ports: &[],
+        disk: None,
+        network: Network::Ports(&[]),
     };
     Emulator::start(cache, &start, folder)?.wait_for_end(PATIENCE)
 }

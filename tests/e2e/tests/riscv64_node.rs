@@ -1,0 +1,190 @@
+//! A mixed cluster: beside the node of this machine one of riscv64 with KVM, whole and emulated, and rvm installed by its chart.
+//! Machines run in pods that may do nothing, under KVM on the one and emulated on the other.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use rvm_e2e::guest::{self, NAME, condition_of};
+use rvm_guests::debian::machine_arch;
+use rvm_guests::{Cache, efi};
+use rvm_harness::node::{NODE, riscv64};
+use rvm_harness::patience::{Look, eventually};
+use rvm_harness::{Cluster, Console, Helm, Kubectl, Manifest, Riscv64Node, Tools, images};
+use serde_json::{Value, json};
+
+/// What KubeVirt's `vmi-alpine-efi.yaml` boots, by the name that it has there.
+const EFI: &str = "kubevirt/alpine-container-disk-demo:devel";
+
+/// Whatever images of guests are called, they come from the one registry that there is.
+const REGISTRIES: &str = r#"
+[[registry]]
+prefix = "docker.io"
+location = "198.18.0.1:5000"
+insecure = true
+[[registry]]
+prefix = "registry:5000"
+location = "198.18.0.1:5000"
+insecure = true
+"#;
+
+/// Of the process that a machine's pod consists of: who it is, what it may do, and what it holds of KVM.
+const ABOUT: &str = r#"
+for process in /proc/[0-9]*; do
+    [ "$(cat $process/comm)" = rvmm ] || continue
+    grep -E '^(Uid|CapPrm|CapEff|CapBnd|NoNewPrivs|Seccomp):' $process/status
+    ls -l $process/fd | grep -o 'anon_inode:kvm-v[a-z]*' | sort -u
+done"#;
+
+/// A cluster of two nodes with rvm installed.
+struct Mixed {
+    far: Riscv64Node,
+    cluster: Cluster,
+    tools: Arc<Tools>,
+}
+
+impl Mixed {
+    fn new() -> Result<Self> {
+        let tools = Tools::open()?;
+        let cluster = Cluster::start_bare_on_node(&tools)?;
+        let node = cluster.node()?;
+        images::push_for_both(&tools, node, &["rvm-api", "rvm-handler", "rvmm", "rvmm-qemu"])?;
+        node.push(&tools.demo().image(), "library/alpine:3.23")?;
+        node.push(&efi::image(&Cache::open()?)?, EFI)?;
+        let far = cluster.start_riscv64_node()?;
+        let mixed = Self { far, cluster, tools };
+        mixed.install().with_context(|| mixed.story())?;
+        Ok(mixed)
+    }
+
+    fn install(&self) -> Result<()> {
+        let helm = Helm::of(&self.tools, &self.cluster)?;
+        // It may be on any node; here, where it is not emulated.
+        let near = format!("api.nodeSelector.kubernetes\\.io/arch={}", machine_arch()?);
+        let values = tempfile::NamedTempFile::new()?;
+        let told = json!({"launcher": "pod", "handler": {"registries": REGISTRIES}, "api": {"replicas": 1}});
+        std::fs::write(values.path(), told.to_string())?;
+        helm.ok(&[
+            "install",
+            "rvm",
+            &helm.chart("rvm"),
+            "--namespace=rvm",
+            "--create-namespace",
+            "--wait",
+            "--timeout=4m",
+            "--set=images.registry=198.18.0.1:5000,images.tag=test",
+            &format!("--set={near}"),
+            &format!("--values={}", values.path().display()),
+        ])?;
+        for what in [
+            &["rollout", "status", "-n", "rvm", "daemonset/rvm-handler"][..],
+            &[
+                "wait",
+                "--for=condition=Available",
+                "apiservice/v1.subresources.kubevirt.io",
+            ],
+        ] {
+            self.kubectl().ok(&[what, &["--timeout=240s"]].concat())?;
+        }
+        Ok(())
+    }
+
+    fn kubectl(&self) -> &Kubectl {
+        self.cluster.kubectl()
+    }
+
+    /// What everybody who takes part says, for when something does not come.
+    fn story(&self) -> String {
+        let said = |words: &[&str]| match self.kubectl().run(words) {
+            Ok(said) => said.text() + &said.error_text(),
+            Err(error) => format!("{error:#}"),
+        };
+        let logs = |app: &str| said(&["logs", "-n", "rvm", "--tail=30", "--prefix", "-l", app]);
+        [
+            said(&["get", "nodes,pods", "-A", "-o", "wide"]),
+            said(&["describe", "pods", "-A"]),
+            logs("app=rvm-api"),
+            logs("app=rvm-handler"),
+        ]
+        .join("\n")
+    }
+
+    fn await_running(&self, name: &str) -> Value {
+        let running = self.kubectl().await_phase(name, "Running");
+        running.with_context(|| self.story()).unwrap()
+    }
+
+    /// At its guest's console, through kube-apiserver and rvm-api.
+    fn console(&self, name: &str, prompt: &str) -> Console {
+        let viewer = self
+            .kubectl()
+            .on_terminal(&["rvm", "console", name], &[])
+            .unwrap();
+        let console = Console::at_prompt(viewer, prompt);
+        console.with_context(|| self.story()).unwrap()
+    }
+
+    fn end(&self, name: &str) {
+        let ended = self.kubectl().ok(&["delete", "vmi", name, "--timeout=120s"]);
+        ended.with_context(|| self.story()).unwrap();
+    }
+
+    /// What runs a machine on the node of riscv64 is nobody there, and KVM runs its guest.
+    fn is_unprivileged_and_under_kvm(&self) {
+        let about = self.far.run(&["sh", "-c", ABOUT]).unwrap().ok().unwrap();
+        let words: Vec<Vec<&str>> = about
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let of = |field: &str| {
+            words
+                .iter()
+                .find(|line| line[0] == field)
+                .unwrap_or_else(|| panic!("{about}"))
+        };
+        assert_eq!(of("Uid:")[1..], ["107"; 4]);
+        for capabilities in ["CapPrm:", "CapEff:", "CapBnd:"] {
+            assert_eq!(of(capabilities)[1], "0000000000000000", "{about}");
+        }
+        assert_eq!((of("NoNewPrivs:")[1], of("Seccomp:")[1]), ("1", "2"));
+        of("anon_inode:kvm-vm");
+        of("anon_inode:kvm-vcpu");
+    }
+}
+
+/// The node that a VMI runs on, and whether it is emulated there.
+fn place(vmi: &Value) -> (&str, bool) {
+    let emulated = condition_of(vmi, "SoftwareEmulation").as_deref() == Some("True");
+    (vmi["status"]["nodeName"].as_str().unwrap_or_default(), emulated)
+}
+
+#[test]
+fn lab_a_pod_on_a_riscv64_node_of_a_mixed_cluster_runs_its_machine_under_kvm() {
+    let mixed = Mixed::new().unwrap();
+    mixed.kubectl().apply(&[Manifest::demo().unwrap()]).unwrap();
+    let vmi = mixed.await_running(NAME);
+    assert_eq!(place(&vmi), (riscv64::NODE, false));
+    let mut console = mixed.console(NAME, guest::PROMPT);
+    let said = console.ask("uname -a").unwrap();
+    assert!(said.starts_with("Linux ") && said.contains(" riscv64 "), "{said}");
+    mixed.is_unprivileged_and_under_kvm();
+    assert_eq!(console.leave().unwrap().status(), Some(0));
+    mixed.end(NAME);
+}
+
+/// KubeVirt's `vmi-alpine-efi.yaml`, as it is there.
+fn vmi_alpine_efi() -> Manifest {
+    Manifest(json!({
+        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
+        "metadata": {"labels": {"special": "vmi-alpine-efi"}, "name": "vmi-alpine-efi"},
+        "spec": {
+            "domain": {
+                "devices": {"disks": [{"disk": {"bus": "virtio"}, "name": "containerdisk"}]},
+                "firmware": {"bootloader": {"efi": {"secureBoot": false}}},
+                "memory": {"guest": "1Gi"}, "resources": {},
+            },
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [{"containerDisk": {"image": format!("registry:5000/{EFI}")}, "name": "containerdisk"}],
+        },
+    }))
+}
