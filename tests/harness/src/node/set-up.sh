@@ -29,8 +29,19 @@ else
         mount -t cgroup -o "$which" cgroup "sys/fs/cgroup/$name"
     done
 fi
-mount --rbind /dev dev
-mount --make-rslave dev
+# Devices of its own, with modes of their own: a handler opens some to all. What udev opens to all, is.
+mount -t tmpfs -o mode=755 tmpfs dev
+mkdir dev/net dev/pts dev/shm dev/mqueue
+for device in null zero full random urandom tty kmsg fuse kvm vhost-net net/tun loop-control loop0 loop1 loop2 loop3; do
+    [ ! -e "/dev/$device" ] || cp -a "/dev/$device" "dev/$device"
+done
+[ ! -e dev/net/tun ] || chmod 666 dev/net/tun
+mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts
+mount -t tmpfs tmpfs dev/shm
+mount -t mqueue mqueue dev/mqueue
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+for stream in 0:stdin 1:stdout 2:stderr; do ln -s "/proc/self/fd/${stream%%:*}" "dev/${stream#*:}"; done
 mount -t tmpfs -o mode=755 run run
 mkdir run/lock run/netns
 mount --bind "$folder" ".$folder"
