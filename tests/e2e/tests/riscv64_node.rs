@@ -4,13 +4,12 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rvm_e2e::guest::{self, NAME, condition_of};
 use rvm_guests::debian::machine_arch;
 use rvm_guests::{Cache, efi};
 use rvm_harness::node::{NODE, riscv64};
-use rvm_harness::patience::{Look, eventually};
-use rvm_harness::{Cluster, Console, Helm, Kubectl, Manifest, Riscv64Node, Tools, images};
+use rvm_harness::{Cluster, Console, Helm, Kubectl, Manifest, Riscv64Node, Tools, images, runs};
 use serde_json::{Value, json};
 
 /// What KubeVirt's `vmi-alpine-efi.yaml` boots, by the name that it has there.
@@ -44,13 +43,14 @@ struct Mixed {
 }
 
 impl Mixed {
-    fn new() -> Result<Self> {
+    /// One whose registry has rvm-api, and these images for both nodes.
+    fn with(images: &[&str]) -> Result<Self> {
         let tools = Tools::open()?;
         let cluster = Cluster::start_bare_on_node(&tools)?;
         let node = cluster.node()?;
-        images::push_for_both(&tools, node, &["rvm-api", "rvm-handler", "rvmm", "rvmm-qemu"])?;
+        images::push(&tools, node, &["rvm-api"])?;
+        images::push_for_both(&tools, node, images)?;
         node.push(&tools.demo().image(), "library/alpine:3.23")?;
-        node.push(&efi::image(&Cache::open()?)?, EFI)?;
         let far = cluster.start_riscv64_node()?;
         let mixed = Self { far, cluster, tools };
         mixed.install().with_context(|| mixed.story())?;
@@ -76,17 +76,22 @@ impl Mixed {
             &format!("--set={near}"),
             &format!("--values={}", values.path().display()),
         ])?;
-        for what in [
-            &["rollout", "status", "-n", "rvm", "daemonset/rvm-handler"][..],
-            &[
-                "wait",
-                "--for=condition=Available",
-                "apiservice/v1.subresources.kubevirt.io",
-            ],
-        ] {
-            self.kubectl().ok(&[what, &["--timeout=240s"]].concat())?;
-        }
-        Ok(())
+        let served = ["wait", "--for=condition=Available", "--timeout=240s"];
+        let served = [&served[..], &["apiservice/v1.subresources.kubevirt.io"]].concat();
+        self.kubectl().ok(&served)?;
+        self.await_handlers()
+    }
+
+    fn await_handlers(&self) -> Result<()> {
+        let rolled = [
+            "rollout",
+            "status",
+            "-n",
+            "rvm",
+            "daemonset/rvm-handler",
+            "--timeout=240s",
+        ];
+        self.kubectl().ok(&rolled).map(drop)
     }
 
     fn kubectl(&self) -> &Kubectl {
@@ -124,6 +129,14 @@ impl Mixed {
         console.with_context(|| self.story()).unwrap()
     }
 
+    /// That its guest, seen at its console, is one of riscv64; that console is left.
+    fn says_riscv64(&self, name: &str, prompt: &str) {
+        let mut console = self.console(name, prompt);
+        let said = console.ask("uname -a").unwrap();
+        assert!(said.starts_with("Linux ") && said.contains(" riscv64 "), "{said}");
+        assert_eq!(console.leave().unwrap().status(), Some(0));
+    }
+
     fn end(&self, name: &str) {
         let ended = self.kubectl().ok(&["delete", "vmi", name, "--timeout=120s"]);
         ended.with_context(|| self.story()).unwrap();
@@ -158,20 +171,6 @@ fn place(vmi: &Value) -> (&str, bool) {
     (vmi["status"]["nodeName"].as_str().unwrap_or_default(), emulated)
 }
 
-#[test]
-fn lab_a_pod_on_a_riscv64_node_of_a_mixed_cluster_runs_its_machine_under_kvm() {
-    let mixed = Mixed::new().unwrap();
-    mixed.kubectl().apply(&[Manifest::demo().unwrap()]).unwrap();
-    let vmi = mixed.await_running(NAME);
-    assert_eq!(place(&vmi), (riscv64::NODE, false));
-    let mut console = mixed.console(NAME, guest::PROMPT);
-    let said = console.ask("uname -a").unwrap();
-    assert!(said.starts_with("Linux ") && said.contains(" riscv64 "), "{said}");
-    mixed.is_unprivileged_and_under_kvm();
-    assert_eq!(console.leave().unwrap().status(), Some(0));
-    mixed.end(NAME);
-}
-
 /// KubeVirt's `vmi-alpine-efi.yaml`, as it is there.
 fn vmi_alpine_efi() -> Manifest {
     Manifest(json!({
@@ -187,4 +186,88 @@ fn vmi_alpine_efi() -> Manifest {
             "volumes": [{"containerDisk": {"image": format!("registry:5000/{EFI}")}, "name": "containerdisk"}],
         },
     }))
+}
+
+#[test]
+fn lab_a_machine_runs_under_kvm_in_a_pod_of_a_riscv64_node_beside_an_emulating_one() {
+    let mixed = Mixed::with(&["rvm-handler", "rvmm"]).unwrap();
+    mixed.kubectl().apply(&[Manifest::demo().unwrap()]).unwrap();
+    // The scheduler finds the one node that has KVM.
+    let vmi = mixed.await_running(NAME);
+    assert_eq!(place(&vmi), (riscv64::NODE, false));
+    mixed.says_riscv64(NAME, guest::PROMPT);
+    mixed.is_unprivileged_and_under_kvm();
+    mixed.end(NAME);
+
+    let (machine, folder) = (mixed.far.id(), mixed.far.folder().to_owned());
+    assert!(runs(machine) && folder.exists());
+    drop(mixed);
+    assert!(
+        !runs(machine) && !folder.exists(),
+        "the node of riscv64 is still there"
+    );
+}
+
+#[test]
+fn full_lab_a_mixed_cluster_runs_the_same_machine_by_kvm_here_and_emulated_there() {
+    let mixed = Mixed::with(&["rvm-handler", "rvmm", "rvmm-qemu"]).unwrap();
+    let node = mixed.cluster.node().unwrap();
+    node.push(&efi::image(&Cache::open().unwrap()).unwrap(), EFI)
+        .unwrap();
+    let kubectl = mixed.kubectl();
+    let efi = "vmi-alpine-efi";
+    kubectl.apply(&[vmi_alpine_efi()]).unwrap();
+    assert_eq!(place(&mixed.await_running(efi)), (riscv64::NODE, false));
+    mixed.says_riscv64(efi, "guest# ");
+    mixed.is_unprivileged_and_under_kvm();
+    mixed.end(efi);
+
+    kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
+    assert_eq!(place(&mixed.await_running(NAME)), (riscv64::NODE, false));
+    // From now on nodes without KVM may have machines too.
+    let emulate = r#"{"spec": {"configuration": {"developerConfiguration": {"useEmulation": true}}}}"#;
+    let patch = [
+        "patch",
+        "kubevirt",
+        "kubevirt",
+        "-n",
+        "kubevirt",
+        "--type=merge",
+        "-p",
+        emulate,
+    ];
+    kubectl.ok(&patch).unwrap();
+    let here = Manifest::demo().unwrap().named("here");
+    let here = here.on("kubernetes.io/arch", &machine_arch().unwrap());
+    kubectl.apply(&[here]).unwrap();
+    assert_eq!(place(&mixed.await_running("here")), (NODE, true));
+    mixed.says_riscv64("here", "here:~# ");
+    mixed.says_riscv64(NAME, guest::PROMPT);
+
+    // The handler of the far node goes and another comes; its machine knows nothing of it.
+    let uptime = || {
+        let mut console = mixed.console(NAME, guest::PROMPT);
+        let uptime = guest::uptime(&mut console).unwrap();
+        assert_eq!(console.leave().unwrap().status(), Some(0));
+        uptime
+    };
+    let before = uptime();
+    let on_far = format!("--field-selector=spec.nodeName={}", riscv64::NODE);
+    kubectl
+        .ok(&[
+            "delete",
+            "pods",
+            "-n",
+            "rvm",
+            "-l",
+            "app=rvm-handler",
+            &on_far,
+            "--timeout=120s",
+        ])
+        .unwrap();
+    mixed.await_handlers().with_context(|| mixed.story()).unwrap();
+    assert!(uptime() > before);
+    assert_eq!(kubectl.phase(NAME).unwrap().as_deref(), Some("Running"));
+    mixed.end(NAME);
+    mixed.end("here");
 }

@@ -131,6 +131,18 @@ impl Emulator {
         })
     }
 
+    /// Its process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its files lie.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Everything that came over the serial line so far.
     pub fn serial(&self) -> Result<String> {
         match fs::read(serial(self.folder.path())) {

@@ -14,6 +14,7 @@
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use rvm_guests::cpio::Archive;
@@ -27,6 +28,7 @@ use tempfile::TempDir;
 use super::settings::Settings;
 use super::{LAST_WORDS, Lead, Node, net_of};
 use crate::patience::PATIENCE;
+use crate::sweep::Sweeper;
 
 /// Its name in the cluster.
 pub const NODE: &str = "n2";
@@ -59,6 +61,8 @@ const CMDLINE: &str = "console=ttyS0 quiet";
 pub struct Riscv64Node {
     emulator: Emulator,
     agent: Lead,
+    /// Its folder is to go with a test that is killed, too.
+    _sweeper: Sweeper,
 }
 
 impl Riscv64Node {
@@ -70,9 +74,26 @@ impl Riscv64Node {
         first.push(&machine.parts.busybox, BUSYBOX)?;
         connect(first)?;
         let folder = tempfile::Builder::new().prefix("rvm-riscv64-").tempdir()?;
+        let sweeper = Sweeper::start(folder.path())?;
         let emulator = boot(&cache, &machine, first, credentials, folder)?;
         let agent = first.lead(&format!("{ADDRESS}:{AGENT_PORT}"))?;
-        Ok(Self { emulator, agent })
+        Ok(Self {
+            emulator,
+            agent,
+            _sweeper: sweeper,
+        })
+    }
+
+    /// The number of the process that it is here.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.emulator.id()
+    }
+
+    /// Where its files lie here.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.emulator.folder()
     }
 
     /// Runs a command on the node, as its root.
