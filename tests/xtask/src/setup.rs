@@ -87,6 +87,7 @@ pub fn for_testing() -> Result<ForTesting> {
     }
     let kube = kube::assets(cache)?;
     kube_node::here(cache)?;
+    kube_node::machine(cache)?;
     helm::program(cache)?;
     Ok(ForTesting {
         building,
@@ -112,7 +113,7 @@ fn ensure_components() -> Result<()> {
 
 /// Everything.
 pub fn all() -> Result<ForTesting> {
-    step::heading("set-up (about 10 minutes on two cores the first time, seconds after that)");
+    step::heading("set-up (about 15 minutes on two cores the first time, seconds after that)");
     let ready = for_testing()?;
     eprintln!("everything is in {}", ready.building.cache.root().display());
     Ok(ready)
