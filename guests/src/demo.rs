@@ -27,11 +27,12 @@ pub const INIT: &str = "init.cpio";
 pub const ALPINE: &str = "alpine-3.23";
 
 /// What a guest with a container's root can drive: disks, networks, the clock, and disks' file systems.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 13] = [
     "virtio_mmio",
     "virtio_blk",
     "virtio_net",
     "virtio_rng",
+    "virtio_balloon",
     "af_packet",
     "rtc_goldfish",
     "crc32c_generic",

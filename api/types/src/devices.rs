@@ -27,7 +27,7 @@ pub struct Devices {
     /// Whether there is a display. rvm has none; the field is accepted and changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_graphics_device: Option<bool>,
-    /// Whether a memory balloon is there. rvm has none yet; the field is accepted and changes nothing.
+    /// Whether a memory balloon is there, by which the guest tells of its memory and gives back pages that it does not use; it is by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_mem_balloon: Option<bool>,
     /// Whether a machine that names no network gets the pod's, where its node has one; it does by default.

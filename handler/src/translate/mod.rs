@@ -43,6 +43,8 @@ pub struct Wants {
     pub on_start: OnStart,
     /// Its network.
     pub network: Option<NetworkWish>,
+    /// Whether it has a balloon, by which it tells of its memory and gives back what it does not use.
+    pub balloon: bool,
 }
 
 /// The files that a machine needs, each where it lies.
@@ -98,6 +100,7 @@ pub fn wants(id: &VmId, vmi: &VirtualMachineInstance, in_pods: bool) -> Result<W
                 disks,
                 memory,
                 network,
+                balloon: spec.domain.devices.autoattach_mem_balloon != Some(false),
                 cpus: cpu::count(&spec.domain),
                 on_start: if vmi.starts_paused() {
                     OnStart::Pause
@@ -136,6 +139,7 @@ pub fn spec(
         .uid(&id.uid)
         .cpus(wants.cpus)
         .memory(wants.memory)
+        .balloon(wants.balloon)
         .on_start(wants.on_start)
         .accelerator(accelerator);
     let disks = wants.disks.iter().zip(files.disks);

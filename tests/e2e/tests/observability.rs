@@ -8,6 +8,7 @@ use regex::Regex;
 use rvm_e2e::guest::{NAME, PROMPT};
 use rvm_e2e::machines::SUBRESOURCES;
 use rvm_guests::{Cache, promtool};
+use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Api, Cluster, HandlerSetup, Manifest, Plain, Tools};
 use serde_json::{Value, json};
 
@@ -29,11 +30,14 @@ fn ask(address: &str, path: &str) -> (u16, String) {
     (code, answer.body_mut().read_to_string().unwrap())
 }
 
-/// The names of metrics in a text; of a histogram and a counter that which stands in the description.
+/// The names of metrics in a text; of a histogram and a counter that which stands in the description. Names with colons are not told
+/// but recorded, by rules.
 fn names(text: &str) -> BTreeSet<String> {
-    let name = Regex::new(r"\b(kubevirt|rvm|process)_[a-z_]+\b").unwrap();
-    name.find_iter(text)
-        .map(|found| found.as_str().to_owned())
+    let name = Regex::new(r"\b([a-z]+:)?(kubevirt|rvm|process)_[a-z_]+\b").unwrap();
+    let found = name.find_iter(text).map(|found| found.as_str());
+    found
+        .filter(|name| !name.contains(':'))
+        .map(str::to_owned)
         .collect()
 }
 
@@ -45,10 +49,18 @@ fn what_the_dashboard_and_the_alerts_speak_of_is_told() {
     let (of_node, of_api) = (free(), free());
     let node = HandlerSetup::on_node(&cluster, "n1");
     let node = node.with(&["--grpc-listen", "127.0.0.1:0", "--metrics-listen", of_node]);
+    let node = node.with(&["--pod-network", "10.199.27.0/24"]);
     let node = node.start(&tools).unwrap();
     let api = Api::start_with(&tools, &cluster, &["--metrics-listen", of_api]).unwrap();
     let kubectl = cluster.kubectl();
-    kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
+    let machine = Manifest::demo().unwrap().with(|vmi| {
+        let scratch = json!({"name": "scratch", "emptyDisk": {"capacity": "8Mi"}});
+        vmi["spec"]["volumes"].as_array_mut().unwrap().push(scratch);
+        let disk = json!({"name": "scratch", "disk": {"bus": "virtio"}});
+        let disks = vmi["spec"]["domain"]["devices"]["disks"].as_array_mut();
+        disks.unwrap().push(disk);
+    });
+    kubectl.apply(&[machine]).unwrap();
     let vmi = kubectl.await_phase(NAME, "Running").unwrap();
     let mut viewer = Plain::open(
         kubectl,
@@ -56,11 +68,26 @@ fn what_the_dashboard_and_the_alerts_speak_of_is_told() {
     )
     .unwrap();
     viewer.expect(PROMPT).unwrap();
+    viewer
+        .send(b"dd if=/dev/urandom of=/dev/vda bs=64k count=16 conv=fsync 2>/dev/null; echo writ\\ten\n")
+        .unwrap();
+    viewer.expect("written\r\n").unwrap();
     // Nobody has to answer there.
     let port = format!("{SUBRESOURCES}/virtualmachineinstances/{NAME}/portforward/53/udp");
     let port = Plain::open(kubectl, &port).unwrap();
 
-    let (code, node_says) = ask(of_node, "/metrics");
+    // The guest is asked for its memory at the first look, and answers in its own time.
+    let node_says = eventually("the guest tells of its memory", || {
+        let (_, says) = ask(of_node, "/metrics");
+        let told = says.contains("\nkubevirt_vmi_memory_usable_bytes{");
+        Ok(if told {
+            Look::Here(says)
+        } else {
+            Look::NotYet(says)
+        })
+    })
+    .unwrap();
+    let (code, _) = ask(of_node, "/metrics");
     assert_eq!((code, node_says.ends_with("# EOF\n")), (200, true), "{node_says}");
     let (_, api_says) = ask(of_api, "/metrics");
     let which = format!("node=\"n1\",namespace=\"default\",name=\"{NAME}\"");
@@ -76,6 +103,29 @@ fn what_the_dashboard_and_the_alerts_speak_of_is_told() {
     assert!(value("kubevirt_vmi_memory_resident_bytes") > 5e7);
     assert_eq!(value("kubevirt_vmi_memory_domain_bytes"), f64::from(256 << 20));
     assert!(value("rvm_vmi_console_output_bytes_total") > 100.0);
+    let kilobytes = 1024.0;
+    let usable = value("kubevirt_vmi_memory_usable_bytes");
+    let available = value("kubevirt_vmi_memory_available_bytes");
+    assert!(
+        usable < available && available < 262_144.0 * kilobytes,
+        "{usable} of {available}"
+    );
+    let which_disk = format!("{which},drive=\"disk0\"");
+    let wrote = |name: &str| {
+        let line = format!("{name}{{{which_disk}}} ");
+        let value = node_says.lines().find_map(|said| said.strip_prefix(&line));
+        value
+            .unwrap_or_else(|| panic!("no {line} in {node_says}"))
+            .to_owned()
+    };
+    assert_eq!(wrote("kubevirt_vmi_storage_write_traffic_bytes_total"), "1048576");
+    assert_ne!(wrote("kubevirt_vmi_storage_flush_requests_total"), "0");
+    assert_ne!(wrote("kubevirt_vmi_storage_write_times_seconds_total"), "0.0");
+    let received = format!("kubevirt_vmi_network_receive_packets_total{{{which},interface=\"tap0\"}} ");
+    let received = node_says.lines().find_map(|said| said.strip_prefix(&received));
+    assert_ne!(received.unwrap(), "0");
+    let vcpu = format!("kubevirt_vmi_vcpu_seconds_total{{{which},id=\"0\",state=\"running\"}} ");
+    assert!(node_says.contains(&vcpu), "no {vcpu} in {node_says}");
     assert!(node_says.contains(&format!(
         "kubevirt_vmi_info{{{which},phase=\"running\",accelerator=\"tcg\"}} 1\n"
     )));
@@ -131,7 +181,7 @@ fn the_alerts_come_when_they_should_and_not_otherwise() {
         .unwrap()
         .ok()
         .unwrap();
-    assert!(checked.contains("SUCCESS: 7 rules found"), "{checked}");
+    assert!(checked.contains("SUCCESS: 10 rules found"), "{checked}");
     let tested = tools
         .run(&[promtool, "test", "rules", &file("alerts.test.yaml")], &[], "")
         .unwrap();

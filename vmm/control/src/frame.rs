@@ -1,29 +1,46 @@
-//! Lines out of a stream of bytes, none longer than [`MAX_LINE`].
+//! Lines out of a stream of bytes, none longer than [`MAX_LINE`], or than its reader says.
 
 /// Longest line in bytes, without its line feed, that either side takes.
 pub const MAX_LINE: usize = 64 << 10;
 
-/// A line was longer than [`MAX_LINE`]; the connection is of no more use.
+/// A line was longer than its reader takes; the connection is of no more use.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a control message is longer than {MAX_LINE} bytes")]
 pub struct LineTooLong;
 
 /// Collects bytes until a line is whole. Each byte is looked at once, however small the pieces are that it comes in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lines {
     buffer: Vec<u8>,
     /// What is before this has been taken.
     start: usize,
     /// Between `start` and this there is no line feed.
     searched: usize,
+    longest: usize,
 }
 
 // === impl Lines ===
 
+impl Default for Lines {
+    fn default() -> Self {
+        Self::up_to(MAX_LINE)
+    }
+}
+
 impl Lines {
+    /// From a peer whose lines may have this many bytes.
+    pub fn up_to(longest: usize) -> Self {
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            searched: 0,
+            longest,
+        }
+    }
+
     /// Adds what came in.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if self.start > MAX_LINE {
+        if self.start > self.longest {
             self.forget_taken();
         }
         self.buffer.extend_from_slice(bytes);
@@ -38,7 +55,7 @@ impl Lines {
         let Some(place) = unseen.iter().position(|&byte| byte == b'\n') else {
             self.searched = self.buffer.len();
             self.forget_taken();
-            return if self.buffer.len() > MAX_LINE {
+            return if self.buffer.len() > self.longest {
                 Err(LineTooLong)
             } else {
                 Ok(None)
@@ -46,7 +63,7 @@ impl Lines {
         };
         let end = self.searched + place;
         let line = &self.buffer[self.start..end];
-        if line.len() > MAX_LINE {
+        if line.len() > self.longest {
             return Err(LineTooLong);
         }
         let line = line.to_vec();

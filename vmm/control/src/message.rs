@@ -186,11 +186,14 @@ pub enum AskedBy {
     Sysrq,
 }
 
-/// Counters by name, since rvmm started; a reader takes what it knows.
+/// What is counted and measured, by name; a reader takes what it knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
-    /// The names stand in this crate's README.
+    /// What only grows. The names stand in this crate's README.
     pub counters: BTreeMap<String, u64>,
+    /// What goes up and down. The names stand there, too.
+    #[serde(default)]
+    pub gauges: BTreeMap<String, u64>,
 }
 
 /// What a machine says of itself.

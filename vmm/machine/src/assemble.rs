@@ -40,6 +40,7 @@ use crate::flash::Banks;
 use crate::gate::Gate;
 use crate::interrupts::Wiring;
 use crate::layout::{APLIC, FLASH, IMSIC, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, Window};
+use crate::meters::Meters;
 use crate::network::{self, Fed};
 use crate::share;
 use crate::slots::{Backend, Slot};
@@ -69,6 +70,8 @@ pub struct Assembled {
     pub watchdog: Option<Leash>,
     /// The balloon, if there is one.
     pub balloon: Option<BalloonControl>,
+    /// What its disks do.
+    pub meters: Meters,
     /// Where devices are plugged in, if that is possible.
     pub bays: Option<Bays>,
 }
@@ -78,6 +81,7 @@ struct Plugged {
     slots: Vec<Slot>,
     console: VirtioInput,
     balloon: Option<BalloonControl>,
+    meters: Meters,
     watchdog: Option<(Leash, Alarm)>,
     places: Places,
 }
@@ -141,6 +145,7 @@ pub fn assemble(
         input,
         device_tree: tree,
         balloon: plugged.balloon,
+        meters: plugged.meters,
         bays: plugged.places.into_bays(wiring),
     })
 }
@@ -212,11 +217,8 @@ fn plug_virtio(
     vm: &Arc<dyn Vm>,
 ) -> Result<Plugged, MachineError> {
     let Lasting { hub, agent, servers } = lasting;
-    let mut devices: Vec<Fed> = Vec::new();
-    for (number, disk) in spec.disks().iter().enumerate() {
-        let (block, alarm) = disks::open(disk, format!("disk{number}"), gate)?;
-        devices.push((Box::new(block), alarm));
-    }
+    let meters = Meters::default();
+    let mut devices = open_disks(spec, gate, &meters)?;
     for net in spec.nets() {
         devices.push(network::interface(net, &Link::default(), memory)?);
     }
@@ -258,9 +260,18 @@ fn plug_virtio(
         slots,
         console,
         balloon,
+        meters,
         watchdog,
         places,
     })
+}
+
+fn open_disks(spec: &Spec, gate: &Arc<Gate>, meters: &Meters) -> Result<Vec<Fed>, MachineError> {
+    let open = |(number, disk)| -> Result<Fed, MachineError> {
+        let (block, alarm) = disks::open(disk, format!("disk{number}"), gate, meters)?;
+        Ok((Box::new(block), alarm))
+    };
+    spec.disks().iter().enumerate().map(open).collect()
 }
 
 /// The entropy device; one with a limit has an alarm.

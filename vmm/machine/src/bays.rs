@@ -18,6 +18,7 @@ use rvmm_spec::DeviceId;
 
 use crate::gate::Gate;
 use crate::interrupts::Wiring;
+use crate::meters::Meters;
 use crate::slots::{Backend, Slot};
 use crate::transport::PciBus;
 use crate::worker::Worker;
@@ -58,11 +59,12 @@ impl Bays {
         plugged: Plugged,
         sandbox: &Sandbox,
         gate: &Arc<Gate>,
+        meters: &Meters,
     ) -> Result<Option<Subscriber>, MachineError> {
         let id = plugged.id;
         match plugged.kind {
             PluggedKind::Disk(disk, file) => {
-                let (block, alarm) = disks::open_from(&disk, file, id.to_string(), gate)?;
+                let (block, alarm) = disks::open_from(&disk, file, id.to_string(), gate, meters)?;
                 let (number, slot) = self.insert(Box::new(block), alarm)?;
                 let worker = Worker::start(id.to_string(), slot, sandbox).map_err(|error| {
                     self.bus.unplug(number);

@@ -13,6 +13,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::MachineError;
 use crate::gate::Gate;
+use crate::meters::Meters;
 use crate::slots::Backend;
 
 /// A disk whose request waits: the machine is told, and tries again when it goes on.
@@ -36,8 +37,14 @@ impl Trouble for Waiting {
 ///
 /// # Errors
 /// What is wrong with the image, or that the host has no more descriptors.
-pub fn open(disk: &Disk, name: String, gate: &Arc<Gate>) -> Result<(Block, Option<Backend>), MachineError> {
-    on(disk::open(disk).map_err(MachineError::Disk)?, disk, name, gate)
+pub fn open(
+    disk: &Disk,
+    name: String,
+    gate: &Arc<Gate>,
+    meters: &Meters,
+) -> Result<(Block, Option<Backend>), MachineError> {
+    let image = disk::open(disk).map_err(MachineError::Disk)?;
+    on(meters.on(name.clone(), image), disk, name, gate)
 }
 
 /// A disk on an image that somebody else opened.
@@ -49,13 +56,10 @@ pub fn open_from(
     file: File,
     name: String,
     gate: &Arc<Gate>,
+    meters: &Meters,
 ) -> Result<(Block, Option<Backend>), MachineError> {
-    on(
-        disk::open_from(disk, file).map_err(MachineError::Disk)?,
-        disk,
-        name,
-        gate,
-    )
+    let image = disk::open_from(disk, file).map_err(MachineError::Disk)?;
+    on(meters.on(name.clone(), image), disk, name, gate)
 }
 
 fn on(

@@ -24,6 +24,7 @@ mod flash;
 mod gate;
 mod interrupts;
 pub mod layout;
+mod meters;
 mod network;
 mod share;
 mod slots;
@@ -60,6 +61,7 @@ pub use balloon::BalloonControl;
 use bays::Bays;
 use counters::Counters;
 use gate::Gate;
+use meters::Meters;
 use slots::Slot;
 use watchdog::Leash;
 use worker::Worker;
@@ -81,6 +83,7 @@ pub struct Machine {
     _ram: GuestRam,
     watchdog: Option<Leash>,
     balloon: Option<BalloonControl>,
+    meters: Meters,
     /// Where devices are plugged in, if that is possible.
     bays: Option<Bays>,
     /// For the threads of what is plugged in.
@@ -220,6 +223,7 @@ impl Machine {
             _ram: assembled.ram,
             watchdog: assembled.watchdog,
             balloon: assembled.balloon,
+            meters: assembled.meters,
             bays: assembled.bays,
             sandbox: *sandbox,
         };
@@ -280,7 +284,7 @@ impl Machine {
         self.bays
             .as_mut()
             .ok_or(MachineError::Bay)?
-            .plug(device, &self.sandbox, &self.gate)
+            .plug(device, &self.sandbox, &self.gate, &self.meters)
     }
 
     fn plug_all(&mut self, devices: Vec<Plugged>) -> Result<Vec<Feed>, MachineError> {
@@ -310,9 +314,10 @@ impl Machine {
         self.gate.resume();
     }
 
-    /// Adds what the vCPUs' exits came to, under the names that `vmm/control` documents.
+    /// Adds what the vCPUs' exits came to and what the disks did, under the names that `vmm/control` documents.
     pub fn add_counters(&self, sums: &mut BTreeMap<String, u64>) {
         self.counters.iter().for_each(|counters| counters.add_to(sums));
+        self.meters.add_to(sums);
     }
 
     /// Ends the guest at once and waits until its threads are gone. A request that a disk has begun is ended first; none

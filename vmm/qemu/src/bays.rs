@@ -101,6 +101,20 @@ impl Bays {
         Some([delete].into_iter().chain(rest).collect())
     }
 
+    /// The machine's name of the disk that QEMU calls so, or whose throttle it calls so.
+    pub(crate) fn disk_of(&self, node: &str) -> Option<String> {
+        let Some(bay) = node.strip_prefix("bay") else {
+            let number = node
+                .strip_prefix("disk")
+                .or_else(|| node.strip_prefix("limited"))?;
+            return Some(format!("disk{number}"));
+        };
+        let slot: u8 = bay.strip_suffix("-limited").unwrap_or(bay).parse().ok()?;
+        let mut taken = self.taken.iter();
+        let (id, ..) = taken.find(|(_, taken, _)| *taken == slot)?;
+        Some(id.to_string())
+    }
+
     /// A device is out, or never came in.
     pub(crate) fn forget(&mut self, id: &DeviceId) {
         self.taken.retain(|(taken, ..)| taken != id);
@@ -279,6 +293,29 @@ mod tests {
         assert_eq!(steps[2].command["arguments"]["addr"], "0x5");
         assert_eq!(steps[1].command["arguments"]["file"]["driver"], "host_device");
         assert!(bays.unplug(&"d4".parse().unwrap()).is_none());
+        let names = [
+            "bay5",
+            "bay5-limited",
+            "bay4",
+            "disk3",
+            "limited3",
+            "base3",
+            "#block1",
+            "bay40",
+        ]
+        .map(|node| bays.disk_of(node));
+        let names = names.each_ref().map(Option::as_deref);
+        let expected = [
+            Some("more"),
+            Some("more"),
+            Some("d3"),
+            Some("disk3"),
+            Some("disk3"),
+            None,
+            None,
+            None,
+        ];
+        assert_eq!(names, expected);
     }
 
     #[test]

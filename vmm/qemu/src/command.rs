@@ -28,6 +28,7 @@ mod tests;
 
 use crate::bays::BRIDGE;
 use crate::qmp::AGENT;
+use crate::statistics::BALLOON;
 
 /// The system calls that QEMU needs none of: those of old, of other users, of other programs, of other's CPU time.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
@@ -100,7 +101,10 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     let limit = limit.map(|bytes| format!(",max-bytes={bytes},period=1000"));
     arguments.device("virtio-rng", format!(",rng=rng{}", limit.unwrap_or_default()));
     if spec.balloon() {
-        arguments.device("virtio-balloon", ",deflate-on-oom=on,free-page-reporting=on");
+        arguments.device(
+            "virtio-balloon",
+            format!(",id={BALLOON},deflate-on-oom=on,free-page-reporting=on"),
+        );
     }
     let shares = spec.shares().iter().enumerate();
     shares.for_each(|(index, share)| arguments.share(index, share));
@@ -130,6 +134,8 @@ impl Arguments {
     fn machine(&mut self, spec: &Spec, findings: &Findings, more: impl AsRef<OsStr>) {
         let mut name = OsString::from("guest=");
         name.push(escaped(OsStr::new(spec.name())));
+        // Threads of vCPUs are known by their names.
+        name.push(",debug-threads=on");
         self.option("-name", name);
         for flag in ["-nodefaults", "-no-user-config", "-no-reboot", "-S"] {
             self.words.push(flag.into());

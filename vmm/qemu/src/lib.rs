@@ -22,6 +22,7 @@ mod prepare;
 mod process;
 mod qmp;
 mod session;
+mod statistics;
 mod tree;
 mod wishes;
 
@@ -39,6 +40,7 @@ use rvmm_backends::net::Tap;
 use rvmm_backends::plugged::Plugged;
 use rvmm_backends::{Agent, News, OnNews};
 use rvmm_boot::BootError;
+use rvmm_control::Stats;
 use rvmm_spec::{Console, DeviceId, OnStart, Outcome, Spec};
 
 use command::{Descriptors, Findings, arguments};
@@ -212,6 +214,11 @@ impl QemuGuest {
         self.has_balloon
     }
 
+    /// Hands what QEMU counts to `on_counted`, from another thread, unless the guest ends before.
+    pub fn count(&self, on_counted: impl FnOnce(Stats) + Send + 'static) {
+        self.wishes.count(Box::new(on_counted));
+    }
+
     /// Plugs a device in. `on_done` is told, from another thread, what came of it, unless the guest ends before.
     ///
     /// # Errors
@@ -322,6 +329,7 @@ impl Order {
             hub: self.hub.clone(),
             agent: self.agent.clone(),
             wishes: Arc::clone(&self.wishes),
+            has_balloon: self.spec.balloon(),
         };
         let session = Session::new(child, ours, focus, ends, scratch);
         self.hub.set_input(Some(Box::new(keyboard)));

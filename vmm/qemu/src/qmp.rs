@@ -15,6 +15,8 @@ use rvmm_backends::DiskError;
 use rvmm_control::frame::{LineTooLong, Lines};
 use serde::Deserialize;
 
+use crate::statistics::{DISKS, MEMORY};
+
 /// Enters command mode; before that, QEMU sends no events.
 pub const CAPABILITIES: &[u8] = b"{\"execute\": \"qmp_capabilities\"}\n";
 
@@ -49,6 +51,8 @@ pub enum Said {
     Refused(String),
     /// What came of a command that carried [`ERRAND`].
     Errand(Result<(), Refusal>),
+    /// The answer to a question of [`crate::statistics`]; nothing where it was refused.
+    Counted(serde_json::Value),
     /// A device is gone.
     Deleted(String),
     /// The machine is over.
@@ -92,8 +96,11 @@ pub enum QmpError {
     Json(#[source] serde_json::Error),
 }
 
+/// Longest message in bytes: QEMU tells five thousand of each disk and what is behind it.
+const LONGEST: usize = 1 << 20;
+
 /// Turns bytes into what was said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Listener {
     lines: Lines,
 }
@@ -163,6 +170,14 @@ struct Shutdown {
 
 // === impl Listener ===
 
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            lines: Lines::up_to(LONGEST),
+        }
+    }
+}
+
 impl Listener {
     /// Adds what came in and gives what was said by now.
     ///
@@ -184,8 +199,10 @@ fn understand(line: &[u8]) -> Result<Said, serde_json::Error> {
         let version = greeting.version.qemu;
         return Ok(Said::Greeting((version.major, version.minor, version.micro)));
     }
-    if message.id.as_deref() == Some(ERRAND) {
-        return Ok(Said::Errand(message.error.map_or(Ok(()), Err)));
+    match message.id.as_deref() {
+        Some(ERRAND) => return Ok(Said::Errand(message.error.map_or(Ok(()), Err))),
+        Some(DISKS | MEMORY) => return Ok(Said::Counted(message.done.unwrap_or_default())),
+        _ => {}
     }
     if let Some(refusal) = message.error {
         return Ok(Said::Refused(refusal.desc));
@@ -348,7 +365,7 @@ mod tests {
             Listener::default().hear(b"hello\n"),
             Err(QmpError::Json(_))
         ));
-        let endless = vec![b'x'; 1 << 20];
+        let endless = vec![b'x'; LONGEST + 1];
         assert!(matches!(
             Listener::default().hear(&endless),
             Err(QmpError::TooLong(_))

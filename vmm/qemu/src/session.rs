@@ -13,6 +13,7 @@
 //! closed everything, so the end is told after the last byte of output.
 
 mod errands;
+mod wished;
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -33,6 +34,7 @@ use crate::complaint::complaint;
 use crate::find::OLDEST;
 use crate::process::Sockets;
 use crate::qmp::{self, Listener, Reason, Said};
+use crate::statistics::Counting;
 use crate::wishes::Wishes;
 use crate::{PATIENCE, QemuError};
 use errands::UnderWay;
@@ -61,6 +63,8 @@ pub(crate) struct Ends {
     pub agent: Agent,
     /// What is wanted of the session.
     pub wishes: Arc<Wishes>,
+    /// The guest has a balloon.
+    pub has_balloon: bool,
 }
 
 /// The thread's state.
@@ -84,6 +88,7 @@ pub(crate) struct Session {
     tail: VecDeque<u8>,
     bays: Bays,
     under_way: Option<UnderWay>,
+    counting: Counting,
 }
 
 /// What the thread waits for.
@@ -147,6 +152,7 @@ impl Session {
             tail: VecDeque::new(),
             bays: Bays::default(),
             under_way: None,
+            counting: Counting::default(),
         }
     }
 
@@ -259,6 +265,7 @@ impl Session {
             Source::Wake => {
                 self.stand_or_go()?;
                 self.blow_up()?;
+                self.count()?;
             }
             Source::Room => {}
         }
@@ -280,6 +287,11 @@ impl Session {
                     self.next_errand()?;
                 }
                 (_, Said::Errand(answer)) => self.go_on(|errand| errand.answered(answer))?,
+                (_, Said::Counted(answer)) => {
+                    let bays = &self.bays;
+                    self.counting.answered(&answer, |node| bays.disk_of(node));
+                    self.count()?;
+                }
                 (_, Said::Deleted(device)) => self.go_on(|errand| errand.gone(&device))?,
                 (Progress::Listening, Said::Done) => {
                     self.progress = Progress::Started;
@@ -310,35 +322,9 @@ impl Session {
         Ok(())
     }
 
-    /// Has the vCPUs do what is wished, once the start is over.
-    fn stand_or_go(&mut self) -> Result<(), QemuError> {
-        if self.progress != Progress::Started || self.ends.wishes.is_paused() == self.paused {
-            return Ok(());
-        }
-        self.tell_vcpus(Progress::Started)
-    }
-
-    /// Tells the vCPUs what is wished of them.
-    fn tell_vcpus(&mut self, next: Progress) -> Result<(), QemuError> {
-        self.paused = self.ends.wishes.is_paused();
-        let command = if self.paused { qmp::STOP } else { qmp::CONTINUE };
-        self.say(command, next)
-    }
-
-    /// Tells the balloon what is wished, once the guest runs.
-    fn blow_up(&mut self) -> Result<(), QemuError> {
-        if self.progress != Progress::Started {
-            return Ok(());
-        }
-        match self.ends.wishes.take_balloon() {
-            Some(bytes) => self.say(qmp::balloon(bytes).as_bytes(), Progress::Started),
-            None => Ok(()),
-        }
-    }
-
     fn say(&mut self, command: &[u8], next: Progress) -> Result<(), QemuError> {
         self.progress = next;
-        // A short line, after QEMU has answered the one before, which a socket takes at once.
+        // A short line or a few, after QEMU has answered those before, which a socket takes at once.
         (&self.sockets.qmp).write_all(command).map_err(QemuError::System)
     }
 

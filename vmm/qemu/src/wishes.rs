@@ -12,6 +12,7 @@ use rvmm_backends::plugged::Plugged;
 use rvmm_spec::DeviceId;
 
 use crate::errand::OnDone;
+use crate::statistics::OnCounted;
 
 /// A wish about a device, and who wants to know what came of it.
 type Wished = (Wish, Option<OnDone>);
@@ -39,6 +40,8 @@ pub(crate) struct Wishes {
     balloon: AtomicU64,
     /// Devices to be plugged in and pulled out, in this order. Whoever asks waits for the answer before the next.
     errands: Mutex<VecDeque<Wished>>,
+    /// Who wants to know what is counted: no more than clients may wait at the control socket.
+    counts: Mutex<Vec<OnCounted>>,
     /// Input waits until the socket takes more.
     starved: AtomicBool,
 }
@@ -53,6 +56,7 @@ impl Wishes {
             paused: AtomicBool::new(false),
             balloon: AtomicU64::new(0),
             errands: Mutex::default(),
+            counts: Mutex::default(),
             starved: AtomicBool::new(false),
         })
     }
@@ -99,6 +103,20 @@ impl Wishes {
 
     fn errands(&self) -> MutexGuard<'_, VecDeque<Wished>> {
         self.errands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Someone wants to know what is counted.
+    pub(crate) fn count(&self, on_counted: OnCounted) {
+        self.counts().push(on_counted);
+        self.wake();
+    }
+
+    pub(crate) fn take_counts(&self) -> Vec<OnCounted> {
+        std::mem::take(&mut self.counts())
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Vec<OnCounted>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The console takes no more input for now; whether it does is to be watched.

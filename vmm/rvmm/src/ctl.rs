@@ -239,7 +239,7 @@ fn info_text(info: &Info) -> String {
 }
 
 fn stats_text(stats: &Stats) -> String {
-    let lines = stats.counters.iter();
+    let lines = stats.counters.iter().chain(&stats.gauges);
     let lines: Vec<_> = lines.map(|(name, count)| format!("{name:<22} {count}")).collect();
     lines.join("\n")
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use event_manager::{EventManager, MutEventSubscriber, SubscriberId, SubscriberOps};
 use rvmm_backends::plugged::Plugged;
 use rvmm_backends::{Lasting, News, OnNews};
+use rvmm_control::Stats;
 use rvmm_machine::Machine;
 use rvmm_qemu::QemuGuest;
 use rvmm_spec::{DeviceId, MemorySize, OnStart, Spec};
@@ -152,10 +153,28 @@ impl Guest {
         }
     }
 
-    /// Adds what this boot counted. QEMU counts nothing that we could ask for.
+    /// Adds what this boot has counted by its end. What QEMU counted ends with it.
     pub fn add_counters(&self, sums: &mut BTreeMap<String, u64>) {
         if let Self::Kvm { machine, .. } = self {
             machine.add_counters(sums);
+        }
+    }
+
+    /// Hands what this boot has counted until now, and what its guest last said of its memory, to `on_counted`: at once, or when QEMU has
+    /// told, unless the guest ends before.
+    pub fn count(&self, on_counted: impl FnOnce(Stats) + Send + 'static) {
+        match self {
+            Self::Kvm { machine, .. } => {
+                let mut stats = Stats::default();
+                machine.add_counters(&mut stats.counters);
+                if let Some(balloon) = machine.balloon() {
+                    let said = balloon.stats();
+                    let named = said.iter().map(|(name, value)| (format!("guest.{name}"), value));
+                    stats.gauges.extend(named);
+                }
+                on_counted(stats);
+            }
+            Self::Tcg(guest) => guest.count(on_counted),
         }
     }
 

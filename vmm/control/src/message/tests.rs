@@ -78,7 +78,10 @@ fn replies() -> Vec<Reply> {
     let counters = BTreeMap::from([("console.output-bytes".to_owned(), 4096)]);
     vec![
         Reply::Info(Box::new(info())),
-        Reply::Stats(Stats { counters }),
+        Reply::Stats(Stats {
+            counters,
+            gauges: [("guest.free-memory".to_owned(), 8 << 20)].into(),
+        }),
         Reply::Done,
         Reply::Agent(serde_json::json!({"host-name": "guest"})),
         Reply::Plugged(data()),

@@ -38,7 +38,7 @@ fn a_kernel_alone_gives_this_command() {
     let spec = Spec::builder(Boot::new("Image.gz")).build().unwrap();
     assert_eq!(
         text(&arguments(&spec, &findings(&[]), &descriptors(&[]))),
-        "-name guest=vm\n\
+        "-name guest=vm,debug-threads=on\n\
          -nodefaults\n\
          -no-user-config\n\
          -no-reboot\n\
@@ -195,7 +195,7 @@ fn a_balloon_comes_behind_the_rest() {
     let spec = Spec::builder(Boot::new("Image")).balloon(true).build().unwrap();
     let text = text(&arguments(&spec, &findings(&[]), &descriptors(&[])));
     let end = "-device virtio-rng-device,rng=rng,bus=virtio-mmio-bus.6\n\
-         -device virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on,bus=virtio-mmio-bus.5";
+         -device virtio-balloon-device,id=balloon,deflate-on-oom=on,free-page-reporting=on,bus=virtio-mmio-bus.5";
     assert!(text.ends_with(end), "{text}");
 }
 

@@ -82,7 +82,7 @@ impl Supervisor<'_> {
         }
         match request {
             Request::Info => answer.send(Reply::Info(Box::new(self.info()))),
-            Request::Stats => answer.send(Reply::Stats(self.stats())),
+            Request::Stats => self.count(answer),
             Request::Subscribe => answer.send(Reply::Done),
             Request::Pause | Request::Resume => self.change(&request, answer),
             Request::Stop { deadline_seconds } => {
@@ -238,12 +238,22 @@ impl Supervisor<'_> {
         }
     }
 
-    fn stats(&self) -> Stats {
-        let mut counters = self.counted.clone();
-        if let Some(guest) = &self.guest {
-            guest.add_counters(&mut counters);
+    fn count(&self, answer: Answer) {
+        let mut all = Stats::default();
+        all.counters.clone_from(&self.counted);
+        all.counters
+            .insert("console.output-bytes".to_owned(), self.lasting.hub.end());
+        let on_counted = move |boot: Stats| {
+            for (name, count) in boot.counters {
+                let sum = all.counters.entry(name).or_default();
+                *sum = sum.saturating_add(count);
+            }
+            all.gauges = boot.gauges;
+            answer.send(Reply::Stats(all));
+        };
+        match &self.guest {
+            Some(guest) => guest.count(on_counted),
+            None => on_counted(Stats::default()),
         }
-        counters.insert("console.output-bytes".to_owned(), self.lasting.hub.end());
-        Stats { counters }
     }
 }

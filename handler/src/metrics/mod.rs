@@ -1,33 +1,34 @@
 //! What this handler tells of itself and of its machines to whoever watches over it: KubeVirt's names where there is one, `rvm_` elsewhere.
 //!
 //! ```text
-//!   /metrics ─► each machine here: its control socket and /proc, side by side, each in time ─► OpenMetrics
+//!   /metrics ─► each machine here: its control socket and /proc (sample), side by side, each in time ─► OpenMetrics (figures)
 //!            └► what was counted on the way: phases and how long they took
 //!   /healthz    heartbeats are tried            /readyz    heartbeats are written
 //! ```
 
+mod figures;
+mod sample;
+
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use rvm_server::Subresources;
 use rvm_server::observe::{Pulse, Subject};
-use rvm_server::{Subresources, Usage};
 use rvm_types::VirtualMachineInstance;
-use rvmm_control::{Accelerator, Client, Info, State};
 use tokio::sync::watch;
 
 use crate::plan::Me;
 use crate::process::Machines;
-use crate::usage;
 use crate::vm::VmId;
+use figures::Figures;
+use sample::Sample;
 
 /// Machines that are asked at once, and how long each may take.
 const AT_ONCE: usize = 16;
@@ -37,27 +38,6 @@ const SECONDS: [f64; 18] = [
     0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0,
     3600.0,
 ];
-/// rvmm's counter of what a guest has printed.
-const PRINTED: &str = "console.output-bytes";
-
-/// Which machine.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Which {
-    node: String,
-    namespace: String,
-    name: String,
-}
-
-/// Which machine, and how it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Facts {
-    node: String,
-    namespace: String,
-    name: String,
-    phase: &'static str,
-    accelerator: &'static str,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct InPhase {
     phase: String,
@@ -81,14 +61,6 @@ pub struct Handler {
     pub pulse: Arc<Pulse>,
     /// How old a heartbeat may be.
     pub stale_after: Duration,
-}
-
-/// What one machine said.
-struct Sample {
-    id: VmId,
-    info: Info,
-    usage: Usage,
-    printed: u64,
 }
 
 // === impl Transitions ===
@@ -172,7 +144,7 @@ impl Subject for Handler {
         if let Some(below) = &self.below {
             below.count(registry);
         }
-        let mut all = Machinery::default();
+        let mut all = Figures::default();
         samples.iter().for_each(|sample| all.add(&node, sample));
         all.register(registry);
     }
@@ -192,18 +164,7 @@ impl Handler {
     /// What a machine says, if it does in time.
     async fn ask(&self, id: VmId) -> Option<Sample> {
         let socket = self.machines.run_dir(&id).control_socket();
-        let asked = tokio::task::spawn_blocking(move || {
-            let mut client = Client::connect(&socket).ok()?;
-            let (info, stats) = (client.info().ok()?, client.stats().ok()?);
-            let usage = usage::count(&socket).ok()?;
-            let printed = stats.counters.get(PRINTED).copied().unwrap_or(0);
-            Some(Sample {
-                id,
-                info,
-                usage,
-                printed,
-            })
-        });
+        let asked = tokio::task::spawn_blocking(move || Sample::take(id, &socket));
         tokio::time::timeout(TAKES, asked).await.ok()?.ok()?
     }
 }
@@ -212,72 +173,6 @@ fn gauge(registry: &mut Registry, name: &str, help: &str, value: usize) {
     let gauge = Gauge::<i64>::default();
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
     registry.register(name, help, gauge);
-}
-
-/// What all machines here said.
-#[derive(Default)]
-struct Machinery {
-    info: Family<Facts, Gauge>,
-    cpu: Family<Which, Counter<f64, AtomicU64>>,
-    resident: Family<Which, Gauge>,
-    domain: Family<Which, Gauge>,
-    printed: Family<Which, Counter>,
-    resets: Family<Which, Counter>,
-    up: Family<Which, Gauge>,
-}
-
-// === impl Machinery ===
-
-impl Machinery {
-    fn add(&mut self, node: &str, sample: &Sample) {
-        let Sample {
-            id,
-            info,
-            usage,
-            printed,
-        } = sample;
-        let which = Which {
-            node: node.to_owned(),
-            namespace: id.namespace.clone(),
-            name: id.name.clone(),
-        };
-        let paused = info.state == State::Paused;
-        let facts = Facts {
-            node: which.node.clone(),
-            namespace: which.namespace.clone(),
-            name: which.name.clone(),
-            phase: if paused { "paused" } else { "running" },
-            accelerator: match info.accelerator {
-                Accelerator::Kvm => "kvm",
-                Accelerator::Tcg => "tcg",
-            },
-        };
-        let whole = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let spent = Duration::from_micros(usage.cpu).as_secs_f64();
-        self.info.get_or_create(&facts).set(1);
-        self.cpu.get_or_create(&which).inc_by(spent);
-        self.resident.get_or_create(&which).set(whole(usage.memory));
-        self.domain.get_or_create(&which).set(whole(usage.guest_memory));
-        self.printed.get_or_create(&which).inc_by(*printed);
-        self.resets.get_or_create(&which).inc_by(info.resets);
-        self.up.get_or_create(&which).set(whole(info.uptime_seconds));
-    }
-
-    fn register(self, registry: &mut Registry) {
-        let help = "A machine that runs here, or is paused";
-        registry.register("kubevirt_vmi_info", help, self.info);
-        let help = "Processors' time that a machine's processes have spent";
-        registry.register("kubevirt_vmi_cpu_usage_seconds", help, self.cpu);
-        let help = "Memory of the node that a machine's processes hold";
-        registry.register("kubevirt_vmi_memory_resident_bytes", help, self.resident);
-        let help = "Memory that its guest has";
-        registry.register("kubevirt_vmi_memory_domain_bytes", help, self.domain);
-        let help = "What its guest has printed";
-        registry.register("rvm_vmi_console_output_bytes", help, self.printed);
-        let help = "How often its guest was booted again";
-        registry.register("rvm_vmi_resets", help, self.resets);
-        registry.register("rvm_vmi_uptime_seconds", "How long it runs", self.up);
-    }
 }
 
 #[cfg(test)]
