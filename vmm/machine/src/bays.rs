@@ -73,6 +73,7 @@ impl Bays {
                 self.take(id, number, Some(worker));
                 Ok(None)
             }
+            PluggedKind::Lun(..) => Err(MachineError::Bay),
             PluggedKind::Net(net, queues) => {
                 let (device, feeds) = network::interface_on(&net, queues, &Link::default())?;
                 let (number, slot) = self.insert(device, feeds)?;

@@ -85,6 +85,7 @@ impl Bays {
         let slot = SLOTS.into_iter().find(is_free)?;
         let steps = match device.kind {
             PluggedKind::Disk(disk, file) => disk_steps(slot, &disk, file, is_block_device),
+            PluggedKind::Lun(..) => return None,
             PluggedKind::Net(net, queues) => net_steps(slot, &net, queues),
         };
         let undo = steps.iter().rev().filter_map(|step| step.undo.clone());

@@ -111,7 +111,9 @@ pub fn prepare(spec: &Spec, work_dir: &Path) -> Result<Prepared, PrepareError> {
 pub fn examine(device: &Plugged) -> Result<bool, PrepareError> {
     let copy = device.copy().map_err(PrepareError::Descriptors)?;
     match copy.kind {
-        PluggedKind::Disk(disk, file) => disk::examine_from(&disk, file).map_err(PrepareError::Disk),
+        PluggedKind::Disk(disk, file) | PluggedKind::Lun(disk, file, _) => {
+            disk::examine_from(&disk, file).map_err(PrepareError::Disk)
+        }
         PluggedKind::Net(net, queues) => match &net.network {
             Network::Tap(name) => {
                 Tap::adopt(name, queues).map_err(PrepareError::Tap)?;

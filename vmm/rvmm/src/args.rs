@@ -10,7 +10,7 @@ use rvmm_control::RunDir;
 use rvmm_spec::limits::MAX_DOCUMENT;
 use rvmm_spec::{
     AcceleratorChoice, Console, CpuModel, MemoryOption, OnReset, OnStart, Rng, Sandbox, SandboxMode, Spec,
-    Transport, Vsock, Watchdog, wire,
+    SpecBuilder, Transport, Vsock, Watchdog, wire,
 };
 
 use crate::boot_args::BootArgs;
@@ -59,6 +59,10 @@ pub struct Args {
     cpu: Option<CpuModel>,
     #[arg(long = "disk", value_name = disk::VALUE, help = disk::HELP)]
     disks: Vec<String>,
+    /// A SCSI controller, into which disks can be plugged while the guest runs ('rvmm ctl add-disk FILE,bus=scsi'); its guest is
+    /// told of them, and needs no PCI
+    #[arg(long)]
+    scsi: bool,
     #[arg(long = "net", value_name = net::VALUE, help = net::HELP)]
     nets: Vec<String>,
     /// Which bus the virtio devices are on: mmio has room for 8 of them, pci for 31
@@ -102,14 +106,14 @@ pub struct Args {
     #[arg(long)]
     name: Option<String>,
     /// Read the machine from a JSON document instead of these options
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "rng", "vsock", "shares", "watchdog", "paused", "on_reset", "sandbox", "sandbox_allow"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "cmdline", "memory", "cpus", "cpu", "firmware", "firmware_vars", "initrd", "overlays", "disks", "scsi", "nets", "name", "console", "transport", "balloon", "rng", "vsock", "shares", "watchdog", "paused", "on_reset", "sandbox", "sandbox_allow"])]
     spec: Option<PathBuf>,
     /// Keep control socket, console socket, console log and exit status in this folder
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
     /// Wait in this folder, on the socket launch.sock, for whoever brings the machine and opens its files, and then keep there what
     /// --run-dir keeps; what the guest prints goes to standard output, too
-    #[arg(long = "await", value_name = "DIR", id = "awaited", conflicts_with_all = ["spec", "run_dir", "dump_dtb", "kernel", "cmdline", "memory", "cpus", "cpu", "accel", "firmware", "firmware_vars", "initrd", "overlays", "disks", "nets", "name", "console", "transport", "balloon", "rng", "vsock", "shares", "watchdog", "paused", "on_reset", "sandbox", "sandbox_allow"])]
+    #[arg(long = "await", value_name = "DIR", id = "awaited", conflicts_with_all = ["spec", "run_dir", "dump_dtb", "kernel", "cmdline", "memory", "cpus", "cpu", "accel", "firmware", "firmware_vars", "initrd", "overlays", "disks", "scsi", "nets", "name", "console", "transport", "balloon", "rng", "vsock", "shares", "watchdog", "paused", "on_reset", "sandbox", "sandbox_allow"])]
     awaited: Option<PathBuf>,
     /// With --await: at SIGTERM a guest whose agent listens is asked to switch itself off, and has this long for it
     #[arg(long, value_name = "SECONDS", requires = "awaited")]
@@ -213,9 +217,12 @@ impl Args {
     }
 
     fn build(self) -> anyhow::Result<Spec> {
-        let boot = self
-            .boot
-            .resolve(self.kernel, self.cmdline, !self.disks.is_empty())?;
+        let disks = self.disks.iter();
+        let disks = disks
+            .map(|text| disk::parse(text).with_context(|| format!("--disk '{text}'")))
+            .collect::<Result<Vec<_>, _>>()?;
+        let root = disks.first().map(|disk| disk.bus);
+        let boot = self.boot.resolve(self.kernel, self.cmdline, root)?;
         let mut wish = Spec::builder(boot)
             .transport(match self.transport {
                 TransportArg::Mmio => Transport::Mmio,
@@ -226,6 +233,7 @@ impl Args {
                 ConsoleArg::Virtio => Console::Virtio,
             })
             .balloon(self.balloon == Switch::On)
+            .scsi(self.scsi)
             .rng(self.rng.unwrap_or_default())
             .cpu(self.cpu.unwrap_or_default())
             .accelerator(match self.accel {
@@ -258,9 +266,6 @@ impl Args {
         if let Some(name) = self.name {
             wish = wish.name(name);
         }
-        for text in &self.disks {
-            wish = wish.disk(disk::parse(text).with_context(|| format!("--disk '{text}'"))?);
-        }
         for text in &self.nets {
             wish = wish.interface(net::parse(text).with_context(|| format!("--net '{text}'"))?);
         }
@@ -270,7 +275,7 @@ impl Args {
         for text in &self.shares {
             wish = wish.share(share::parse(text).with_context(|| format!("--fs '{text}'"))?);
         }
-        Ok(wish.build()?)
+        Ok(disks.into_iter().fold(wish, SpecBuilder::disk).build()?)
     }
 }
 
@@ -328,6 +333,15 @@ mod tests {
         assert_eq!(spec.boot().cmdline, "console=ttyS0 root=/dev/vda rw");
         let disk = &spec.disks()[0];
         assert_eq!((disk.read_only, disk.serial.as_deref()), (true, Some("s1")));
+    }
+
+    #[test]
+    fn a_scsi_controller_is_there_when_asked_for_or_needed() {
+        let spec = resolve("rvmm --kernel Image --disk a.img,bus=scsi").unwrap();
+        assert_eq!(spec.boot().cmdline, "console=ttyS0 root=/dev/sda rw");
+        assert!(spec.scsi());
+        assert!(resolve("rvmm --kernel Image --scsi").unwrap().scsi());
+        assert!(!resolve("rvmm --kernel Image --disk a.img").unwrap().scsi());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::Args;
 use rvm_firmware::locate;
-use rvmm_spec::{Boot, Firmware, Vars, boot};
+use rvmm_spec::{Boot, DiskBus, Firmware, Vars, boot};
 
 /// Names of our catalog, in place of a file.
 const UBOOT: &str = "uboot";
@@ -31,7 +31,7 @@ pub struct BootArgs {
 // === impl BootArgs ===
 
 impl BootArgs {
-    /// What is booted.
+    /// What is booted, where the first disk is on this bus.
     ///
     /// # Errors
     /// A firmware that is not there, in one line.
@@ -39,14 +39,14 @@ impl BootArgs {
         self,
         kernel: Option<PathBuf>,
         cmdline: Option<String>,
-        has_disk: bool,
+        disk: Option<DiskBus>,
     ) -> anyhow::Result<Boot> {
         let boot = if let Some(firmware) = &self.firmware {
             Boot::firmware(find(firmware, self.firmware_vars.as_deref())?)
         } else {
-            let root_on_disk = has_disk && self.initrd.is_none();
+            let root = disk.filter(|_| self.initrd.is_none());
             Boot {
-                cmdline: cmdline.unwrap_or_else(|| default_cmdline(root_on_disk)),
+                cmdline: cmdline.unwrap_or_else(|| default_cmdline(root)),
                 initrd: self.initrd,
                 ..Boot::new(kernel.context("--kernel or --firmware is needed")?)
             }
@@ -58,8 +58,12 @@ impl BootArgs {
     }
 }
 
-fn default_cmdline(root_on_disk: bool) -> String {
-    let root = if root_on_disk { " root=/dev/vda rw" } else { "" };
+fn default_cmdline(root: Option<DiskBus>) -> String {
+    let root = match root {
+        Some(DiskBus::Virtio) => " root=/dev/vda rw",
+        Some(DiskBus::Scsi) => " root=/dev/sda rw",
+        None => "",
+    };
     format!("{}{root}", boot::DEFAULT_CMDLINE)
 }
 
@@ -140,7 +144,9 @@ mod tests {
 
     #[test]
     fn only_a_disk_without_an_initrd_is_the_root() {
-        assert_eq!(default_cmdline(true), "console=ttyS0 root=/dev/vda rw");
-        assert_eq!(default_cmdline(false), "console=ttyS0");
+        let root = default_cmdline;
+        assert_eq!(root(Some(DiskBus::Virtio)), "console=ttyS0 root=/dev/vda rw");
+        assert_eq!(root(Some(DiskBus::Scsi)), "console=ttyS0 root=/dev/sda rw");
+        assert_eq!(root(None), "console=ttyS0");
     }
 }

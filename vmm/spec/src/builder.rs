@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use crate::limits::{
     MAX_ALLOWED_PATHS, MAX_CMDLINE, MAX_CPUS, MAX_DISK_IOPS, MAX_MEMORY, MAX_MTU, MAX_NAME, MAX_NET_QUEUES,
-    MAX_OVERLAYS, MAX_SERIAL, MAX_SHARE_TAG, MAX_SOCKET_PATH, MAX_VSOCK_PATH, MEMORY_GRANULE,
+    MAX_OVERLAYS, MAX_SCSI_DISKS, MAX_SHARE_TAG, MAX_SOCKET_PATH, MAX_VSOCK_PATH, MEMORY_GRANULE,
     MIN_DISK_BANDWIDTH, MIN_MEMORY, MIN_MTU, MIN_RNG_BANDWIDTH,
 };
 use crate::memory::{HugePages, MemoryBacking};
 use crate::network::{MacAddress, NetWish, Network, TapName};
 use crate::{
-    AcceleratorChoice, Boot, Console, CpuModel, Disk, MemorySize, OnReset, OnStart, Rng, Sandbox, Share,
-    Spec, Transport, Vsock, Watchdog, share,
+    AcceleratorChoice, Boot, Console, CpuModel, Disk, DiskBus, MemorySize, OnReset, OnStart, Rng, Sandbox,
+    Share, Spec, Transport, Vsock, Watchdog, share,
 };
 
 /// RAM when none is asked for.
@@ -28,6 +28,7 @@ pub struct SpecBuilder {
     memory_backing: MemoryBacking,
     boot: Boot,
     disks: Vec<Disk>,
+    scsi: bool,
     nets: Vec<NetWish>,
     transport: Transport,
     console: Console,
@@ -79,8 +80,8 @@ pub enum SpecError {
     #[error("{0} device-tree overlays are not possible: at most {MAX_OVERLAYS}")]
     Overlays(usize),
     /// The guest could not read it whole.
-    #[error("disk serial '{0}' must be 1 to {MAX_SERIAL} printable ASCII characters")]
-    Serial(String),
+    #[error("disk serial '{0}' must be 1 to {1} printable ASCII characters")]
+    Serial(String, usize),
     /// What is a hole and what a zero, a raw image does not tell.
     #[error("a disk on a base has to be qcow2: a raw image does not know what was written into it")]
     RawOnBase,
@@ -90,6 +91,15 @@ pub enum SpecError {
     /// A queue for a vCPU that is not there does nothing.
     #[error("a disk with {0} queues is not possible: 1 to {1}, a queue for each vCPU")]
     DiskQueues(u16, u16),
+    /// They are the controller's.
+    #[error("a disk on bus scsi with {0} queues is not possible: the controller has one, for all its disks")]
+    ScsiQueues(u16),
+    /// There is nothing that a disk could be plugged into.
+    #[error("disks are plugged in on bus scsi where the machine has a controller: start it with --scsi")]
+    NoScsi,
+    /// Each has a number.
+    #[error("{0} disks on bus scsi are not possible: at most {MAX_SCSI_DISKS}")]
+    ScsiDisks(usize),
     /// A limit that is none, or that lets nothing through.
     #[error("a disk with {0} requests a second is not possible: 1 to {MAX_DISK_IOPS}")]
     DiskIops(u64),
@@ -139,11 +149,13 @@ pub enum SpecError {
     #[error("share '{0}' needs memory that its server can see: --memory SIZE,shared")]
     ShareMemory(String),
     /// Windows are where they are.
-    #[error("devices are plugged in over PCI only: start the machine with --transport pci")]
+    #[error(
+        "devices are plugged in over PCI only: start the machine with --transport pci, or disks on bus scsi with --scsi"
+    )]
     NoHotPlug,
     /// The machine has a fixed number of places for devices.
     #[error(
-        "{0} devices (disks, networks, console, rng and those asked for) are not possible: at most {max}{more}",
+        "{0} devices (disks but those on scsi, networks, console, rng and those asked for) are not possible: at most {max}{more}",
         max = .1.max_devices(),
         more = more_devices(*.1)
     )]
@@ -163,6 +175,7 @@ impl SpecBuilder {
             memory_backing: MemoryBacking::default(),
             boot,
             disks: Vec::new(),
+            scsi: false,
             nets: Vec::new(),
             transport: Transport::default(),
             console: Console::default(),
@@ -224,6 +237,13 @@ impl SpecBuilder {
     #[must_use]
     pub fn disk(mut self, disk: Disk) -> Self {
         self.disks.push(disk);
+        self
+    }
+
+    /// Whether there is a SCSI controller, into which disks can be plugged. With a disk on it there is one in any case.
+    #[must_use]
+    pub fn scsi(mut self, scsi: bool) -> Self {
+        self.scsi = scsi;
         self
     }
 
@@ -346,8 +366,13 @@ impl SpecBuilder {
         self.nets.iter().try_for_each(NetWish::check)?;
         let nets = self.nets.into_iter().enumerate();
         let nets = nets.map(|(index, wish)| wish.met(identity, index)).collect();
+        let on_scsi = self.disks.iter().filter(|disk| disk.bus == DiskBus::Scsi).count();
+        if on_scsi > MAX_SCSI_DISKS {
+            return Err(SpecError::ScsiDisks(on_scsi));
+        }
         let spec = Spec {
             nets,
+            scsi: self.scsi || on_scsi > 0,
             cpus,
             cpu: self.cpu,
             name: self.name,

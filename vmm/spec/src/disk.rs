@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::limits::{MAX_DISK_IOPS, MAX_DISK_QUEUES, MAX_SERIAL, MIN_DISK_BANDWIDTH};
+use crate::limits::{MAX_DISK_IOPS, MAX_DISK_QUEUES, MAX_SCSI_SERIAL, MAX_SERIAL, MIN_DISK_BANDWIDTH};
 use crate::{MemorySize, SpecError};
 
 /// A disk on a file or block device of the host.
@@ -10,13 +10,15 @@ use crate::{MemorySize, SpecError};
 pub struct Disk {
     /// The image.
     pub path: PathBuf,
+    /// How the guest reaches it.
+    pub bus: DiskBus,
     /// What the image is. Never guessed: a guest may write whatever it likes into a raw image's first sector.
     pub format: DiskFormat,
     /// What the disk holds where nothing was written into the image yet.
     pub base: Option<Base>,
     /// The guest may only read.
     pub read_only: bool,
-    /// What the guest reads back as the device's serial, at most [`MAX_SERIAL`] bytes.
+    /// What the guest reads back as the device's serial, at most [`DiskBus::max_serial`] bytes.
     pub serial: Option<String>,
     /// Past the host's page cache.
     pub direct: bool,
@@ -24,12 +26,22 @@ pub struct Disk {
     pub cache: CacheMode,
     /// What is done when the host cannot do what the guest asked of the disk.
     pub on_error: OnDiskError,
-    /// Request queues, 1 to the number of vCPUs and to [`MAX_DISK_QUEUES`].
+    /// Request queues, 1 to the number of vCPUs and to [`MAX_DISK_QUEUES`]. On SCSI, where the controller has them, 1.
     pub queues: u16,
     /// Most requests a second, on average; no limit if `None`.
     pub iops: Option<u64>,
     /// Most bytes a second, on average; no limit if `None`.
     pub bandwidth: Option<MemorySize>,
+}
+
+/// How the guest reaches a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskBus {
+    /// A device of its own: `/dev/vda`. It comes and goes with [`crate::Transport::Pci`] alone, and no guest is told.
+    #[default]
+    Virtio,
+    /// A logical unit of the machine's SCSI controller: `/dev/sda`. It comes and goes on any transport, and the guest is told.
+    Scsi,
 }
 
 /// An image under another one, only read and so shared by many machines. It is named here alone: what the upper image's
@@ -78,6 +90,18 @@ pub enum OnDiskError {
     Ignore,
 }
 
+// === impl DiskBus ===
+
+impl DiskBus {
+    /// Longest serial of a disk in bytes.
+    pub fn max_serial(self) -> usize {
+        match self {
+            Self::Virtio => MAX_SERIAL,
+            Self::Scsi => MAX_SCSI_SERIAL,
+        }
+    }
+}
+
 // === impl Disk ===
 
 impl Disk {
@@ -85,6 +109,7 @@ impl Disk {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
+            bus: DiskBus::default(),
             format: DiskFormat::default(),
             base: None,
             read_only: false,
@@ -102,14 +127,17 @@ impl Disk {
     pub(crate) fn check(&self, cpus: u8) -> Result<(), SpecError> {
         if let Some(serial) = &self.serial
             && (serial.is_empty()
-                || serial.len() > MAX_SERIAL
+                || serial.len() > self.bus.max_serial()
                 || !serial.bytes().all(|byte| byte.is_ascii_graphic()))
         {
-            return Err(SpecError::Serial(serial.clone()));
+            return Err(SpecError::Serial(serial.clone(), self.bus.max_serial()));
         }
         // A raw image does not know what was not written into it yet.
         if self.base.is_some() && self.format == DiskFormat::Raw {
             return Err(SpecError::RawOnBase);
+        }
+        if self.bus == DiskBus::Scsi && self.queues != 1 {
+            return Err(SpecError::ScsiQueues(self.queues));
         }
         let most = u16::from(cpus).min(MAX_DISK_QUEUES);
         if !(1..=most).contains(&self.queues) {
@@ -141,6 +169,24 @@ mod tests {
         assert!(build(queues(4)).is_ok());
         assert_eq!(build(queues(5)), Err(SpecError::DiskQueues(5, 4)));
         assert_eq!(build(queues(0)), Err(SpecError::DiskQueues(0, 4)));
+    }
+
+    #[test]
+    fn a_disk_on_scsi_has_a_longer_serial_and_no_queues_of_its_own() {
+        let on = |bus, serial: usize, queues| {
+            build(Disk {
+                bus,
+                serial: Some("s".repeat(serial)),
+                queues,
+                ..Disk::new("d")
+            })
+        };
+        assert!(on(DiskBus::Scsi, MAX_SCSI_SERIAL, 1).is_ok());
+        let text = on(DiskBus::Scsi, MAX_SCSI_SERIAL + 1, 1).unwrap_err().to_string();
+        assert!(text.contains("must be 1 to 36 printable"), "{text}");
+        assert!(on(DiskBus::Virtio, MAX_SERIAL, 2).is_ok());
+        assert!(on(DiskBus::Virtio, MAX_SERIAL + 1, 1).is_err());
+        assert_eq!(on(DiskBus::Scsi, 1, 2), Err(SpecError::ScsiQueues(2)));
     }
 
     #[test]
@@ -180,7 +226,10 @@ mod tests {
         };
         assert!(build(serial("0123456789abcdefghij")).is_ok());
         for bad in ["", "0123456789abcdefghijk", "a b", "ä"] {
-            assert_eq!(build(serial(bad)), Err(SpecError::Serial(bad.to_owned())));
+            assert_eq!(
+                build(serial(bad)),
+                Err(SpecError::Serial(bad.to_owned(), MAX_SERIAL))
+            );
         }
     }
 }

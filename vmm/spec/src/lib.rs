@@ -31,7 +31,7 @@ pub mod wire;
 pub use boot::{Boot, Firmware, Payload, Vars};
 pub use builder::{SpecBuilder, SpecError};
 pub use cpu::{CpuModel, ParseCpuError, Switch};
-pub use disk::{Base, CacheMode, Disk, DiskFormat, OnDiskError};
+pub use disk::{Base, CacheMode, Disk, DiskBus, DiskFormat, OnDiskError};
 pub use memory::{HugePages, MemoryBacking, MemoryOption, ParseMemoryError, Thp};
 pub use network::{MacAddress, Net, NetWish, Network, ParseNetError, TapName};
 pub use plug::{DeviceId, ParseDeviceIdError};
@@ -55,6 +55,7 @@ pub struct Spec {
     pub(crate) memory_backing: MemoryBacking,
     pub(crate) boot: Boot,
     pub(crate) disks: Vec<Disk>,
+    pub(crate) scsi: bool,
     pub(crate) nets: Vec<Net>,
     pub(crate) transport: Transport,
     pub(crate) console: Console,
@@ -160,6 +161,19 @@ impl Spec {
         &self.disks
     }
 
+    /// Whether it has a SCSI controller, on which disks come and go: one was asked for, or there is a disk for it.
+    pub fn scsi(&self) -> bool {
+        self.scsi
+    }
+
+    /// The disks that begin on this bus, in the order in which the guest finds them, each with its number among all disks.
+    pub fn disks_on(&self, bus: DiskBus) -> impl Iterator<Item = (usize, &Disk)> {
+        self.disks
+            .iter()
+            .enumerate()
+            .filter(move |(_, disk)| disk.bus == bus)
+    }
+
     /// Network interfaces, in the order in which the guest finds them.
     pub fn nets(&self) -> &[Net] {
         &self.nets
@@ -202,8 +216,11 @@ impl Spec {
 
     /// How many virtio devices there are; console and rng are always there.
     pub fn virtio_devices(&self) -> usize {
-        let asked_for = usize::from(self.balloon) + usize::from(self.vsock.is_some()) + self.shares.len();
-        self.disks.len() + self.nets.len() + 2 + asked_for
+        let asked_for = usize::from(self.balloon)
+            + usize::from(self.vsock.is_some())
+            + usize::from(self.scsi)
+            + self.shares.len();
+        self.disks_on(DiskBus::Virtio).count() + self.nets.len() + 2 + asked_for
     }
 
     /// How many places its devices take where the virtio devices are.

@@ -33,6 +33,12 @@ pub const MAX_OVERLAYS: usize = 16;
 /// Longest disk serial in bytes (virtio 1.2, 5.2.6.4: the ID field has 20).
 pub const MAX_SERIAL: usize = 20;
 
+/// Longest serial of a disk on SCSI in bytes: what QEMU's disks tell of theirs.
+pub const MAX_SCSI_SERIAL: usize = 36;
+
+/// Most disks on the SCSI controller, from the start and plugged in: each has a descriptor or two, and tables of its image.
+pub const MAX_SCSI_DISKS: usize = 64;
+
 /// Most request queues of a disk. One thread serves them all; they keep a guest's vCPUs out of each other's way.
 pub const MAX_DISK_QUEUES: u16 = 16;
 

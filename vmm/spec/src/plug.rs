@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::limits::MAX_DEVICE_ID;
-use crate::{Disk, Net, NetWish, Spec, SpecError, Transport};
+use crate::limits::{MAX_DEVICE_ID, MAX_SCSI_DISKS};
+use crate::{Disk, DiskBus, Net, NetWish, Spec, SpecError, Transport};
 
 /// The name of a device that is plugged in: 1 to [`MAX_DEVICE_ID`] ASCII letters, digits, `-` and `_`, a letter first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl fmt::Display for DeviceId {
 // === impl Spec ===
 
 impl Spec {
-    /// Whether there is room for one more device besides this many that are plugged in already.
+    /// Whether there is room for one more device of its own besides this many that are plugged in already.
     ///
     /// # Errors
     /// [`SpecError::NoHotPlug`] without a bus that knows it, [`SpecError::Devices`] where it is full.
@@ -61,6 +61,21 @@ impl Spec {
             transport if devices > transport.max_devices() => Err(SpecError::Devices(devices, transport)),
             Transport::Pci => Ok(()),
         }
+    }
+
+    /// The number for one more disk on the SCSI controller: the lowest that neither those that are there from the start have
+    /// nor these, which are plugged in.
+    ///
+    /// # Errors
+    /// [`SpecError::NoScsi`] without a controller, [`SpecError::ScsiDisks`] where it is full.
+    pub fn free_lun(&self, taken: &[u8]) -> Result<u8, SpecError> {
+        if !self.scsi {
+            return Err(SpecError::NoScsi);
+        }
+        (self.disks_on(DiskBus::Scsi).count()..MAX_SCSI_DISKS)
+            .filter_map(|lun| u8::try_from(lun).ok())
+            .find(|lun| !taken.contains(lun))
+            .ok_or(SpecError::ScsiDisks(MAX_SCSI_DISKS + 1))
     }
 
     /// Holds a disk against the bounds of this machine.
@@ -98,6 +113,28 @@ mod tests {
         for text in ["", "1a", "a/b", "a,b=c", "\u{e4}", &"x".repeat(MAX_DEVICE_ID + 1)] {
             assert!(text.parse::<DeviceId>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_disk_on_scsi_needs_the_controller_and_gets_the_lowest_number_that_is_free() {
+        let spec = |disks: usize, scsi| {
+            let disk = Disk {
+                bus: DiskBus::Scsi,
+                ..Disk::new("d")
+            };
+            let wish = Spec::builder(Boot::new("Image")).scsi(scsi);
+            (0..disks).fold(wish, |wish, _| wish.disk(disk.clone())).build()
+        };
+        assert_eq!(spec(0, false).unwrap().free_lun(&[]), Err(SpecError::NoScsi));
+        assert_eq!(spec(0, true).unwrap().free_lun(&[0, 2]), Ok(1));
+        let begun = spec(2, false).unwrap();
+        assert!(begun.scsi());
+        assert_eq!(begun.virtio_devices(), 3, "console, rng and the controller");
+        assert_eq!(begun.free_lun(&[3, 2]), Ok(4));
+        let all: Vec<_> = (2..64).collect();
+        assert_eq!(begun.free_lun(&all), Err(SpecError::ScsiDisks(65)));
+        assert!(spec(64, false).is_ok());
+        assert_eq!(spec(65, false), Err(SpecError::ScsiDisks(65)));
     }
 
     #[test]

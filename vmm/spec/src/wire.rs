@@ -48,6 +48,8 @@ pub struct Document {
     boot: BootDocument,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     disks: Vec<DiskDocument>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    scsi: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     nets: Vec<NetDocument>,
     #[serde(default)]
@@ -164,6 +166,7 @@ impl Document {
             .transport(self.transport.into())
             .console(self.console.into())
             .balloon(self.balloon)
+            .scsi(self.scsi)
             .rng(Rng {
                 bandwidth: self.rng_bytes_per_second.map(MemorySize::from_bytes),
             })
@@ -212,6 +215,7 @@ impl From<&Spec> for Document {
             transport: spec.transport.into(),
             console: spec.console.into(),
             balloon: spec.balloon,
+            scsi: spec.scsi,
             rng_bytes_per_second: spec.rng.bandwidth.map(MemorySize::bytes),
             vsock: spec.vsock.as_ref().map(VsockDocument::from),
             watchdog: spec.watchdog.map(WatchdogDocument::from),
@@ -228,8 +232,8 @@ impl From<&Spec> for Document {
 mod tests {
     use super::*;
     use crate::{
-        Disk, HugePages, MemoryBacking, NetWish, Network, Sandbox, SandboxMode, Share, Thp, Vsock, Watchdog,
-        WatchdogAction,
+        Disk, DiskBus, HugePages, MemoryBacking, NetWish, Network, Sandbox, SandboxMode, Share, Thp, Vsock,
+        Watchdog, WatchdogAction,
     };
     use proptest::prelude::*;
 
@@ -271,14 +275,14 @@ mod tests {
         #[test]
         fn every_spec_survives_its_json_form(cpus in 1u64..=64, mib in 16u64..4096, disks in 0usize..3, nets in 0usize..4, uid in proptest::option::of("[a-f0-9]{8}")) {
             let mut wish = Spec::builder(Boot { initrd: Some("/initrd".into()), ..Boot::new("/Image") })
-                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_start(if cpus % 3 == 0 { OnStart::Pause } else { OnStart::Run }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0);
+                .cpus(cpus).memory(MemorySize::from_mib(mib * 2)).memory_backing(MemoryBacking { shared: mib % 2 == 0, prefault: mib % 3 == 0, huge_pages: (mib % 5 == 0).then_some(HugePages::TwoMib), thp: if mib % 7 == 0 { Thp::Never } else { Thp::Always } }).on_start(if cpus % 3 == 0 { OnStart::Pause } else { OnStart::Run }).on_reset(OnReset::Exit).console(Console::Virtio).transport(Transport::Pci).balloon(cpus % 2 == 0).scsi(cpus % 4 == 0);
             if let Some(uid) = uid { wish = wish.uid(uid).vsock(Vsock::new(3, "/v.sock").unwrap()); }
             if mib % 2 == 0 { wish = wish.share(Share::new("data", "/s.sock").unwrap()); }
             if nets == 2 { wish = wish.rng(crate::Rng { bandwidth: Some(MemorySize::from_mib(mib)) }); }
             if nets == 1 { wish = wish.watchdog(Watchdog { action: WatchdogAction::Pause }); }
             if disks == 1 { wish = wish.cpu("host,zbb=off,v=on".parse().unwrap()); }
             wish = wish.sandbox(Sandbox { mode: if mib % 2 == 0 { SandboxMode::Off } else { SandboxMode::Log }, allowed: vec!["/images".into()] });
-            for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), ..Disk::new(format!("/d{n}")) }); }
+            for n in 0..disks { wish = wish.disk(Disk { read_only: n == 1, serial: Some(format!("s{n}")), bus: if nets == 3 { DiskBus::Scsi } else { DiskBus::Virtio }, ..Disk::new(format!("/d{n}")) }); }
             for n in 0..nets {
                 let network = if n == 0 { Network::Passt("/p".into()) } else { Network::Tap(format!("tap{n}").parse().unwrap()) };
                 wish = wish.interface(NetWish { queues: if n == 1 { 4 } else { 1 }, vhost: n == 2, mtu: (n == 1).then_some(9000), ..NetWish::new(network) });

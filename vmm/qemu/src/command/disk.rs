@@ -128,6 +128,7 @@ fn limits(disk: &Disk) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rvmm_spec::DiskBus;
 
     fn text(disk: &Disk) -> String {
         let mut arguments = Arguments::default();
@@ -140,6 +141,7 @@ mod tests {
     fn every_option_reaches_qemu() {
         let disk = Disk {
             path: "/d".into(),
+            bus: DiskBus::Virtio,
             format: DiskFormat::Qcow2,
             base: None,
             read_only: true,

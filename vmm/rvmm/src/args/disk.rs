@@ -3,21 +3,22 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use rvmm_spec::{Base, CacheMode, Disk, DiskFormat, MemorySize, OnDiskError};
+use rvmm_spec::{Base, CacheMode, Disk, DiskBus, DiskFormat, MemorySize, OnDiskError};
 
 /// What `--help` says of the value.
 pub const VALUE: &str = "FILE[,OPTION...]";
 
 /// What `--help` says of the option.
 pub const HELP: &str = "\
-A disk: an image file or a block device; may be repeated. Options: format=raw|qcow2 (raw if not given, never guessed), \
+A disk: an image file or a block device; may be repeated. Options: bus=virtio|scsi (a device of its own, or a unit of the SCSI \
+controller, which is there then), format=raw|qcow2 (raw if not given, never guessed), \
 base=FILE and base-format=raw|qcow2 (what a qcow2 disk holds where nothing was written into it; only read, and so shared by \
-many machines), readonly, serial=S, direct (past the host's page cache), cache=writeback|writethrough|unsafe, \
+many machines), readonly, serial=S (20 characters, on scsi 36), direct (past the host's page cache), cache=writeback|writethrough|unsafe, \
 error-policy=report|stop|enospc|ignore (what is done when the host cannot do what the guest asked: it sees the error; the machine \
 is paused and tries again when it is resumed; paused where there is no space left; it is told that all is well), queues=N (up to the \
 number of vCPUs), iops=N and bps=SIZE (most requests and bytes a second)";
 
-const OPTIONS: &str = "'format', 'base', 'base-format', 'readonly', 'serial', 'direct', 'cache', 'error-policy', 'queues', 'iops' and \
+const OPTIONS: &str = "'bus', 'format', 'base', 'base-format', 'readonly', 'serial', 'direct', 'cache', 'error-policy', 'queues', 'iops' and \
 'bps' are";
 
 /// Reads the option's value.
@@ -50,6 +51,9 @@ fn set(disk: &mut Disk, part: &str) -> anyhow::Result<()> {
         ("readonly", "") => disk.read_only = true,
         ("direct", "") => disk.direct = true,
         ("serial", serial) => disk.serial = Some(serial.to_owned()),
+        ("bus", "virtio") => disk.bus = DiskBus::Virtio,
+        ("bus", "scsi") => disk.bus = DiskBus::Scsi,
+        ("bus", _) => bail!("'{part}' is not known; 'virtio' and 'scsi' are"),
         ("format", value) => disk.format = format(part, value)?,
         ("base", path) => base(disk).path = path.into(),
         ("base-format", value) => base(disk).format = format(part, value)?,
@@ -108,9 +112,10 @@ mod tests {
 
     #[test]
     fn every_option_is_read() {
-        let text = "a.img,format=qcow2,base=b.img,base-format=qcow2,readonly,serial=s1,direct,cache=unsafe,error-policy=stop,queues=4,iops=100,bps=2M";
+        let text = "a.img,bus=scsi,format=qcow2,base=b.img,base-format=qcow2,readonly,serial=s1,direct,cache=unsafe,error-policy=stop,queues=4,iops=100,bps=2M";
         let disk = Disk {
             path: "a.img".into(),
+            bus: DiskBus::Scsi,
             format: DiskFormat::Qcow2,
             base: Some(Base {
                 path: "b.img".into(),
@@ -132,11 +137,15 @@ mod tests {
     fn what_is_not_known_is_named_with_what_is() {
         for (text, said) in [
             ("", "names no file"),
-            ("a,rw", "'rw' is not known; 'format', 'base', 'base-format'"),
+            (
+                "a,rw",
+                "'rw' is not known; 'bus', 'format', 'base', 'base-format'",
+            ),
             (
                 "a,format=vmdk",
                 "'format=vmdk' is not known; 'raw' and 'qcow2' are",
             ),
+            ("a,bus=sata", "'bus=sata' is not known; 'virtio' and 'scsi' are"),
             ("a,base-format=raw", "'base-format' needs 'base=FILE'"),
             ("a,base=b,base-format=vmdk", "'base-format=vmdk' is not known"),
             (

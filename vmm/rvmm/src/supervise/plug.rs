@@ -16,7 +16,7 @@ use rvmm_backends::control::Answer;
 use rvmm_backends::plugged::{Plugged, PluggedKind};
 use rvmm_control::{Device, Event, Refusal, RefusalCode, Reply, Request};
 use rvmm_spec::wire::{DiskDocument, NetDocument};
-use rvmm_spec::{DeviceId, Disk, NetWish, Network, SpecError};
+use rvmm_spec::{DeviceId, Disk, DiskBus, NetWish, Network, SpecError};
 
 use super::inbox::Happening;
 use super::{Finish, Supervisor};
@@ -103,16 +103,24 @@ impl Supervisor<'_> {
     }
 
     fn disk(&self, id: Option<String>, disk: DiskDocument, opened: Vec<File>) -> Result<Plugged, Refusal> {
-        let id = self.name(id, "disk")?;
         let disk = Disk::from(disk);
+        let lun = match disk.bus {
+            DiskBus::Virtio => self.room().map(|()| None)?,
+            DiskBus::Scsi => Some(self.free_lun()?),
+        };
+        let id = self.name(id, "disk")?;
         self.spec.check_disk(&disk).map_err(|error| impossible(&error))?;
         let [file] = <[File; 1]>::try_from(opened)
             .map_err(|other| along("a disk's image is one descriptor", other.len()))?;
-        let kind = PluggedKind::Disk(disk, file);
+        let kind = match lun {
+            None => PluggedKind::Disk(disk, file),
+            Some(lun) => PluggedKind::Lun(disk, file, lun),
+        };
         Ok(Plugged { id, kind })
     }
 
     fn net(&mut self, id: Option<String>, net: NetDocument, opened: Vec<File>) -> Result<Plugged, Refusal> {
+        self.room()?;
         let id = self.name(id, "net")?;
         let wish = NetWish::try_from(net).map_err(|error| failed(error.to_string()))?;
         let index = self.spec.nets().len() + self.plugged.nets;
@@ -134,11 +142,23 @@ impl Supervisor<'_> {
         Ok(Plugged { id, kind })
     }
 
-    /// A name that no device has, if there is room for one more.
+    /// Whether there is room for one more device of its own.
+    fn room(&self) -> Result<(), Refusal> {
+        let plugged = &self.plugged.devices;
+        let of_their_own = plugged.iter().filter(|plugged| plugged.lun().is_none());
+        let room = self.spec.has_room(of_their_own.count());
+        room.map_err(|error| impossible(&error))
+    }
+
+    /// The number of one more disk on the SCSI controller.
+    fn free_lun(&self) -> Result<u8, Refusal> {
+        let plugged = &self.plugged.devices;
+        let taken: Vec<_> = plugged.iter().filter_map(Plugged::lun).collect();
+        self.spec.free_lun(&taken).map_err(|error| impossible(&error))
+    }
+
+    /// A name that no device has.
     fn name(&self, wished: Option<String>, kind: &str) -> Result<DeviceId, Refusal> {
-        self.spec
-            .has_room(self.plugged.devices.len())
-            .map_err(|error| impossible(&error))?;
         let devices = self.devices();
         let is_free = |name: &str| !devices.iter().any(|device| device.id == name);
         let name = match wished {
@@ -222,7 +242,7 @@ fn along(what: &str, came: usize) -> Refusal {
 
 fn impossible(error: &SpecError) -> Refusal {
     let code = match error {
-        SpecError::NoHotPlug => RefusalCode::Unsupported,
+        SpecError::NoHotPlug | SpecError::NoScsi => RefusalCode::Unsupported,
         _ => RefusalCode::Failed,
     };
     Refusal::new(code, error.to_string())

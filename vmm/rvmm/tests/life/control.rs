@@ -279,7 +279,7 @@ fn nothing_is_plugged_in_without_pci_and_nothing_pulled_out_that_is_not_there() 
     let why = client.plug(add, &[file.as_fd()]).unwrap_err();
     assert_eq!(
         why.to_string(),
-        "the machine refused: devices are plugged in over PCI only: start the machine with --transport pci"
+        "the machine refused: devices are plugged in over PCI only: start the machine with --transport pci, or disks on bus scsi with --scsi"
     );
     let remove = Request::RemoveDevice {
         id: "disk7".to_owned(),

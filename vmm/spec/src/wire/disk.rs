@@ -5,13 +5,15 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::wire_enum;
-use crate::{Base, CacheMode, Disk, DiskFormat, MemorySize, OnDiskError};
+use crate::{Base, CacheMode, Disk, DiskBus, DiskFormat, MemorySize, OnDiskError};
 
 /// A [`Disk`] as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct DiskDocument {
     path: PathBuf,
+    #[serde(default, skip_serializing_if = "BusDocument::is_default")]
+    bus: BusDocument,
     #[serde(default)]
     format: FormatDocument,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,9 +43,17 @@ struct BaseDocument {
     path: PathBuf,
     format: FormatDocument,
 }
+wire_enum!(BusDocument, DiskBus, Virtio, Scsi);
 wire_enum!(FormatDocument, DiskFormat, Raw, Qcow2);
 wire_enum!(CacheDocument, CacheMode, Writeback, Writethrough, Unsafe);
 wire_enum!(OnErrorDocument, OnDiskError, Report, Stop, Enospc, Ignore);
+
+impl BusDocument {
+    /// Not written, as [`OnErrorDocument::is_default`].
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 impl OnErrorDocument {
     /// Not written, so that earlier readers take the document too.
@@ -60,6 +70,7 @@ impl From<DiskDocument> for Disk {
     fn from(disk: DiskDocument) -> Self {
         Self {
             path: disk.path,
+            bus: disk.bus.into(),
             format: disk.format.into(),
             base: disk.base.map(|base| Base {
                 path: base.path,
@@ -81,6 +92,7 @@ impl From<&Disk> for DiskDocument {
     fn from(disk: &Disk) -> Self {
         Self {
             path: disk.path.clone(),
+            bus: disk.bus.into(),
             format: disk.format.into(),
             base: disk.base.as_ref().map(|base| BaseDocument {
                 path: base.path.clone(),
@@ -118,6 +130,7 @@ mod tests {
     fn every_option_survives_its_json_form() {
         let disk = Disk {
             path: "/d".into(),
+            bus: DiskBus::Scsi,
             format: DiskFormat::Qcow2,
             base: Some(Base {
                 path: "/b".into(),
