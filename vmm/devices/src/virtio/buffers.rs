@@ -144,6 +144,16 @@ impl<'s, 'm> Part<'s, 'm> {
         wanted - from.len()
     }
 
+    /// Takes bytes off the front without copying them, as many as there are.
+    pub fn take(&mut self, mut len: usize) -> Vec<VolatileSlice<'m>> {
+        let mut taken = Vec::new();
+        while let Some(slice) = self.front(len) {
+            len -= slice.len();
+            taken.push(slice);
+        }
+        taken
+    }
+
     /// Splits off the very last byte.
     pub fn split_last_byte(self) -> Option<(Part<'s, 'm>, VolatileSlice<'m>)> {
         let last = self.slices.iter().rposition(|slice| !slice.is_empty())?;

@@ -17,6 +17,7 @@ use super::driver::{
 use super::driver::{peek, poke};
 use super::net::{HEADER_LEN, MAX_FRAME, Net, NetBackend, NetOptions};
 use super::rng::{EntropySource, Rng};
+use super::scsi::{Scsi, ScsiHandle, Unit, UnitOptions};
 use super::vsock::{MAX_DATA, Op, Packet, Vsock, VsockBackend};
 use crate::{BusDevice, ConsoleOutput};
 
@@ -136,7 +137,7 @@ fn total(buffers: &[VolatileSlice<'_>]) -> u64 {
     buffers.iter().map(|buffer| buffer.len() as u64).sum()
 }
 
-fn devices() -> [Box<dyn VirtioDevice>; 6] {
+fn devices() -> [Box<dyn VirtioDevice>; 7] {
     let two_queues = BlockOptions {
         queues: 2,
         ..BlockOptions::default()
@@ -151,7 +152,21 @@ fn devices() -> [Box<dyn VirtioDevice>; 6] {
         Box::new(Rng::new(Box::new(World))),
         Box::new(Balloon::new(Box::new(World), BalloonHandle::default())),
         Box::new(Vsock::new(Box::new(World), 3)),
+        Box::new(Scsi::new(units())),
     ]
+}
+
+/// Two disks, of which one can only be read.
+fn units() -> ScsiHandle {
+    let handle = ScsiHandle::default();
+    for (lun, read_only) in [(0, false), (1, true)] {
+        let options = UnitOptions {
+            read_only,
+            ..UnitOptions::default()
+        };
+        handle.insert(lun, Unit::new(Box::new(World), &options)).unwrap();
+    }
+    handle
 }
 
 /// A descriptor as a test wants it: address, length, flags, next.
@@ -214,7 +229,7 @@ fn fill_buffers(rig: &Rig, seed: &[u8]) {
 }
 
 fn run_all(rig: &mut Rig) {
-    for queue in [0, 1, 0, 1] {
+    for queue in [0, 1, 2, 0, 1, 2] {
         rig.run(queue);
     }
 }

@@ -8,11 +8,9 @@
 //!
 //! A request is checked as a whole before the backend sees it: one that reaches beyond the disk's end, or one of whose
 //! segments does, changes nothing. What is written is flushed at once unless the driver can flush (FLUSH) and the cache
-//! is in write-back mode, which it may switch (CONFIG_WCE). A disk with limits stops taking requests while it is ahead
-//! of them, and goes on when its alarm rings. Where the back end fails, the disk's policy says whether the driver sees that;
-//! a request that waits for better times stays in its queue, with all that came after it. All queues of a disk are served by whoever runs the device, one at a time.
+//! is in write-back mode, which it may switch (CONFIG_WCE). A request that the medium makes wait ([`super::medium`]) stays in its
+//! queue, with all that came after it. All queues of a disk are served by whoever runs the device, one at a time.
 
-mod failing;
 mod request;
 mod spec;
 #[cfg(test)]
@@ -23,84 +21,20 @@ use std::io;
 use virtio_bindings::virtio_blk::VIRTIO_BLK_ID_BYTES;
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{GuestMemoryMmap, VolatileSlice};
+use vm_memory::GuestMemoryMmap;
 
-use self::failing::{Doing, Verdict};
-pub use self::failing::{OnError, Trouble};
 use self::request::{Request, Segments, offset_on_disk};
 use self::spec::{Config, Failure};
 use super::buffers::{Buffers, Part};
 use super::device::{MAX_BYTES_PER_TURN, QueueError, Stop, VirtioDevice, next_chain, read_config_bytes};
-use super::pace::Pace;
-pub use super::pace::{Alarm, Limits};
+pub use super::medium::{Alarm, BlockBackend, Cache, Geometry, Limits, OnError, Trouble};
+use super::medium::{Failed, Medium};
 
 /// Longest serial that a driver can read.
 pub const MAX_SERIAL: usize = VIRTIO_BLK_ID_BYTES as usize;
 
 /// Most queues of a disk.
 pub const MAX_QUEUES: u16 = 16;
-
-/// Where the disk's bytes are.
-pub trait BlockBackend: Send {
-    /// Bytes on the disk. Constant; what lies beyond the last whole sector of 512 bytes cannot be reached.
-    fn size(&self) -> u64;
-
-    /// What requests this disk likes best.
-    fn geometry(&self) -> Geometry;
-
-    /// Fills all buffers with what is at `offset`. The range lies on the disk.
-    ///
-    /// # Errors
-    /// When the buffers could not all be filled.
-    fn read_at(&mut self, offset: u64, buffers: &[VolatileSlice<'_>]) -> io::Result<()>;
-
-    /// Writes all buffers to `offset`. The range lies on the disk, which is not read-only.
-    ///
-    /// # Errors
-    /// When the buffers could not all be written.
-    fn write_at(&mut self, offset: u64, buffers: &[VolatileSlice<'_>]) -> io::Result<()>;
-
-    /// Makes sure that what was written survives a crash of the host.
-    ///
-    /// # Errors
-    /// When that is not certain.
-    fn flush(&mut self) -> io::Result<()>;
-
-    /// Gives back the space of a range whose content is not needed any more, as far as that is possible. The range lies
-    /// on the disk, which is not read-only.
-    ///
-    /// # Errors
-    /// When it failed; that it is not possible is no failure.
-    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()>;
-
-    /// Makes a range read as zeroes; its space may be given back if `unmap`. The range lies on the disk, which is not
-    /// read-only.
-    ///
-    /// # Errors
-    /// When not all of it is sure to read as zeroes.
-    fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> io::Result<()>;
-}
-
-/// Sizes in bytes that a driver should keep to, powers of two. It need not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Geometry {
-    /// What the disk writes at once; smaller writes have to read first.
-    pub physical_block: u32,
-    /// What the disk can give back.
-    pub discard: u32,
-}
-
-/// When what was written is safe.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Cache {
-    /// Once the driver has flushed.
-    #[default]
-    Writeback,
-    /// At once.
-    Writethrough,
-    /// Never: flushes do nothing.
-    Unsafe,
-}
 
 /// What a disk tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,18 +51,12 @@ pub struct BlockOptions {
 
 /// The device.
 pub struct Block {
-    backend: Box<dyn BlockBackend>,
+    medium: Medium,
     config: Config,
     read_only: bool,
     serial: [u8; MAX_SERIAL],
-    cache: Cache,
     /// The driver took FLUSH. One that did not will never ask for one.
     flushes: bool,
-    pace: Option<Pace>,
-    on_error: OnError,
-    trouble: Option<Box<dyn Trouble>>,
-    /// What the request under way waits for.
-    failed: Option<io::Error>,
 }
 
 // === impl BlockOptions ===
@@ -153,38 +81,33 @@ impl Block {
         for (to, from) in serial.iter_mut().zip(options.serial.bytes()) {
             *to = from;
         }
+        let medium = Medium::new(backend, options.cache);
         let config = Config {
-            sectors: backend.size() / spec::SECTOR,
-            geometry: backend.geometry(),
-            writeback: options.cache != Cache::Writethrough,
+            sectors: medium.size() / spec::SECTOR,
+            geometry: medium.geometry(),
+            writeback: medium.is_cached(),
             queues: options.queues.clamp(1, MAX_QUEUES),
         };
         Self {
-            backend,
+            medium,
             config,
             read_only: options.read_only,
             serial,
-            cache: options.cache,
             flushes: false,
-            pace: None,
-            on_error: OnError::Report,
-            trouble: None,
-            failed: None,
         }
     }
 
     /// Has this done where the back end fails. After [`Trouble::tell`], all queues are to be run when it may be better.
     #[must_use]
     pub fn failing(mut self, on_error: OnError, trouble: Box<dyn Trouble>) -> Self {
-        self.on_error = on_error;
-        self.trouble = Some(trouble);
+        self.medium.set_on_error(on_error, trouble);
         self
     }
 
     /// Keeps the disk to these limits. After [`Alarm::ring_at`], all queues are to be run.
     #[must_use]
     pub fn limited(mut self, limits: Limits, alarm: Box<dyn Alarm>) -> Self {
-        self.pace = Some(Pace::new(limits, alarm));
+        self.medium.set_limits(limits, alarm);
         self
     }
 
@@ -198,7 +121,7 @@ impl Block {
         } else {
             Err(Failure::Io)
         };
-        if let Some(error) = self.failed.take() {
+        if let Some(error) = self.medium.waits_for() {
             return Ok(Err(error));
         }
         let (code, written) = match done {
@@ -210,41 +133,26 @@ impl Block {
         Ok(Ok(u32::try_from(written).unwrap_or(u32::MAX).saturating_add(1)))
     }
 
-    /// What becomes of what the back end did.
-    fn settle(&mut self, doing: Doing, done: io::Result<()>) -> Result<(), Failure> {
-        let Err(error) = done else { return Ok(()) };
-        match self.on_error.verdict(doing, &error) {
-            Verdict::Pass => Ok(()),
-            Verdict::Fail => Err(Failure::Io),
-            Verdict::Wait => {
-                self.failed = Some(error);
-                Err(Failure::Io)
-            }
-        }
-    }
-
     fn execute(&mut self, request: Request, from: Part<'_, '_>, to: Part<'_, '_>) -> Result<u64, Failure> {
         match request {
             Request::Read { sector } => self.read(sector, &to),
             Request::Write { sector } => self.write(sector, &from).map(|()| 0),
-            Request::Flush => self.flush().map(|()| 0),
+            Request::Flush => Ok(self.medium.flush().map(|()| 0)?),
             Request::GetId => Ok({ to }.write(&self.serial) as u64),
             Request::Discard | Request::WriteZeroes if self.read_only => Err(Failure::Unsupported),
             Request::Discard => {
                 let segments = Segments::to_discard(from, self.config.sectors)?;
                 for range in segments.ranges() {
-                    let done = self.backend.discard(range.offset, range.len);
-                    self.settle(Doing::Write, done)?;
+                    self.medium.discard(range.offset, range.len)?;
                 }
                 Ok(0)
             }
             Request::WriteZeroes => {
                 let segments = Segments::to_zero(from, self.config.sectors)?;
                 for range in segments.ranges() {
-                    let done = self.backend.write_zeroes(range.offset, range.len, range.unmap);
-                    self.settle(Doing::Write, done)?;
+                    self.medium.write_zeroes(range.offset, range.len, range.unmap)?;
                 }
-                self.write_through().map(|()| 0)
+                Ok(self.medium.write_through().map(|()| 0)?)
             }
             Request::Unsupported => Err(Failure::Unsupported),
         }
@@ -256,8 +164,7 @@ impl Block {
             return Err(Failure::Io);
         }
         let offset = offset_on_disk(sector, len, self.config.sectors)?;
-        let done = self.backend.read_at(offset, to.slices());
-        self.settle(Doing::Read, done).map(|()| len)
+        Ok(self.medium.read(offset, to.slices()).map(|()| len)?)
     }
 
     fn write(&mut self, sector: u64, from: &Part<'_, '_>) -> Result<(), Failure> {
@@ -266,28 +173,18 @@ impl Block {
             return Err(Failure::Io);
         }
         let offset = offset_on_disk(sector, len, self.config.sectors)?;
-        let done = self.backend.write_at(offset, from.slices());
-        self.settle(Doing::Write, done)?;
-        self.write_through()
+        Ok(self.medium.write(offset, from.slices())?)
     }
 
-    /// Flushes what was just written, unless the driver does.
-    fn write_through(&mut self) -> Result<(), Failure> {
-        if self.flushes && self.config.writeback {
-            Ok(())
-        } else {
-            self.flush()
-        }
+    /// Who flushes: the driver, if it can and has not said that everything is to be written through.
+    fn agree(&mut self) {
+        self.medium.set_write_back(self.flushes && self.config.writeback);
     }
+}
 
-    fn flush(&mut self) -> Result<(), Failure> {
-        match self.cache {
-            Cache::Unsafe => Ok(()),
-            Cache::Writeback | Cache::Writethrough => {
-                let done = self.backend.flush();
-                self.settle(Doing::Write, done)
-            }
-        }
+impl From<Failed> for Failure {
+    fn from(_: Failed) -> Self {
+        Self::Io
     }
 }
 
@@ -328,17 +225,19 @@ impl VirtioDevice for Block {
             [mode] if offset == spec::WRITEBACK as u64 => self.config.writeback = mode & 1 != 0,
             _ => {}
         }
+        self.agree();
     }
 
     fn activate(&mut self, acked: u64) {
         self.flushes = acked & spec::FEATURE_FLUSH != 0;
+        self.agree();
     }
 
     fn process(&mut self, _: usize, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Stop, QueueError> {
         let mut buffers = Buffers::default();
         let mut bytes = 0;
         for _ in 0..queue.size() {
-            if self.pace.as_mut().is_some_and(Pace::waits) {
+            if self.medium.is_ahead() {
                 return Ok(Stop::BackendIdle);
             }
             let Some(chain) = next_chain(queue, memory)? else {
@@ -347,15 +246,14 @@ impl VirtioDevice for Block {
             let head = chain.head_index();
             buffers.load(chain, memory, queue.size())?;
             bytes += buffers.len();
-            if let Some(pace) = &mut self.pace {
-                pace.take(buffers.len().saturating_sub(spec::HEADER_LEN as u64 + 1));
-            }
+            self.medium
+                .count(buffers.len().saturating_sub(spec::HEADER_LEN as u64 + 1));
             let written = match self.serve(&mut buffers)? {
                 Ok(written) => written,
                 Err(error) => {
                     // It is the next one again.
                     queue.set_next_avail(queue.next_avail().wrapping_sub(1));
-                    self.trouble.iter().for_each(|trouble| trouble.tell(&error));
+                    self.medium.tell(&error);
                     return Ok(Stop::BackendIdle);
                 }
             };
@@ -369,6 +267,7 @@ impl VirtioDevice for Block {
 
     fn reset(&mut self) {
         self.flushes = false;
-        self.config.writeback = self.cache != Cache::Writethrough;
+        self.config.writeback = self.medium.is_cached();
+        self.agree();
     }
 }

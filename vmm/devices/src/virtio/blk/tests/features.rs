@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use std::sync::{Arc, Mutex};
+
 use super::*;
 use crate::BusDevice;
 
