@@ -27,9 +27,11 @@ pub const INIT: &str = "init.cpio";
 pub const ALPINE: &str = "alpine-3.23";
 
 /// What a guest with a container's root can drive: disks, networks, the clock, and disks' file systems.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 15] = [
     "virtio_mmio",
     "virtio_blk",
+    "virtio_scsi",
+    "sd_mod",
     "virtio_net",
     "virtio_rng",
     "virtio_balloon",

@@ -35,6 +35,9 @@ const MODULES: [&str; 9] = [
     "ext4",
 ];
 
+/// What it can drive besides where there is a SCSI controller: large, and so left out where there is none.
+const SCSI: [&str; 2] = ["virtio_scsi", "sd_mod"];
+
 const INIT: &str = r#"#!/bin/sh
 # The whole life of the tiny test guest; guests/src/tiny.rs has the words it knows.
 export PATH=/bin PS1='guest# '
@@ -44,6 +47,13 @@ mount -t devtmpfs devtmpfs /dev
 exec 0</dev/console 1>/dev/console 2>&1
 for module in $(cat /modules/order); do
     insmod "/modules/$module" || echo "GUEST-ERROR cannot load $module"
+done
+for device in /sys/bus/virtio/devices/*/device; do
+    read -r id <"$device"
+    [ "$id" = 0x0008 ] || continue
+    for module in $(cat /modules/scsi/order); do
+        insmod "/modules/scsi/$module" || echo "GUEST-ERROR cannot load $module"
+    done
 done
 read -r uptime _ </proc/uptime
 echo "GUEST-UP uptime=$uptime"
@@ -67,7 +77,7 @@ pub fn build(cache: &Cache) -> Result<PathBuf> {
     let busybox = Busybox::debian(cache)?;
     let probe = cross::program(cache, "rvm-guest-init", "rvm-guest-probe")?;
     let key = format!(
-        "tiny 4\n{}\n{}\n{MODULES:?}\n{INIT}",
+        "tiny 5\n{}\n{}\n{MODULES:?}{SCSI:?}\n{INIT}",
         kernel.version,
         sha256_of(&probe)?
     );
@@ -77,12 +87,15 @@ pub fn build(cache: &Cache) -> Result<PathBuf> {
             archive.link(&format!("bin/{applet}"), "busybox");
         }
         archive.file_from("bin/probe", 0o755, &probe);
-        add_modules(
-            &mut archive,
-            "modules",
-            "modules/order",
-            &kernel.modules_for(&MODULES)?,
-        );
+        let modules = kernel.modules_for(&MODULES)?;
+        add_modules(&mut archive, "modules", "modules/order", &modules);
+        let mut scsi = kernel.modules_for(&SCSI)?;
+        scsi.retain(|module| {
+            !modules
+                .iter()
+                .any(|other| other.file_name() == module.file_name())
+        });
+        add_modules(&mut archive, "modules/scsi", "modules/scsi/order", &scsi);
         write_gzipped(&archive, &dir.join("tiny.cpio.gz"))
     })?;
     Ok(place.join("tiny.cpio.gz"))

@@ -25,7 +25,7 @@ use rvmm_devices::virtio::rng::Rng;
 use rvmm_devices::virtio::vsock::Vsock;
 use rvmm_hypervisor::{Config, Created, Entry, Facts, Vcpu, Vm};
 use rvmm_spec::limits::MAX_CMDLINE;
-use rvmm_spec::{Console, Outcome, Payload, Spec, Transport};
+use rvmm_spec::{Console, DiskBus, Outcome, Payload, Spec, Transport};
 use vm_memory::GuestMemoryMmap;
 
 use crate::MachineError;
@@ -42,6 +42,7 @@ use crate::interrupts::Wiring;
 use crate::layout::{APLIC, FLASH, IMSIC, RTC, RTC_IRQ, SOURCES, SYSCON, UART, UART_IRQ, Window};
 use crate::meters::Meters;
 use crate::network::{self, Fed};
+use crate::scsi::{Controller, Units};
 use crate::share;
 use crate::slots::{Backend, Slot};
 use crate::transport::Places;
@@ -72,18 +73,27 @@ pub struct Assembled {
     pub balloon: Option<BalloonControl>,
     /// What its disks do.
     pub meters: Meters,
-    /// Where devices are plugged in, if that is possible.
-    pub bays: Option<Bays>,
+    /// The SCSI controller, if there is one, for an event loop of its own.
+    pub scsi: Option<Slot>,
+    /// Where devices are plugged in.
+    pub bays: Bays,
 }
 
 /// The devices at their places.
 struct Plugged {
     slots: Vec<Slot>,
+    scsi: Option<(Slot, Controller)>,
     console: VirtioInput,
     balloon: Option<BalloonControl>,
     meters: Meters,
     watchdog: Option<(Leash, Alarm)>,
     places: Places,
+}
+
+/// What is there when asked for, and where among the devices.
+struct AskedFor {
+    balloon: Option<(usize, BalloonHandle)>,
+    scsi: Option<(usize, Units)>,
 }
 
 /// Builds everything in its order. `create` makes the VM: the hypervisor's own, or a scripted one.
@@ -113,10 +123,10 @@ pub fn assemble(
         plug(&bus, FLASH.nth(1), Arc::new(Mutex::new(flash)))?;
     }
     let plugged = plug_virtio(spec, lasting, gate, &memory, &bus, &wiring, &vm)?;
-    let tree = device_tree(spec, &facts, &loaded, plugged.slots.len())?;
+    let tree = device_tree(spec, &facts, &loaded)?;
     // Disks come first.
     let mut disks = plugged.slots;
-    let slots = disks.split_off(spec.disks().len());
+    let slots = disks.split_off(spec.disks_on(DiskBus::Virtio).count());
     rvmm_boot::write_device_tree(&loaded, &tree, &memory).map_err(MachineError::Boot)?;
     if let Some(first) = vcpus.first_mut() {
         first
@@ -124,6 +134,7 @@ pub fn assemble(
             .map_err(MachineError::Hypervisor)?;
     }
     let (watchdog, guard) = plugged.watchdog.unzip();
+    let (scsi, controller) = plugged.scsi.unzip();
     let exits = Exits {
         bus: Arc::new(bus),
         firmware: Firmware::new(memory, Arc::new(Screen(lasting.hub.clone()))),
@@ -146,7 +157,8 @@ pub fn assemble(
         device_tree: tree,
         balloon: plugged.balloon,
         meters: plugged.meters,
-        bays: plugged.places.into_bays(wiring),
+        scsi,
+        bays: Bays::new(plugged.places.into_bus().map(|bus| (bus, wiring)), controller),
     })
 }
 
@@ -232,13 +244,13 @@ fn plug_virtio(
     );
     devices.push((Box::new(console), Some(words)));
     devices.push(entropy(spec)?);
-    let balloon = add_those_asked_for(spec, &mut devices)?;
+    let asked_for = add_those_asked_for(spec, gate, &meters, &mut devices)?;
     for share in spec.shares() {
         devices.push(share::folder(share, servers, memory)?);
     }
 
     let mut places = Places::new(spec, bus, wiring, vm, memory)?;
-    let slots = devices
+    let mut slots = devices
         .into_iter()
         .map(|(device, backend)| places.plug(bus, wiring, device, backend))
         .collect::<Result<Vec<_>, _>>()?;
@@ -255,9 +267,16 @@ fn plug_virtio(
         typed,
         core: core(console_slot).ok_or(MachineError::Console)?,
     };
+    let balloon = asked_for.balloon;
     let balloon = balloon.and_then(|(slot, handle)| Some(BalloonControl::new(handle, core(slot)?)));
+    let scsi = asked_for.scsi.map(|(at, units)| {
+        let slot = slots.remove(at);
+        let controller = Controller::new(units, slot.kick());
+        (slot, controller)
+    });
     Ok(Plugged {
         slots,
+        scsi,
         console,
         balloon,
         meters,
@@ -271,7 +290,7 @@ fn open_disks(spec: &Spec, gate: &Arc<Gate>, meters: &Meters) -> Result<Vec<Fed>
         let (block, alarm) = disks::open(disk, format!("disk{number}"), gate, meters)?;
         Ok((Box::new(block), alarm))
     };
-    spec.disks().iter().enumerate().map(open).collect()
+    spec.disks_on(DiskBus::Virtio).map(open).collect()
 }
 
 /// The entropy device; one with a limit has an alarm.
@@ -286,11 +305,13 @@ fn entropy(spec: &Spec) -> Result<Fed, MachineError> {
     Ok((Box::new(rng), Some(alarm)))
 }
 
-/// The devices that are there when asked for. Returns the balloon's place and handle.
+/// The devices that are there when asked for.
 fn add_those_asked_for(
     spec: &Spec,
+    gate: &Arc<Gate>,
+    meters: &Meters,
     devices: &mut Vec<Fed>,
-) -> Result<Option<(usize, BalloonHandle)>, MachineError> {
+) -> Result<AskedFor, MachineError> {
     let balloon = spec.balloon().then(|| (devices.len(), BalloonHandle::default()));
     if let Some((_, handle)) = &balloon {
         let device = Balloon::new(Box::new(HostPages::default()), handle.clone());
@@ -301,7 +322,13 @@ fn add_those_asked_for(
         let backend = Backend::new(muxer.as_raw_fd(), Vsock::RECEIVE..Vsock::RECEIVE + 1);
         devices.push((Box::new(Vsock::new(Box::new(muxer), vsock.cid())), Some(backend)));
     }
-    Ok(balloon)
+    let mut scsi = None;
+    if spec.scsi() {
+        let (units, device) = Units::create(spec, gate, meters)?;
+        scsi = Some((devices.len(), units));
+        devices.push(device);
+    }
+    Ok(AskedFor { balloon, scsi })
 }
 
 fn plug(bus: &Bus, window: Window, device: Arc<Mutex<dyn BusDevice>>) -> Result<(), MachineError> {
@@ -315,7 +342,7 @@ fn plug(bus: &Bus, window: Window, device: Arc<Mutex<dyn BusDevice>>) -> Result<
     .map_err(MachineError::Bus)
 }
 
-fn device_tree(spec: &Spec, facts: &Facts, loaded: &Loaded, virtio: usize) -> Result<Vec<u8>, MachineError> {
+fn device_tree(spec: &Spec, facts: &Facts, loaded: &Loaded) -> Result<Vec<u8>, MachineError> {
     let mut cmdline = Cmdline::new(MAX_CMDLINE + 1).map_err(MachineError::Cmdline)?;
     cmdline
         .insert_str(&spec.boot().cmdline)
@@ -331,7 +358,7 @@ fn device_tree(spec: &Spec, facts: &Facts, loaded: &Loaded, virtio: usize) -> Re
         cmdline: &text.to_string_lossy(),
         loaded,
         virtio: match spec.transport() {
-            Transport::Mmio => Virtio::Mmio(u32::try_from(virtio).unwrap_or(0)),
+            Transport::Mmio => Virtio::Mmio(u32::try_from(spec.virtio_devices()).unwrap_or(0)),
             Transport::Pci => Virtio::Pci,
         },
         watchdog: spec.watchdog().is_some(),

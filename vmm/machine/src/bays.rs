@@ -1,17 +1,18 @@
-//! Where devices are plugged in and pulled out while the guest runs: slots of its PCI bus.
+//! Where devices are plugged in and pulled out while the guest runs: slots of its PCI bus, units of its SCSI controller.
 //!
 //! ```text
-//!   plug:   open ─► function into the lowest free slot ─► a disk gets its thread, an interface the caller's event loop
+//!   plug:   open ─┬► function into the lowest free slot ─► a disk gets its thread, an interface the caller's event loop
+//!                 └► unit of its number ─► event: the guest looks at it
 //!   unplug: function out of its slot: registers, doorbells and interrupts are gone ─► thread ended, files closed
+//!           unit out: its request ended, files closed ─► event: the guest lets go of it
 //! ```
 //!
-//! There is no controller that would tell a guest of it: it finds a new function when it looks at its bus again, and
+//! On PCI there is no controller that would tell a guest of it: it finds a new function when it looks at its bus again, and
 //! should have let go of one before it is pulled out.
 
 use std::sync::Arc;
 
 use rvmm_backends::plugged::{Plugged, PluggedKind};
-use rvmm_devices::virtio::VirtioDevice;
 use rvmm_devices::virtio::net::Link;
 use rvmm_sandbox::Sandbox;
 use rvmm_spec::DeviceId;
@@ -19,33 +20,38 @@ use rvmm_spec::DeviceId;
 use crate::gate::Gate;
 use crate::interrupts::Wiring;
 use crate::meters::Meters;
-use crate::slots::{Backend, Slot};
+use crate::scsi::Controller;
 use crate::transport::PciBus;
 use crate::worker::Worker;
 use crate::{MachineError, Subscriber, disks, network};
 
-/// The slots of a machine's bus, and what was plugged into them.
+/// What a machine has for devices that are plugged in, and what was plugged into it.
 pub struct Bays {
-    bus: PciBus,
-    wiring: Wiring,
+    bus: Option<(PciBus, Wiring)>,
+    scsi: Option<Controller>,
     taken: Vec<Bay>,
 }
 
 struct Bay {
     id: DeviceId,
-    slot: usize,
-    /// A disk's thread.
-    worker: Option<Worker>,
+    place: Place,
+}
+
+enum Place {
+    /// Of the bus; with a disk's thread.
+    Slot(usize, Option<Worker>),
+    /// Of the controller.
+    Unit(u8),
 }
 
 // === impl Bays ===
 
 impl Bays {
-    /// The slots of this bus that are free.
-    pub fn new(bus: PciBus, wiring: Wiring) -> Self {
+    /// The free slots of this bus, the free units of this controller.
+    pub fn new(bus: Option<(PciBus, Wiring)>, scsi: Option<Controller>) -> Self {
         Self {
             bus,
-            wiring,
+            scsi,
             taken: Vec::new(),
         }
     }
@@ -62,25 +68,31 @@ impl Bays {
         meters: &Meters,
     ) -> Result<Option<Subscriber>, MachineError> {
         let id = plugged.id;
-        match plugged.kind {
+        let (place, subscriber): (_, Option<Subscriber>) = match plugged.kind {
             PluggedKind::Disk(disk, file) => {
                 let (block, alarm) = disks::open_from(&disk, file, id.to_string(), gate, meters)?;
-                let (number, slot) = self.insert(Box::new(block), alarm)?;
+                let (bus, wiring) = self.bus.as_ref().ok_or(MachineError::Bay)?;
+                let (number, slot) = bus.plug(Box::new(block), wiring, alarm)?;
                 let worker = Worker::start(id.to_string(), slot, sandbox).map_err(|error| {
-                    self.bus.unplug(number);
+                    bus.unplug(number);
                     MachineError::Thread(id.to_string(), error)
                 })?;
-                self.take(id, number, Some(worker));
-                Ok(None)
+                (Place::Slot(number, Some(worker)), None)
             }
-            PluggedKind::Lun(..) => Err(MachineError::Bay),
+            PluggedKind::Lun(disk, file, lun) => {
+                let scsi = self.scsi.as_ref().ok_or(MachineError::NoController)?;
+                scsi.plug(lun, &disk, file, id.to_string())?;
+                (Place::Unit(lun), None)
+            }
             PluggedKind::Net(net, queues) => {
                 let (device, feeds) = network::interface_on(&net, queues, &Link::default())?;
-                let (number, slot) = self.insert(device, feeds)?;
-                self.take(id, number, None);
-                Ok(Some(Box::new(slot)))
+                let (bus, wiring) = self.bus.as_ref().ok_or(MachineError::Bay)?;
+                let (number, slot) = bus.plug(device, wiring, feeds)?;
+                (Place::Slot(number, None), Some(Box::new(slot)))
             }
-        }
+        };
+        self.taken.push(Bay { id, place });
+        Ok(subscriber)
     }
 
     /// Pulls a device out; false if none has this name. The caller drops what it was given when it was plugged in.
@@ -88,27 +100,22 @@ impl Bays {
         let Some(at) = self.taken.iter().position(|bay| bay.id == *id) else {
             return false;
         };
-        let bay = self.taken.swap_remove(at);
-        self.bus.unplug(bay.slot);
-        bay.worker.into_iter().for_each(Worker::stop);
+        match self.taken.swap_remove(at).place {
+            Place::Slot(number, worker) => {
+                self.bus.iter().for_each(|(bus, _)| bus.unplug(number));
+                worker.into_iter().for_each(Worker::stop);
+            }
+            Place::Unit(lun) => self.scsi.iter().for_each(|scsi| scsi.unplug(lun)),
+        }
         true
     }
 
-    /// Ends what goes on in all of them.
+    /// Ends what goes on in all of them. What the controller does, its own thread ends.
     pub fn stop(self) {
-        let workers = self.taken.into_iter().filter_map(|bay| bay.worker);
-        workers.for_each(Worker::stop);
-    }
-
-    fn insert(
-        &self,
-        device: Box<dyn VirtioDevice>,
-        backend: Option<Backend>,
-    ) -> Result<(usize, Slot), MachineError> {
-        self.bus.plug(device, &self.wiring, backend)
-    }
-
-    fn take(&mut self, id: DeviceId, slot: usize, worker: Option<Worker>) {
-        self.taken.push(Bay { id, slot, worker });
+        for bay in self.taken {
+            if let Place::Slot(_, Some(worker)) = bay.place {
+                worker.stop();
+            }
+        }
     }
 }

@@ -17,11 +17,24 @@ use crate::meters::Meters;
 use crate::slots::Backend;
 
 /// A disk whose request waits: the machine is told, and tries again when it goes on.
-struct Waiting {
+pub struct Waiting {
     disk: String,
     gate: Arc<Gate>,
     /// Rung by the gate; it has to be open for as long as the disk is.
     _again: Arc<EventFd>,
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// For a disk of this name, whose queues this bell has looked at when the machine goes on.
+    pub fn new(disk: String, gate: &Arc<Gate>, again: &Arc<EventFd>) -> Self {
+        Self {
+            disk,
+            gate: Arc::clone(gate),
+            _again: Arc::clone(again),
+        }
+    }
 }
 
 impl Trouble for Waiting {
@@ -71,43 +84,52 @@ fn on(
     let options = BlockOptions {
         read_only: disk.read_only,
         serial: disk.serial.clone().unwrap_or_default(),
-        cache: match disk.cache {
-            CacheMode::Writeback => Cache::Writeback,
-            CacheMode::Writethrough => Cache::Writethrough,
-            CacheMode::Unsafe => Cache::Unsafe,
-        },
+        cache: cache(disk),
         queues: disk.queues,
     };
     let mut block = Block::new(backend, &options);
     let queues = 0..disk.queues.into();
     let mut feeds = Vec::new();
-    let on_error = match disk.on_error {
-        OnDiskError::Report => None,
-        OnDiskError::Stop => Some(OnError::Stop),
-        OnDiskError::Enospc => Some(OnError::Enospc),
-        OnDiskError::Ignore => Some(OnError::Ignore),
-    };
-    if let Some(on_error) = on_error {
+    if let Some(on_error) = on_error(disk) {
         let again = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(MachineError::Timer)?;
         let again = Arc::new(again);
         feeds.push((again.as_raw_fd(), queues.clone()));
         gate.ring_on_resume(&again);
-        let waiting = Waiting {
-            disk: name,
-            gate: Arc::clone(gate),
-            _again: again,
-        };
+        let waiting = Waiting::new(name, gate, &again);
         block = block.failing(on_error, Box::new(waiting));
     }
-    if disk.iops.is_some() || disk.bandwidth.is_some() {
-        let limits = Limits {
-            requests: disk.iops,
-            bytes: disk.bandwidth.map(MemorySize::bytes),
-        };
+    if let Some(limits) = limits(disk) {
         let timer = Timer::new().map_err(MachineError::Timer)?;
         feeds.push((timer.as_raw_fd(), queues));
         block = block.limited(limits, Box::new(timer));
     }
     let backend = (!feeds.is_empty()).then(|| feeds.into_iter().collect());
     Ok((block, backend))
+}
+
+/// When what was written is safe.
+pub fn cache(disk: &Disk) -> Cache {
+    match disk.cache {
+        CacheMode::Writeback => Cache::Writeback,
+        CacheMode::Writethrough => Cache::Writethrough,
+        CacheMode::Unsafe => Cache::Unsafe,
+    }
+}
+
+/// What is done where the host fails, if that is not to tell the guest.
+pub fn on_error(disk: &Disk) -> Option<OnError> {
+    match disk.on_error {
+        OnDiskError::Report => None,
+        OnDiskError::Stop => Some(OnError::Stop),
+        OnDiskError::Enospc => Some(OnError::Enospc),
+        OnDiskError::Ignore => Some(OnError::Ignore),
+    }
+}
+
+/// How fast it may be, if that is limited.
+pub fn limits(disk: &Disk) -> Option<Limits> {
+    (disk.iops.is_some() || disk.bandwidth.is_some()).then(|| Limits {
+        requests: disk.iops,
+        bytes: disk.bandwidth.map(MemorySize::bytes),
+    })
 }

@@ -26,6 +26,7 @@ mod interrupts;
 pub mod layout;
 mod meters;
 mod network;
+mod scsi;
 mod share;
 mod slots;
 #[cfg(test)]
@@ -84,8 +85,8 @@ pub struct Machine {
     watchdog: Option<Leash>,
     balloon: Option<BalloonControl>,
     meters: Meters,
-    /// Where devices are plugged in, if that is possible.
-    bays: Option<Bays>,
+    /// Where devices are plugged in.
+    bays: Bays,
     /// For the threads of what is plugged in.
     sandbox: Sandbox,
 }
@@ -147,6 +148,12 @@ pub enum MachineError {
     /// Windows are where they are.
     #[error("nothing can be plugged into this machine: its devices are not on PCI")]
     Bay,
+    /// Its disks have nowhere to go.
+    #[error("no disk can be plugged in on bus scsi: this machine has no controller")]
+    NoController,
+    /// A unit of the SCSI controller.
+    #[error(transparent)]
+    Unit(rvmm_devices::virtio::scsi::UnitError),
     /// The command line.
     #[error("the kernel's command line cannot be passed on")]
     Cmdline(#[source] linux_loader::cmdline::Error),
@@ -235,7 +242,7 @@ impl Machine {
             }
         };
         hub.set_input(Some(assembled.input));
-        if let Err(error) = machine.start_disks(assembled.disks) {
+        if let Err(error) = machine.start_disks(assembled.disks, assembled.scsi) {
             machine.stop();
             return Err(error);
         }
@@ -261,9 +268,10 @@ impl Machine {
         Ok((machine, subscribers.chain(feeds).collect()))
     }
 
-    fn start_disks(&mut self, slots: Vec<Slot>) -> Result<(), MachineError> {
-        for (number, slot) in slots.into_iter().enumerate() {
-            let name = format!("disk{number}");
+    fn start_disks(&mut self, disks: Vec<Slot>, scsi: Option<Slot>) -> Result<(), MachineError> {
+        let disks = disks.into_iter().enumerate();
+        let disks = disks.map(|(number, slot)| (format!("disk{number}"), slot));
+        for (name, slot) in disks.chain(scsi.map(|slot| ("scsi".to_owned(), slot))) {
             let worker = Worker::start(name.clone(), slot, &self.sandbox);
             self.disks
                 .push(worker.map_err(|error| MachineError::Thread(name, error))?);
@@ -281,10 +289,7 @@ impl Machine {
     /// # Errors
     /// This machine has no place for it, or the host has not what it needs.
     pub fn plug(&mut self, device: Plugged) -> Result<Option<Subscriber>, MachineError> {
-        self.bays
-            .as_mut()
-            .ok_or(MachineError::Bay)?
-            .plug(device, &self.sandbox, &self.gate, &self.meters)
+        self.bays.plug(device, &self.sandbox, &self.gate, &self.meters)
     }
 
     fn plug_all(&mut self, devices: Vec<Plugged>) -> Result<Vec<Feed>, MachineError> {
@@ -298,7 +303,7 @@ impl Machine {
 
     /// Pulls out what was plugged in; false if nothing has this name. A request that a disk has begun is ended first.
     pub fn unplug(&mut self, id: &DeviceId) -> bool {
-        self.bays.as_mut().is_some_and(|bays| bays.unplug(id))
+        self.bays.unplug(id)
     }
 
     /// Makes the vCPUs stand still. [`rvmm_backends::News::Paused`] tells when they do.
@@ -331,7 +336,7 @@ impl Machine {
             vcpu.join().ok();
         }
         self.disks.into_iter().for_each(Worker::stop);
-        self.bays.into_iter().for_each(Bays::stop);
+        self.bays.stop();
     }
 }
 

@@ -129,6 +129,11 @@ impl Slot {
         }
     }
 
+    /// What has a queue run.
+    pub fn kick(&self) -> Arc<Kick> {
+        self.doorbells.kick()
+    }
+
     /// The device.
     pub fn core(&self) -> &Arc<Mutex<Core>> {
         &self.core

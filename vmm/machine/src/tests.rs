@@ -11,7 +11,10 @@ use rvmm_backends::vhost_user::Servers;
 use rvmm_backends::{Lasting, News};
 use rvmm_hypervisor::fake::{self, Act, FakeVm};
 use rvmm_hypervisor::{Facts, Interrupts, sbi};
-use rvmm_spec::{Boot, Disk, MemorySize, NetWish, Network, OnStart, Outcome, Spec, SpecBuilder, Transport};
+use rvmm_spec::{
+    Boot, Disk, DiskBus, MemorySize, NetWish, Network, OnDiskError, OnStart, Outcome, Spec, SpecBuilder,
+    Transport,
+};
 
 use super::*;
 use crate::layout::{
@@ -508,6 +511,55 @@ fn a_machine_holds_its_disks_until_it_has_stopped() {
     ));
     run.machine.stop();
     assert!(rvmm_backends::disk::open(&disk).is_ok());
+}
+
+#[test]
+fn a_disk_on_scsi_is_plugged_in_on_any_transport_and_lets_go_of_its_image() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(1 << 20).unwrap();
+    let disk = Disk {
+        bus: DiskBus::Scsi,
+        iops: Some(10),
+        on_error: OnDiskError::Stop,
+        ..Disk::new(image.path())
+    };
+    let id: DeviceId = "data".parse().unwrap();
+    let plug = |machine: &mut Machine| {
+        let file = rvmm_backends::disk::hand_over(&disk).unwrap();
+        machine.plug(Plugged {
+            id: id.clone(),
+            kind: PluggedKind::Lun(disk.clone(), file, 1),
+        })
+    };
+    let is_free = || rvmm_backends::disk::open(&disk).is_ok();
+
+    let mut none = start_with(fake::facts(), vec![vec![]], |wish| wish);
+    assert!(matches!(plug(&mut none.machine), Err(MachineError::NoController)));
+    none.machine.stop();
+
+    for transport in [Transport::Mmio, Transport::Pci] {
+        let first = tempfile::NamedTempFile::new().unwrap();
+        first.as_file().set_len(1 << 20).unwrap();
+        let begins = Disk {
+            bus: DiskBus::Scsi,
+            ..Disk::new(first.path())
+        };
+        let wish = |wish: SpecBuilder| wish.transport(transport).disk(begins.clone());
+        let mut run = start_with(fake::facts(), vec![vec![]], wish);
+        assert!(rvmm_backends::disk::open(&begins).is_err(), "it is in use");
+        assert!(is_free());
+        plug(&mut run.machine).unwrap();
+        assert!(!is_free());
+        assert!(matches!(
+            plug(&mut run.machine),
+            Err(MachineError::Unit(_) | MachineError::Disk(_))
+        ));
+        assert!(run.machine.unplug(&id));
+        assert!(is_free() && !run.machine.unplug(&id));
+        plug(&mut run.machine).unwrap();
+        run.machine.stop();
+        assert!(is_free() && rvmm_backends::disk::open(&begins).is_ok());
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! it looks at its bus again, and QEMU takes a device out at once. Ports of PCI Express would keep a new device without
 //! power until their driver comes, and wait for it before they let one go.
 //!
+//! Disks on bus scsi are units of the controller, which tells its guest and waits for nobody.
+//!
 //! What was opened for a device goes to QEMU over its monitor's socket, so that QEMU opens nothing itself but a passt's.
 
 use std::fs::File;
@@ -13,10 +15,16 @@ use rvmm_backends::plugged::{Plugged, PluggedKind};
 use rvmm_spec::{CacheMode, DeviceId, Disk, DiskFormat, MemorySize, Net, Network};
 use serde_json::{Map, Value, json};
 
-use crate::command::disk::{rerror, werror};
+use crate::command::disk::{OPTIMAL, rerror, werror};
 
 /// The bridge, as an option of QEMU: in the root bus's last slot.
 pub(crate) const BRIDGE: &str = "pci-bridge,id=bays,chassis_nr=1,shpc=on,bus=pcie.0,addr=0x1f";
+
+/// The name of the SCSI controller; that of its bus follows from it.
+pub(crate) const SCSI: &str = "scsi";
+
+/// The number of the first unit's set of descriptors, above those of all slots.
+const UNIT_SETS: u16 = 0x100;
 
 /// The name of the bridge's bus.
 const BUS: &str = "bays";
@@ -37,10 +45,19 @@ pub(crate) struct Step {
     pub gone: Option<String>,
 }
 
-/// What is in which slot. The slot's number is in all names.
+/// What is where, and what undoes it.
 #[derive(Debug, Default)]
 pub(crate) struct Bays {
-    taken: Vec<(DeviceId, u8, Vec<Value>)>,
+    taken: Vec<(DeviceId, Place, Vec<Value>)>,
+}
+
+/// Where a device is. All names of what it needs begin with the place's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Behind the bridge.
+    Slot(u8),
+    /// Of the SCSI controller.
+    Unit(u8),
 }
 
 // === impl Step ===
@@ -81,44 +98,92 @@ impl Step {
 impl Bays {
     /// The steps that plug a device into a free slot, which is its from now on; none where there is no free slot.
     pub(crate) fn plug(&mut self, device: Plugged, is_block_device: bool) -> Option<Vec<Step>> {
-        let is_free = |slot: &u8| !self.taken.iter().any(|(_, taken, _)| taken == slot);
-        let slot = SLOTS.into_iter().find(is_free)?;
+        let is_free = |place: Place| !self.taken.iter().any(|(_, taken, _)| *taken == place);
+        let place = match device.kind {
+            PluggedKind::Lun(_, _, lun) => Some(Place::Unit(lun)).filter(|place| is_free(*place)),
+            _ => SLOTS.map(Place::Slot).find(|place| is_free(*place)),
+        }?;
         let steps = match device.kind {
-            PluggedKind::Disk(disk, file) => disk_steps(slot, &disk, file, is_block_device),
-            PluggedKind::Lun(..) => return None,
-            PluggedKind::Net(net, queues) => net_steps(slot, &net, queues),
+            PluggedKind::Disk(disk, file) | PluggedKind::Lun(disk, file, _) => {
+                disk_steps(place, &disk, file, is_block_device)
+            }
+            PluggedKind::Net(net, queues) => net_steps(place, &net, queues),
         };
         let undo = steps.iter().rev().filter_map(|step| step.undo.clone());
-        self.taken.push((device.id, slot, undo.collect()));
+        self.taken.push((device.id, place, undo.collect()));
         Some(steps)
     }
 
     /// The steps that pull a device out; none where there is none of this name.
     pub(crate) fn unplug(&self, id: &DeviceId) -> Option<Vec<Step>> {
-        let (_, slot, undo) = self.taken.iter().find(|(taken, ..)| taken == id)?;
-        let mut delete = Step::new("device_del", json!({"id": device(*slot)}));
-        delete.gone = Some(device(*slot));
+        let (_, place, undo) = self.taken.iter().find(|(taken, ..)| taken == id)?;
+        let mut delete = Step::new("device_del", json!({"id": place.device()}));
+        delete.gone = Some(place.device());
         let rest = undo.iter().cloned().map(Step::undoing);
         Some([delete].into_iter().chain(rest).collect())
     }
 
     /// The machine's name of the disk that QEMU calls so, or whose throttle it calls so.
     pub(crate) fn disk_of(&self, node: &str) -> Option<String> {
-        let Some(bay) = node.strip_prefix("bay") else {
-            let number = node
-                .strip_prefix("disk")
-                .or_else(|| node.strip_prefix("limited"))?;
-            return Some(format!("disk{number}"));
+        if let Some(id) = self.owner(node) {
+            return Some(id.to_string());
+        }
+        let number = node
+            .strip_prefix("disk")
+            .or_else(|| node.strip_prefix("limited"))?;
+        Some(format!("disk{}", number.parse::<u8>().ok()?))
+    }
+
+    /// The name of the device that a node of QEMU's belongs to, if it was plugged in.
+    pub(crate) fn owner(&self, node: &str) -> Option<&DeviceId> {
+        let is_of = |place: &Place| {
+            node.strip_prefix(&place.name())
+                .is_some_and(|rest| matches!(rest, "" | "-limited"))
         };
-        let slot: u8 = bay.strip_suffix("-limited").unwrap_or(bay).parse().ok()?;
-        let mut taken = self.taken.iter();
-        let (id, ..) = taken.find(|(_, taken, _)| *taken == slot)?;
-        Some(id.to_string())
+        let (id, ..) = self.taken.iter().find(|(_, place, _)| is_of(place))?;
+        Some(id)
     }
 
     /// A device is out, or never came in.
     pub(crate) fn forget(&mut self, id: &DeviceId) {
         self.taken.retain(|(taken, ..)| taken != id);
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn name(self) -> String {
+        match self {
+            Self::Slot(slot) => format!("bay{slot}"),
+            Self::Unit(lun) => format!("unit{lun}"),
+        }
+    }
+
+    fn device(self) -> String {
+        format!("{}-device", self.name())
+    }
+
+    /// The number of its set of descriptors.
+    fn set(self) -> u16 {
+        match self {
+            Self::Slot(slot) => slot.into(),
+            Self::Unit(lun) => UNIT_SETS + u16::from(lun),
+        }
+    }
+
+    /// The options of a disk's device that say what and where it is.
+    fn disk(self, disk: &Disk) -> Value {
+        match self {
+            Self::Slot(slot) => json!({
+                "driver": "virtio-blk-pci-non-transitional", "bus": BUS, "addr": format!("{slot:#x}"),
+                "num-queues": disk.queues,
+            }),
+            Self::Unit(lun) => json!({
+                "driver": "scsi-hd", "bus": format!("{SCSI}.0"), "channel": 0, "scsi-id": 0, "lun": lun,
+                "rotation_rate": 1, "dpofua": true, "opt_io_size": OPTIMAL,
+            }),
+        }
     }
 }
 
@@ -128,31 +193,28 @@ fn command(execute: &str, arguments: Value) -> Value {
     command
 }
 
-fn device(slot: u8) -> String {
-    format!("bay{slot}-device")
-}
-
-fn disk_steps(slot: u8, disk: &Disk, file: File, is_block_device: bool) -> Vec<Step> {
-    let set = json!({"fdset-id": slot});
+fn disk_steps(place: Place, disk: &Disk, file: File, is_block_device: bool) -> Vec<Step> {
+    let name = place.name();
+    let set = json!({"fdset-id": place.set()});
     let mut steps = vec![
         Step::new("add-fd", set.clone())
             .with(file)
             .undone_by("remove-fd", set),
     ];
-    let mut drive = format!("bay{slot}");
+    let mut drive = name.clone();
     steps.push(
-        Step::new("blockdev-add", node(slot, disk, is_block_device))
+        Step::new("blockdev-add", node(place, disk, is_block_device))
             .undone_by("blockdev-del", json!({"node-name": drive})),
     );
     if disk.iops.is_some() || disk.bandwidth.is_some() {
-        let group = format!("bay{slot}-limits");
+        let group = format!("{name}-limits");
         let mut limits = Map::new();
         limits.extend(disk.iops.map(|iops| ("iops-total".to_owned(), iops.into())));
         let bytes = disk.bandwidth.map(MemorySize::bytes);
         limits.extend(bytes.map(|bytes| ("bps-total".to_owned(), bytes.into())));
         let object = json!({"qom-type": "throttle-group", "id": group, "limits": limits});
         steps.push(Step::new("object-add", object).undone_by("object-del", json!({"id": group})));
-        let limited = format!("bay{slot}-limited");
+        let limited = format!("{name}-limited");
         let node = json!({
             "driver": "throttle", "node-name": limited, "throttle-group": group, "file": drive,
             "read-only": disk.read_only, "discard": "unmap",
@@ -160,42 +222,47 @@ fn disk_steps(slot: u8, disk: &Disk, file: File, is_block_device: bool) -> Vec<S
         steps.push(Step::new("blockdev-add", node).undone_by("blockdev-del", json!({"node-name": limited})));
         drive = limited;
     }
-    let mut options = json!({
-        "driver": "virtio-blk-pci-non-transitional", "id": device(slot), "bus": BUS, "addr": format!("{slot:#x}"),
-        "drive": drive, "werror": werror(disk), "rerror": rerror(disk), "num-queues": disk.queues,
-    });
+    let mut options = place.disk(disk);
+    options["id"] = place.device().into();
+    options["drive"] = drive.into();
+    options["werror"] = werror(disk).into();
+    options["rerror"] = rerror(disk).into();
     if disk.cache == CacheMode::Writethrough {
         options["write-cache"] = "off".into();
     }
     if let Some(serial) = &disk.serial {
         options["serial"] = serial.as_str().into();
+        // By itself QEMU would take the first 20 characters.
+        if let Place::Unit(_) = place {
+            options["device_id"] = serial.as_str().into();
+        }
     }
     steps.push(Step::new("device_add", options));
     steps
 }
 
 /// The image. Who opened it has locked it, too.
-fn node(slot: u8, disk: &Disk, is_block_device: bool) -> Value {
+fn node(place: Place, disk: &Disk, is_block_device: bool) -> Value {
     let cache = json!({"direct": disk.direct, "no-flush": disk.cache == CacheMode::Unsafe});
     json!({
         "driver": match disk.format { DiskFormat::Raw => "raw", DiskFormat::Qcow2 => "qcow2" },
-        "node-name": format!("bay{slot}"),
+        "node-name": place.name(),
         "read-only": disk.read_only,
         "discard": "unmap",
         "cache": cache,
         "file": {
             "driver": if is_block_device { "host_device" } else { "file" },
-            "filename": format!("/dev/fdset/{slot}"),
+            "filename": format!("/dev/fdset/{}", place.set()),
             "locking": "off",
             "cache": cache,
         },
     })
 }
 
-fn net_steps(slot: u8, net: &Net, queues: Vec<File>) -> Vec<Step> {
-    let id = format!("bay{slot}");
+fn net_steps(place: Place, net: &Net, queues: Vec<File>) -> Vec<Step> {
+    let id = place.name();
     let count = queues.len();
-    let names: Vec<_> = (0..count).map(|queue| format!("bay{slot}-{queue}")).collect();
+    let names: Vec<_> = (0..count).map(|queue| format!("{id}-{queue}")).collect();
     let mut steps: Vec<_> = names
         .iter()
         .zip(queues)
@@ -213,7 +280,7 @@ fn net_steps(slot: u8, net: &Net, queues: Vec<File>) -> Vec<Step> {
     };
     steps.push(Step::new("netdev_add", network).undone_by("netdev_del", json!({"id": id})));
     let mut options = json!({
-        "driver": "virtio-net-pci-non-transitional", "id": device(slot), "bus": BUS, "addr": format!("{slot:#x}"),
+        "driver": "virtio-net-pci-non-transitional", "id": place.device(), "bus": BUS, "addr": format!("{:#x}", place.set()),
         "netdev": id, "mac": net.mac.to_string(), "mq": count > 1, "romfile": "",
     });
     if let Some(mtu) = net.mtu {
@@ -277,6 +344,42 @@ mod tests {
             ]
         );
         assert_eq!(steps[0].gone.as_deref(), Some("bay1-device"));
+    }
+
+    #[test]
+    fn a_disk_on_the_scsi_controller_has_its_unit_and_no_slot() {
+        let mut bays = Bays::default();
+        let unit = |id: &str, lun| {
+            let disk = Disk {
+                serial: Some("s".to_owned()),
+                bandwidth: Some(MemorySize::from_mib(1)),
+                ..Disk::new("/d")
+            };
+            Plugged {
+                id: id.parse().unwrap(),
+                kind: PluggedKind::Lun(disk, file(), lun),
+            }
+        };
+        let steps = bays.plug(unit("a", 7), false).unwrap();
+        assert_eq!(
+            steps[1].command["arguments"]["file"]["filename"],
+            "/dev/fdset/263"
+        );
+        assert_eq!(
+            steps[4].command["arguments"],
+            json!({
+                "driver": "scsi-hd", "id": "unit7-device", "bus": "scsi.0", "channel": 0, "scsi-id": 0, "lun": 7,
+                "drive": "unit7-limited", "werror": "report", "rerror": "report", "rotation_rate": 1, "dpofua": true,
+                "opt_io_size": OPTIMAL, "serial": "s", "device_id": "s",
+            })
+        );
+        assert!(bays.plug(unit("b", 7), false).is_none());
+        assert_eq!(bays.owner("unit7-limited"), Some(&"a".parse().unwrap()));
+        assert_eq!((bays.owner("unit7-x"), bays.owner("unit71")), (None, None));
+        let steps = bays.plug(disk("c", Disk::new("/d")), false).unwrap();
+        assert_eq!(steps[2].command["arguments"]["addr"], "0x1");
+        let steps = bays.unplug(&"a".parse().unwrap()).unwrap();
+        assert_eq!(steps[0].gone.as_deref(), Some("unit7-device"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use rvmm_backends::agent;
 use rvmm_backends::disk::Devices;
 use rvmm_spec::limits::MAX_VIRTIO_DEVICES;
-use rvmm_spec::{MemorySize, Payload, Spec, Transport};
+use rvmm_spec::{DiskBus, MemorySize, Payload, Spec, Transport};
 
 pub(crate) mod disk;
 mod net;
@@ -26,7 +26,7 @@ mod share;
 #[cfg(test)]
 mod tests;
 
-use crate::bays::BRIDGE;
+use crate::bays::{BRIDGE, SCSI};
 use crate::qmp::AGENT;
 use crate::statistics::BALLOON;
 
@@ -85,8 +85,10 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
     arguments.machine(spec, findings, "");
     arguments.boot(spec, findings);
     arguments.consoles(descriptors);
-    let disks = spec.disks().iter().zip(&findings.block_devices).enumerate();
-    disks.for_each(|(index, (disk, &devices))| arguments.disk(index, disk, devices));
+    let block_devices = |index: usize| findings.block_devices.get(index).copied().unwrap_or_default();
+    for (index, disk) in spec.disks_on(DiskBus::Virtio) {
+        arguments.disk(index, disk, block_devices(index));
+    }
     let nets = spec.nets().iter().zip(&descriptors.taps).enumerate();
     nets.for_each(|(index, (net, taps))| arguments.net(index, net, taps));
     arguments.device("virtio-serial", ",max_ports=2");
@@ -105,6 +107,12 @@ pub fn arguments(spec: &Spec, findings: &Findings, descriptors: &Descriptors) ->
             "virtio-balloon",
             format!(",id={BALLOON},deflate-on-oom=on,free-page-reporting=on"),
         );
+    }
+    if spec.scsi() {
+        arguments.device("virtio-scsi", format!(",id={SCSI},num_queues=1"));
+    }
+    for (lun, (index, disk)) in spec.disks_on(DiskBus::Scsi).enumerate() {
+        arguments.unit(lun, index, disk, block_devices(index));
     }
     let shares = spec.shares().iter().enumerate();
     shares.for_each(|(index, share)| arguments.share(index, share));

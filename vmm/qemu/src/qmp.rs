@@ -244,8 +244,9 @@ impl IoError {
         if self.action != "stop" {
             return Said::Other;
         }
-        // A throttle in front of a disk's image fails in its name.
-        let disk = self.node.replace("limited", "disk");
+        // A throttle in front of a disk's image fails in its name. (One that was plugged in is known by another name.)
+        let number = self.node.strip_prefix("limited");
+        let disk = number.map_or(self.node.clone(), |number| format!("disk{number}"));
         Said::DiskFailed(DiskError {
             disk,
             why: self.reason,

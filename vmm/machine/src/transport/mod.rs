@@ -13,7 +13,6 @@ use rvmm_spec::{Spec, Transport};
 use vm_memory::GuestMemoryMmap;
 
 use crate::MachineError;
-use crate::bays::Bays;
 use crate::interrupts::Wiring;
 use crate::slots::{Backend, Slot};
 use mmio::MmioSlots;
@@ -82,11 +81,11 @@ impl Places {
         }
     }
 
-    /// What is left of them is for devices that are plugged in, if that is possible.
-    pub fn into_bays(self, wiring: Wiring) -> Option<Bays> {
+    /// The bus whose free places are for devices that are plugged in, if there is one.
+    pub fn into_bus(self) -> Option<PciBus> {
         match self {
             Self::Mmio(_) => None,
-            Self::Pci(pci) => Some(Bays::new(pci, wiring)),
+            Self::Pci(pci) => Some(pci),
         }
     }
 }

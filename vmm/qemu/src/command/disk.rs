@@ -7,12 +7,38 @@ use rvmm_backends::disk::Devices;
 use rvmm_spec::{Base, CacheMode, Disk, DiskFormat, MemorySize, OnDiskError, Transport};
 
 use super::{Arguments, escaped};
+use crate::bays::SCSI;
 
 /// What a driver shall like best, in bytes: as rvmm's own disks tell.
-const OPTIMAL: u32 = 512 << 10;
+pub(crate) const OPTIMAL: u32 = 512 << 10;
 
 impl Arguments {
+    /// A disk that is a device of its own.
     pub(super) fn disk(&mut self, index: usize, disk: &Disk, devices: Devices) {
+        let mut device = self.drive(index, disk, devices);
+        // On PCI QEMU would take a queue for each vCPU.
+        if disk.queues > 1 || self.transport == Transport::Pci {
+            device.push(format!(",num-queues={}", disk.queues));
+        }
+        push_serial(&mut device, "serial", disk);
+        self.device("virtio-blk", device);
+    }
+
+    /// A disk on the SCSI controller. It does not turn, is known by the whole of its serial, and can be told that a write may not
+    /// stay in a cache, as under KVM.
+    pub(super) fn unit(&mut self, lun: usize, index: usize, disk: &Disk, devices: Devices) {
+        let mut device = OsString::from("scsi-hd");
+        device.push(self.drive(index, disk, devices));
+        push_serial(&mut device, "serial", disk);
+        push_serial(&mut device, "device_id", disk);
+        device.push(format!(
+            ",rotation_rate=1,dpofua=on,bus={SCSI}.0,channel=0,scsi-id=0,lun={lun}"
+        ));
+        self.option("-device", device);
+    }
+
+    /// What is behind a disk, and the device's options that name it.
+    fn drive(&mut self, index: usize, disk: &Disk, devices: Devices) -> OsString {
         let limits = limits(disk);
         if let Some(limits) = &limits {
             self.option("-object", format!("throttle-group,id=limits{index}{limits}"));
@@ -38,15 +64,14 @@ impl Arguments {
         if disk.cache == CacheMode::Writethrough {
             device.push(",write-cache=off");
         }
-        // On PCI QEMU would take a queue for each vCPU.
-        if disk.queues > 1 || self.transport == Transport::Pci {
-            device.push(format!(",num-queues={}", disk.queues));
-        }
-        if let Some(serial) = &disk.serial {
-            device.push(",serial=");
-            device.push(escaped(OsStr::new(serial)));
-        }
-        self.device("virtio-blk", device);
+        device
+    }
+}
+
+fn push_serial(device: &mut OsString, option: &str, disk: &Disk) {
+    if let Some(serial) = &disk.serial {
+        device.push(format!(",{option}="));
+        device.push(escaped(OsStr::new(serial)));
     }
 }
 
@@ -161,6 +186,24 @@ mod tests {
              -blockdev driver=throttle,node-name=limited0,read-only=on,discard=unmap,throttle-group=limits0,file=disk0\n\
              -device virtio-blk-device,drive=limited0,werror=stop,rerror=stop,opt_io_size=524288,num-queues=4,serial=s,\
              bus=virtio-mmio-bus.7"
+        );
+    }
+
+    #[test]
+    fn a_disk_on_the_scsi_controller_is_a_unit_of_it() {
+        let disk = Disk {
+            bus: DiskBus::Scsi,
+            serial: Some("a-serial-of-more-than-20-characters".to_owned()),
+            cache: CacheMode::Writethrough,
+            ..Disk::new("/d")
+        };
+        let mut arguments = Arguments::default();
+        arguments.unit(3, 5, &disk, Devices::default());
+        assert_eq!(
+            arguments.words[3],
+            "scsi-hd,drive=disk5,werror=report,rerror=report,opt_io_size=524288,write-cache=off,\
+             serial=a-serial-of-more-than-20-characters,device_id=a-serial-of-more-than-20-characters,\
+             rotation_rate=1,dpofua=on,bus=scsi.0,channel=0,scsi-id=0,lun=3"
         );
     }
 

@@ -1,7 +1,7 @@
 //! A Spec as the words that QEMU is started with.
 
 use super::*;
-use rvmm_spec::{Boot, Disk, MemoryOption, NetWish, Network, Rng};
+use rvmm_spec::{Boot, Disk, DiskBus, MemoryOption, NetWish, Network, Rng};
 
 fn findings(block_devices: &[bool]) -> Findings {
     Findings {
@@ -108,6 +108,34 @@ fn disks_come_before_nets_and_nets_before_the_rest() {
          -device virtio-rng-device,rng=rng,bus=virtio-mmio-bus.3";
     assert!(text.ends_with(end), "{text}");
     assert!(text.contains("-smp 4\n-m 1024M\n"), "{text}");
+}
+
+#[test]
+fn the_scsi_controller_comes_behind_the_balloon_and_its_disks_take_no_place() {
+    let on = |bus, path: &str| Disk {
+        bus,
+        ..Disk::new(path)
+    };
+    let spec = Spec::builder(Boot::new("Image"))
+        .balloon(true)
+        .disk(on(DiskBus::Scsi, "/a.img"))
+        .disk(on(DiskBus::Virtio, "/b.img"))
+        .disk(on(DiskBus::Scsi, "/c.img"));
+    let text = |spec: Spec| text(&arguments(&spec, &findings(&[false; 3]), &descriptors(&[])));
+    let mmio = text(spec.clone().build().unwrap());
+    let end = "-device virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on,bus=virtio-mmio-bus.4\n\
+         -device virtio-scsi-device,id=scsi,num_queues=1,bus=virtio-mmio-bus.3\n\
+         -blockdev driver=raw,node-name=disk0,read-only=off,discard=unmap,file.driver=file,file.filename=/a.img\n\
+         -device scsi-hd,drive=disk0,werror=report,rerror=report,opt_io_size=524288,rotation_rate=1,dpofua=on,bus=scsi.0,channel=0,scsi-id=0,lun=0\n\
+         -blockdev driver=raw,node-name=disk2,read-only=off,discard=unmap,file.driver=file,file.filename=/c.img\n\
+         -device scsi-hd,drive=disk2,werror=report,rerror=report,opt_io_size=524288,rotation_rate=1,dpofua=on,bus=scsi.0,channel=0,scsi-id=0,lun=1";
+    assert!(mmio.ends_with(end), "{mmio}");
+    assert!(mmio.contains("-device virtio-blk-device,drive=disk1,"), "{mmio}");
+    let pci = text(spec.transport(Transport::Pci).build().unwrap());
+    assert!(
+        pci.contains("-device virtio-scsi-pci-non-transitional,id=scsi,num_queues=1,bus=pcie.0,addr=0x5\n"),
+        "{pci}"
+    );
 }
 
 #[test]
