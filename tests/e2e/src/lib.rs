@@ -16,6 +16,7 @@ pub mod kills;
 pub mod lab_node;
 pub mod machines;
 pub mod paused;
+pub mod scsi;
 pub mod shares;
 pub mod volumes;
 pub mod watchdog;

@@ -1,7 +1,8 @@
 //! Devices that a guest has when it asks for them, under KVM.
 
-use rvm_e2e::{asked, devices, hotplug, paused, watchdog};
+use rvm_e2e::{asked, devices, hotplug, paused, scsi, watchdog};
 use rvm_outer::{Profile, Setup};
+use rvmm_spec::Transport;
 
 #[test]
 fn freed_memory_goes_back_and_sockets_reach_the_host() {
@@ -22,6 +23,22 @@ fn devices_come_and_go_while_the_guest_runs() {
 fn full_devices_come_and_go_without_aia() {
     let lab = Setup::new(Profile::PLAIN).built("rvmm", "rvmm").unwrap();
     hotplug::devices_come_and_go(&lab.start().unwrap());
+}
+
+#[test]
+fn disks_come_and_go_on_a_scsi_controller() {
+    let lab = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
+    let lab = lab.start().unwrap();
+    scsi::disks_come_and_go(&lab, Transport::Mmio);
+    scsi::disks_from_the_start(&lab);
+}
+
+#[test]
+fn full_disks_come_and_go_on_a_scsi_controller_over_pci() {
+    for profile in [Profile::AIA, Profile::PLAIN] {
+        let lab = Setup::new(profile).built("rvmm", "rvmm").unwrap();
+        scsi::disks_come_and_go(&lab.start().unwrap(), Transport::Pci);
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! rvmm in QEMU-TCG on this machine: the same guest, the same assertions, the same Spec file as under KVM.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use rvm_e2e::{boot, forms, hotplug, paused, shares, watchdog};
+use rvm_e2e::{boot, forms, hotplug, paused, scsi, shares, watchdog};
 use rvm_guests::{Cache, virtiofsd};
 use rvm_outer::{Here, Host};
+use rvmm_spec::Transport;
 
 fn here() -> Here {
     Here::start().unwrap()
@@ -160,6 +161,21 @@ fn devices_come_and_go_while_the_guest_runs() {
     let here = here();
     hotplug::devices_come_and_go(&here);
     hotplug::what_is_held_goes_all_the_same(&here);
+}
+
+#[test]
+fn disks_come_and_go_on_a_scsi_controller() {
+    scsi::disks_come_and_go(&here(), Transport::Mmio);
+}
+
+#[test]
+fn full_disks_come_and_go_on_a_scsi_controller_over_pci() {
+    scsi::disks_come_and_go(&here(), Transport::Pci);
+}
+
+#[test]
+fn disks_on_a_scsi_controller_are_there_from_the_start() {
+    scsi::disks_from_the_start(&here());
 }
 
 #[test]

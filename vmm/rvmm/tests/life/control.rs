@@ -281,6 +281,19 @@ fn nothing_is_plugged_in_without_pci_and_nothing_pulled_out_that_is_not_there() 
         why.to_string(),
         "the machine refused: devices are plugged in over PCI only: start the machine with --transport pci, or disks on bus scsi with --scsi"
     );
+    let disk = rvmm_spec::Disk {
+        bus: rvmm_spec::DiskBus::Scsi,
+        ..rvmm_spec::Disk::new("/d")
+    };
+    let add = Request::AddDisk {
+        id: None,
+        disk: (&disk).into(),
+    };
+    let why = client.plug(add, &[file.as_fd()]).unwrap_err();
+    assert_eq!(
+        why.to_string(),
+        "the machine refused: disks are plugged in on bus scsi where the machine has a controller: start it with --scsi"
+    );
     let remove = Request::RemoveDevice {
         id: "disk7".to_owned(),
     };
