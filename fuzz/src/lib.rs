@@ -24,6 +24,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("queue-blk", queues::blk),
     ("queue-blk-read-only", queues::blk_read_only),
+    ("queue-scsi", queues::scsi),
     ("queue-net", queues::net),
     ("queue-console", queues::console),
     ("queue-rng", queues::rng),

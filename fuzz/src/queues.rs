@@ -3,12 +3,15 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rvmm_devices::virtio::balloon::{Balloon, BalloonHandle, PageRelease};
 use rvmm_devices::virtio::blk::{Block, BlockBackend, BlockOptions, Geometry};
 use rvmm_devices::virtio::console::{Console, InputSource};
+use rvmm_devices::virtio::medium::{Alarm, Limits};
 use rvmm_devices::virtio::net::{HEADER_LEN, Net, NetBackend, NetOptions};
 use rvmm_devices::virtio::rng::{EntropySource, Rng};
+use rvmm_devices::virtio::scsi::{Scsi, ScsiHandle, Unit, UnitOptions};
 use rvmm_devices::virtio::vsock::{Op, Packet, Vsock, VsockBackend};
 use rvmm_devices::virtio::{MmioTransport, VirtioDevice};
 use rvmm_devices::{BusDevice, ConsoleOutput, IrqLine};
@@ -107,6 +110,17 @@ impl BlockBackend for ReadOnly {
     }
 }
 
+/// A clock that stands still: what is ahead of its limits waits for ever.
+impl Alarm for World {
+    fn now(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
+    fn ring_at(&mut self, at: Duration) {
+        assert!(at > self.now());
+    }
+}
+
 impl NetBackend for World {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         buffer[..72].fill(0);
@@ -184,6 +198,30 @@ pub fn blk_read_only(script: &[u8]) {
         ..BlockOptions::default()
     };
     drive(Box::new(Block::new(Box::new(ReadOnly), &options)), script);
+}
+
+/// The SCSI host with three disks: one that can only be read, one that lets a single command through.
+pub fn scsi(script: &[u8]) {
+    let handle = ScsiHandle::default();
+    let only_read = UnitOptions {
+        read_only: true,
+        serial: "read-only".to_owned(),
+        ..UnitOptions::default()
+    };
+    let limits = Limits {
+        requests: Some(1),
+        bytes: None,
+    };
+    let plain = UnitOptions::default();
+    let units = [
+        Unit::new(Box::new(World), &plain),
+        Unit::new(Box::new(ReadOnly), &only_read),
+        Unit::new(Box::new(World), &plain).limited(limits, Box::new(World)),
+    ];
+    for (lun, unit) in (0..).zip(units) {
+        handle.insert(lun, unit).expect("its number is free");
+    }
+    drive(Box::new(Scsi::new(handle)), script);
 }
 
 /// The network interface.
