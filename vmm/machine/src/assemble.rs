@@ -254,14 +254,7 @@ fn plug_virtio(
         .into_iter()
         .map(|(device, backend)| places.plug(bus, wiring, device, backend))
         .collect::<Result<Vec<_>, _>>()?;
-    let watchdog = match spec.watchdog() {
-        Some(_) => {
-            let (leash, alarm, function) = watchdog::create(gate)?;
-            places.plug_function(bus, wiring, spec.memory().bytes(), function)?;
-            Some((leash, alarm))
-        }
-        None => None,
-    };
+    let watchdog = plug_watchdog(spec, gate, &places, bus, wiring)?;
     let core = |index: usize| slots.get(index).map(|slot| Arc::clone(slot.core()));
     let console = VirtioInput {
         typed,
@@ -291,6 +284,22 @@ fn open_disks(spec: &Spec, gate: &Arc<Gate>, meters: &Meters) -> Result<Vec<Fed>
         Ok((Box::new(block), alarm))
     };
     spec.disks_on(DiskBus::Virtio).map(open).collect()
+}
+
+/// The watchdog, which is no virtio device.
+fn plug_watchdog(
+    spec: &Spec,
+    gate: &Arc<Gate>,
+    places: &Places,
+    bus: &Bus,
+    wiring: &Wiring,
+) -> Result<Option<(Leash, Alarm)>, MachineError> {
+    if spec.watchdog().is_none() {
+        return Ok(None);
+    }
+    let (leash, alarm, function) = watchdog::create(gate)?;
+    places.plug_function(bus, wiring, spec.memory().bytes(), function)?;
+    Ok(Some((leash, alarm)))
 }
 
 /// The entropy device; one with a limit has an alarm.

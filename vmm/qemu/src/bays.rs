@@ -11,6 +11,7 @@
 
 use std::fs::File;
 
+use rvmm_backends::DiskError;
 use rvmm_backends::plugged::{Plugged, PluggedKind};
 use rvmm_spec::{CacheMode, DeviceId, Disk, DiskFormat, MemorySize, Net, Network};
 use serde_json::{Map, Value, json};
@@ -134,8 +135,16 @@ impl Bays {
         Some(format!("disk{}", number.parse::<u8>().ok()?))
     }
 
-    /// The name of the device that a node of QEMU's belongs to, if it was plugged in.
-    pub(crate) fn owner(&self, node: &str) -> Option<&DeviceId> {
+    /// What happened to a node of QEMU's, by the name of the device that it belongs to if that was plugged in.
+    pub(crate) fn named(&self, error: DiskError) -> DiskError {
+        let owner = self.owner(&error.disk).map(ToString::to_string);
+        DiskError {
+            disk: owner.unwrap_or(error.disk),
+            ..error
+        }
+    }
+
+    fn owner(&self, node: &str) -> Option<&DeviceId> {
         let is_of = |place: &Place| {
             node.strip_prefix(&place.name())
                 .is_some_and(|rest| matches!(rest, "" | "-limited"))

@@ -304,12 +304,7 @@ impl Session {
                 (Progress::Started, Said::Refused(_)) => {}
                 (_, Said::Refused(why)) => return Err(QemuError::Start(why)),
                 (_, Said::Shutdown(reason)) => self.reason = Some(reason),
-                (Progress::Started, Said::DiskFailed(mut error)) => {
-                    if let Some(owner) = self.bays.owner(&error.disk) {
-                        error.disk = owner.to_string();
-                    }
-                    on_news(News::DiskFailed(error));
-                }
+                (Progress::Started, Said::DiskFailed(on)) => on_news(News::DiskFailed(self.bays.named(on))),
                 (Progress::Started, Said::Stopped) => {
                     // By itself, where a disk failed.
                     if !self.paused {

@@ -217,10 +217,7 @@ impl Args {
     }
 
     fn build(self) -> anyhow::Result<Spec> {
-        let disks = self.disks.iter();
-        let disks = disks
-            .map(|text| disk::parse(text).with_context(|| format!("--disk '{text}'")))
-            .collect::<Result<Vec<_>, _>>()?;
+        let disks = disk::parse_all(&self.disks)?;
         let root = disks.first().map(|disk| disk.bus);
         let boot = self.boot.resolve(self.kernel, self.cmdline, root)?;
         let mut wish = Spec::builder(boot)

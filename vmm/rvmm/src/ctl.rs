@@ -32,8 +32,15 @@ The machine must have been started with --transport pci. Its guest finds the dev
   echo 1 >/sys/bus/pci/rescan
 The device stays over a reset.";
 
+const FIND_DISK: &str = "\
+With bus=scsi the machine must have been started with --scsi. Its guest is told, and finds the disk by itself (/dev/sda).
+Otherwise it must have been started with --transport pci. Its guest finds the disk when it looks at its bus again; in Linux:
+  echo 1 >/sys/bus/pci/rescan
+The disk stays over a reset.";
+
 const LET_GO: &str = "\
-Have the guest let go of the device first, or its driver waits for it for ever; in Linux, for /dev/vdb:
+The guest is told when a disk on bus scsi goes; who still has it open finds errors. Of any other device
+have the guest let go first, or its driver waits for it for ever; in Linux, for /dev/vdb:
   echo 1 >$(readlink -f /sys/block/vdb/device/..)/remove";
 
 /// Ask a running machine, by its run directory or its control socket
@@ -96,7 +103,7 @@ enum Word {
         arguments: Option<Value>,
     },
     /// Plug a disk in
-    #[command(after_help = FIND)]
+    #[command(after_help = FIND_DISK)]
     AddDisk {
         /// An image file or a block device, with the options of --disk (see rvmm --help)
         #[arg(value_name = args::disk::VALUE)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::builder::SpecError;
+use crate::error::SpecError;
 use crate::{MemorySize, ParseSizeError};
 
 /// How guest RAM is backed. By default it is private to the machine, made of small pages and, where the host has them to

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::builder::SpecError;
+use crate::error::SpecError;
 use crate::limits::{MAX_MTU, MAX_NET_QUEUES, MAX_SOCKET_PATH, MAX_TAP_NAME, MIN_MTU};
 
 /// A network interface of the guest.

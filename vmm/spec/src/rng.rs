@@ -1,6 +1,6 @@
 //! The entropy device: every machine has one; how much it gives may be limited.
 
-use crate::builder::SpecError;
+use crate::error::SpecError;
 use crate::limits::MIN_RNG_BANDWIDTH;
 use crate::size::MemorySize;
 

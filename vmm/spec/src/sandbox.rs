@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::builder::SpecError;
+use crate::error::SpecError;
 use crate::limits::MAX_ALLOWED_PATHS;
 use crate::{Payload, Spec};
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::builder::SpecError;
+use crate::error::SpecError;
 use crate::limits::{MAX_SHARE_TAG, MAX_SOCKET_PATH};
 
 /// A file system that whoever listens on a Unix socket serves, in the vhost-user protocol.

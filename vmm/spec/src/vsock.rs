@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::builder::SpecError;
+use crate::error::SpecError;
 use crate::limits::MAX_VSOCK_PATH;
 
 /// The first number that a guest may have: those below are the host's and everyone's.

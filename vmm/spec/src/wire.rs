@@ -15,11 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use boot::BootDocument;
 
-use crate::builder::SpecError;
 use crate::network::ParseNetError;
 use crate::{
     AcceleratorChoice, Boot, Console, CpuModel, MemorySize, OnReset, OnStart, ParseCpuError, Rng, Spec,
-    Transport,
+    SpecError, Transport,
 };
 use memory::MemoryDocument;
 pub use network::NetDocument;

@@ -45,6 +45,16 @@ pub fn parse(text: &str) -> anyhow::Result<Disk> {
     Ok(disk)
 }
 
+/// Reads the value of each option, in their order.
+///
+/// # Errors
+/// As [`parse`], with the option.
+pub fn parse_all(texts: &[String]) -> anyhow::Result<Vec<Disk>> {
+    let disks = texts.iter();
+    let disks = disks.map(|text| parse(text).with_context(|| format!("--disk '{text}'")));
+    disks.collect()
+}
+
 fn set(disk: &mut Disk, part: &str) -> anyhow::Result<()> {
     let number = |value: &str| value.parse().with_context(|| format!("'{part}' has no number"));
     match part.split_once('=').unwrap_or((part, "")) {
