@@ -32,6 +32,12 @@ fn sees(vm: &mut Session, disk: &str, is_there: bool) {
     ask(vm, &wait, "seen=42\r\n");
 }
 
+/// Gives the guest's shell a word for the disk with a number: Linux looks at several disks at once, and names them as they come.
+fn names_disks(vm: &mut Session) {
+    let word = "disk() { ls /sys/bus/scsi/devices/0:0:0:$1/block; }; echo named=$((6 * 7))";
+    ask(vm, word, "named=42\r\n");
+}
+
 /// Two disks are plugged in one after the other, and the guest, which is only told, uses them; both are there again after a reset.
 /// One is pulled out while it is open: it is gone at once, and whoever reads it hears so.
 pub fn disks_come_and_go(host: &dyn Host, transport: Transport) {
@@ -72,11 +78,9 @@ pub fn disks_come_and_go(host: &dyn Host, transport: Transport) {
     until_ready(&mut vm);
     sees(&mut vm, "sda", true);
     sees(&mut vm, "sdb", true);
-    ask(
-        &mut vm,
-        "head -c 19 /dev/sda; head -c 11 /dev/sdb; echo",
-        "written by the hostanother one\r\n",
-    );
+    names_disks(&mut vm);
+    let read = "head -c 19 /dev/$(disk 0); head -c 11 /dev/$(disk 1); echo";
+    ask(&mut vm, read, "written by the hostanother one\r\n");
 
     goes_while_it_is_open(host, &mut vm);
     // Its number is free again, and its image.
@@ -89,21 +93,22 @@ pub fn disks_come_and_go(host: &dyn Host, transport: Transport) {
 }
 
 fn goes_while_it_is_open(host: &dyn Host, vm: &mut Session) {
-    ask(vm, "exec 3</dev/sda; echo open=$((6 * 7))", "open=42\r\n");
+    ask(vm, "exec 3</dev/$(disk 0); echo open=$((6 * 7))", "open=42\r\n");
     assert_eq!(ctl(host, &["remove-device", "data"]), "");
-    sees(vm, "sda", false);
+    let gone = "while [ -e /sys/bus/scsi/devices/0:0:0:0 ]; do sleep 0.1; done; echo gone=$((6 * 7))";
+    ask(vm, gone, "gone=42\r\n");
     ask(
         vm,
         "dd bs=512 skip=900 count=1 <&3 2>/dev/null | wc -c",
         "\r\n0\r\n",
     );
-    ask(vm, "exec 3<&-; head -c 11 /dev/sdb; echo", "another one\r\n");
-    assert_eq!(
-        ctl(host, &["-o", "json", "info"])
-            .matches("\"plugged\":true")
-            .count(),
-        1
+    ask(
+        vm,
+        "exec 3<&-; head -c 11 /dev/$(disk 1); echo",
+        "another one\r\n",
     );
+    let left = ctl(host, &["-o", "json", "info"]);
+    assert_eq!(left.matches("\"plugged\":true").count(), 1);
 }
 
 /// Disks that are there from the start, among one that is a device of its own: each by its bus, in their order.
@@ -128,41 +133,47 @@ pub fn disks_from_the_start(host: &dyn Host) {
     let mut vm = spawn(host, wish);
     until_ready(&mut vm);
     // The kernel looks for the disks of a controller beside everything else.
+    sees(&mut vm, "sda", true);
     sees(&mut vm, "sdb", true);
-    let read = "head -c 10 /dev/vda; head -c 9 /dev/sda; tail -c +5 /sys/block/sdb/device/vpd_pg80; echo";
-    ask(&mut vm, read, "on its ownthe firstsecond-qcow2\r\n");
-    ask(
-        &mut vm,
-        "cat /sys/block/sdb/size /sys/block/sdb/queue/rotational",
-        "32768\r\n0\r\n",
-    );
-    ask(&mut vm, "cat /sys/block/sda/queue/write_cache", "write back\r\n");
-    ask(
-        &mut vm,
-        "dd if=/dev/urandom of=/tmp/data bs=64k count=40 2>/dev/null; echo rc=$?",
-        "rc=0\r\n",
-    );
-    ask(
-        &mut vm,
-        "dd if=/tmp/data of=/dev/sdb bs=64k seek=3 conv=fsync 2>/dev/null; echo rc=$?",
-        "rc=0\r\n",
-    );
-    let read = "dd if=/dev/sdb bs=64k skip=3 count=40 iflag=direct 2>/dev/null | cmp - /tmp/data && echo the$((0+1))same";
-    ask(&mut vm, read, "the1same\r\n");
-    // Space is given back, and zeroes are written, by the disk.
-    ask(
-        &mut vm,
-        "blkdiscard -o 1048576 -l 1048576 /dev/sdb; echo rc=$?",
-        "rc=0\r\n",
-    );
-    ask(&mut vm, "probe zero /dev/sdb 262144 131072", "zero ok");
-    ask(&mut vm, "probe unmap /dev/sdb 524288 131072", "zero ok");
-    ask(
-        &mut vm,
-        "echo written | dd of=/dev/sda bs=512 seek=7 conv=fsync,sync 2>/dev/null; echo rc=$?",
-        "rc=0\r\n",
-    );
+    names_disks(&mut vm);
+    uses_them(&mut vm);
     switch_off(&mut vm);
     let written = host.get("first.img").expect("the image is there");
     assert_eq!(&written[7 * 512..7 * 512 + 7], b"written");
+}
+
+fn uses_them(vm: &mut Session) {
+    let read = "one=$(disk 0); two=$(disk 1); head -c 10 /dev/vda; head -c 9 /dev/$one; \
+                tail -c +5 /sys/block/$two/device/vpd_pg80; echo";
+    ask(vm, read, "on its ownthe firstsecond-qcow2\r\n");
+    let of_two = "cat /sys/block/$two/size /sys/block/$two/queue/rotational";
+    ask(vm, of_two, "32768\r\n0\r\n");
+    ask(vm, "cat /sys/block/$one/queue/write_cache", "write back\r\n");
+    for (command, answer) in [
+        (
+            "dd if=/dev/urandom of=/tmp/data bs=64k count=40 2>/dev/null; echo rc=$?",
+            "rc=0\r\n",
+        ),
+        (
+            "dd if=/tmp/data of=/dev/$two bs=64k seek=3 conv=fsync 2>/dev/null; echo rc=$?",
+            "rc=0\r\n",
+        ),
+        (
+            "dd if=/dev/$two bs=64k skip=3 count=40 iflag=direct 2>/dev/null | cmp - /tmp/data && echo the$((0+1))same",
+            "the1same\r\n",
+        ),
+        // Space is given back, and zeroes are written, by the disk.
+        (
+            "blkdiscard -o 1048576 -l 1048576 /dev/$two; echo rc=$?",
+            "rc=0\r\n",
+        ),
+        ("probe zero /dev/$two 262144 131072", "zero ok"),
+        ("probe unmap /dev/$two 524288 131072", "zero ok"),
+        (
+            "echo written | dd of=/dev/$one bs=512 seek=7 conv=fsync,sync 2>/dev/null; echo rc=$?",
+            "rc=0\r\n",
+        ),
+    ] {
+        ask(vm, command, answer);
+    }
 }
