@@ -2,7 +2,7 @@
 
 use rvm_outer::shell::{PATIENCE, ask, switch_off, until_ready};
 use rvm_outer::{Host, Session, qcow2};
-use rvmm_spec::{Disk, DiskFormat, OnDiskError};
+use rvmm_spec::{Disk, DiskBus, DiskFormat, OnDiskError};
 
 use crate::boot::{guest, put};
 use crate::disks::is_sound;
@@ -28,8 +28,8 @@ const READ_ALL: &str =
     "dd if=/dev/DISK bs=64k count=64 iflag=direct 2>/dev/null | cmp - /tmp/data && echo the$((0+1))same";
 
 /// Writes that do not fit are errors to the guest, or have it stand still, as its disk's policy says; what it wrote before stays,
-/// and it goes on once there is room.
-pub fn a_guest_goes_on_when_there_is_room_again(host: &dyn Host) {
+/// and it goes on once there is room. The disk that stops it is on this bus.
+pub fn a_guest_goes_on_when_there_is_room_again(host: &dyn Host, bus: DiskBus) {
     host.put("empty.qcow2", &qcow2::empty(8 << 20))
         .expect("the host takes a file");
     let disk = |name: &str, format| Disk {
@@ -40,9 +40,14 @@ pub fn a_guest_goes_on_when_there_is_room_again(host: &dyn Host) {
         .disk(disk("disk.img", DiskFormat::Raw))
         .disk(disk("disk.qcow2", DiskFormat::Qcow2))
         .disk(Disk {
+            bus,
             on_error: OnDiskError::Stop,
             ..disk("disk.stops", DiskFormat::Raw)
         });
+    let stops = match bus {
+        DiskBus::Virtio => "vdc",
+        DiskBus::Scsi => "sda",
+    };
     put(host, wish);
     let mut vm = host
         .spawn_on_terminal(&["unshare", "-m", "sh", "-c", START])
@@ -52,10 +57,10 @@ pub fn a_guest_goes_on_when_there_is_room_again(host: &dyn Host) {
     ask(&mut vm, &format!("{data}; echo rc=$?"), "rc=0");
 
     on_both(&mut vm, FIRST, "rc=0");
-    ask(&mut vm, &FIRST.replace("DISK", "vdc"), "rc=0");
+    ask(&mut vm, &FIRST.replace("DISK", stops), "rc=0");
     on_both(&mut vm, REST, "rc=1");
     on_both(&mut vm, READ_FIRST, "the1same");
-    vm.send(format!("{}\n", REST.replace("DISK", "vdc")))
+    vm.send(format!("{}\n", REST.replace("DISK", stops)))
         .expect("the guest is told");
     let sh = |script| host.run(&["sh", "-c", script]).expect("a shell runs");
     sh(PAUSED).ok().expect("the machine is paused");
@@ -68,7 +73,7 @@ pub fn a_guest_goes_on_when_there_is_room_again(host: &dyn Host) {
     until_ready(&mut vm);
     on_both(&mut vm, REST, "rc=0");
     on_both(&mut vm, READ_ALL, "the1same");
-    ask(&mut vm, &READ_ALL.replace("DISK", "vdc"), "the1same");
+    ask(&mut vm, &READ_ALL.replace("DISK", stops), "the1same");
     switch_off(&mut vm);
     is_sound(&host.get("disk.qcow2").expect("the disk is there"));
 }

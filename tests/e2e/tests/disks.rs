@@ -2,6 +2,7 @@
 
 use rvm_e2e::{disks, full};
 use rvm_outer::{Here, Host, Profile, Setup, qcow2};
+use rvmm_spec::DiskBus;
 
 #[test]
 fn lab_disks_do_what_guests_ask_of_them() {
@@ -17,12 +18,23 @@ fn tcg_disks_do_what_guests_ask_of_them() {
 #[test]
 fn lab_a_guest_goes_on_when_a_full_disk_has_room_again() {
     let lab = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
-    full::a_guest_goes_on_when_there_is_room_again(&lab.start().unwrap());
+    full::a_guest_goes_on_when_there_is_room_again(&lab.start().unwrap(), DiskBus::Virtio);
+}
+
+#[test]
+fn full_lab_a_guest_goes_on_when_a_full_disk_on_scsi_has_room_again() {
+    let lab = Setup::new(Profile::AIA).built("rvmm", "rvmm").unwrap();
+    full::a_guest_goes_on_when_there_is_room_again(&lab.start().unwrap(), DiskBus::Scsi);
 }
 
 #[test]
 fn tcg_a_guest_goes_on_when_a_full_disk_has_room_again() {
-    full::a_guest_goes_on_when_there_is_room_again(&Here::start().unwrap());
+    full::a_guest_goes_on_when_there_is_room_again(&Here::start().unwrap(), DiskBus::Virtio);
+}
+
+#[test]
+fn full_tcg_a_guest_goes_on_when_a_full_disk_on_scsi_has_room_again() {
+    full::a_guest_goes_on_when_there_is_room_again(&Here::start().unwrap(), DiskBus::Scsi);
 }
 
 #[test]
