@@ -83,9 +83,9 @@ pub fn disks_come_and_go(host: &dyn Host, transport: Transport) {
     ask(&mut vm, read, "written by the hostanother one\r\n");
 
     goes_while_it_is_open(host, &mut vm);
-    // Its number is free again, and its image.
+    // Its image is free again, and it has another number: nothing meant for the one that went can reach it.
     assert_eq!(ctl(host, &["add-disk", &add, "--id", "data"]), "data\n");
-    let found = "until grep -q . /sys/class/scsi_device/0:0:0:0/device/vendor; do sleep 0.1; done; echo found=$((6 * 7))";
+    let found = "until grep -q . /sys/class/scsi_device/0:0:0:2/device/vendor; do sleep 0.1; done; echo found=$((6 * 7))";
     ask(&mut vm, found, "found=42\r\n");
     switch_off(&mut vm);
     let written = host.get("plug.img").expect("the image is there");

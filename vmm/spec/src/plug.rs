@@ -63,16 +63,20 @@ impl Spec {
         }
     }
 
-    /// The number for one more disk on the SCSI controller: the lowest that neither those that are there from the start have
-    /// nor these, which are plugged in.
+    /// The number for one more disk on the SCSI controller: one that neither those that are there from the start have
+    /// nor these, which are plugged in; the first from `next` on, which follows the last that was given. So a number is taken again as late
+    /// as can be: what a guest still wants of the disk that had it must not reach another one.
     ///
     /// # Errors
     /// [`SpecError::NoScsi`] without a controller, [`SpecError::ScsiDisks`] where it is full.
-    pub fn free_lun(&self, taken: &[u8]) -> Result<u8, SpecError> {
+    pub fn free_lun(&self, taken: &[u8], next: u8) -> Result<u8, SpecError> {
         if !self.scsi {
             return Err(SpecError::NoScsi);
         }
-        (self.disks_on(DiskBus::Scsi).count()..MAX_SCSI_DISKS)
+        let free = self.disks_on(DiskBus::Scsi).count()..MAX_SCSI_DISKS;
+        (usize::from(next)..MAX_SCSI_DISKS)
+            .chain(0..usize::from(next))
+            .filter(|lun| free.contains(lun))
             .filter_map(|lun| u8::try_from(lun).ok())
             .find(|lun| !taken.contains(lun))
             .ok_or(SpecError::ScsiDisks(MAX_SCSI_DISKS + 1))
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_on_scsi_needs_the_controller_and_gets_the_lowest_number_that_is_free() {
+    fn a_disk_on_scsi_needs_the_controller_and_gets_the_next_number_that_is_free() {
         let spec = |disks: usize, scsi| {
             let disk = Disk {
                 bus: DiskBus::Scsi,
@@ -125,14 +129,18 @@ mod tests {
             let wish = Spec::builder(Boot::new("Image")).scsi(scsi);
             (0..disks).fold(wish, |wish, _| wish.disk(disk.clone())).build()
         };
-        assert_eq!(spec(0, false).unwrap().free_lun(&[]), Err(SpecError::NoScsi));
-        assert_eq!(spec(0, true).unwrap().free_lun(&[0, 2]), Ok(1));
+        assert_eq!(spec(0, false).unwrap().free_lun(&[], 0), Err(SpecError::NoScsi));
+        let empty = spec(0, true).unwrap();
+        assert_eq!(empty.free_lun(&[0, 2], 0), Ok(1));
+        assert_eq!(empty.free_lun(&[0, 2], 2), Ok(3));
+        assert_eq!(empty.free_lun(&[63], 63), Ok(0));
+        assert_eq!(empty.free_lun(&[], 64), Ok(0));
         let begun = spec(2, false).unwrap();
         assert!(begun.scsi());
         assert_eq!(begun.virtio_devices(), 3, "console, rng and the controller");
-        assert_eq!(begun.free_lun(&[3, 2]), Ok(4));
+        assert_eq!(begun.free_lun(&[3, 2], 0), Ok(4));
         let all: Vec<_> = (2..64).collect();
-        assert_eq!(begun.free_lun(&all), Err(SpecError::ScsiDisks(65)));
+        assert_eq!(begun.free_lun(&all, 5), Err(SpecError::ScsiDisks(65)));
         assert!(spec(64, false).is_ok());
         assert_eq!(spec(65, false), Err(SpecError::ScsiDisks(65)));
     }

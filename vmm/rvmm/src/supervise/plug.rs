@@ -28,6 +28,8 @@ pub(super) struct PluggedIn {
     pub(super) devices: Vec<Plugged>,
     /// How many network interfaces ever were.
     nets: usize,
+    /// The number after the last that a disk on the SCSI controller had.
+    next_lun: u8,
 }
 
 /// A device on its way, and who waits for it.
@@ -102,7 +104,12 @@ impl Supervisor<'_> {
         }
     }
 
-    fn disk(&self, id: Option<String>, disk: DiskDocument, opened: Vec<File>) -> Result<Plugged, Refusal> {
+    fn disk(
+        &mut self,
+        id: Option<String>,
+        disk: DiskDocument,
+        opened: Vec<File>,
+    ) -> Result<Plugged, Refusal> {
         let disk = Disk::from(disk);
         let lun = match disk.bus {
             DiskBus::Virtio => self.room().map(|()| None)?,
@@ -114,7 +121,10 @@ impl Supervisor<'_> {
             .map_err(|other| along("a disk's image is one descriptor", other.len()))?;
         let kind = match lun {
             None => PluggedKind::Disk(disk, file),
-            Some(lun) => PluggedKind::Lun(disk, file, lun),
+            Some(lun) => {
+                self.plugged.next_lun = lun.saturating_add(1);
+                PluggedKind::Lun(disk, file, lun)
+            }
         };
         Ok(Plugged { id, kind })
     }
@@ -154,7 +164,8 @@ impl Supervisor<'_> {
     fn free_lun(&self) -> Result<u8, Refusal> {
         let plugged = &self.plugged.devices;
         let taken: Vec<_> = plugged.iter().filter_map(Plugged::lun).collect();
-        self.spec.free_lun(&taken).map_err(|error| impossible(&error))
+        let lun = self.spec.free_lun(&taken, self.plugged.next_lun);
+        lun.map_err(|error| impossible(&error))
     }
 
     /// A name that no device has.

@@ -1,13 +1,16 @@
 //! The host's side: which units there are, and what the driver has yet to be told of them.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::spec::{Event, MAX_EVENTS, MAX_UNITS};
 use super::unit::Unit;
 
 /// A unit's place. Whoever has begun a command on a unit that is taken out ends it first; then there is none in it.
 pub(super) type Place = Arc<Mutex<Option<Unit>>>;
+
+/// A place that may be gone.
+pub(super) type WeakPlace = Weak<Mutex<Option<Unit>>>;
 
 /// What others may do with the units, from any thread. Whoever does has queues run then: [`super::Scsi::EVENTS`], so that the
 /// driver is told, and after a removal [`super::Scsi::REQUESTS`], so that what waited for the unit is answered.

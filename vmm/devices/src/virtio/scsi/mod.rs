@@ -25,14 +25,15 @@ mod tests;
 mod unit;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use virtio_bindings::virtio_ids::VIRTIO_ID_SCSI;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use self::command::Command;
-use self::handle::lock;
 pub use self::handle::{ScsiHandle, UnitError};
+use self::handle::{WeakPlace, lock};
 pub use self::pages::MAX_SERIAL;
 use self::request::{Header, Room, Verdict};
 use self::sense::Sense;
@@ -58,6 +59,8 @@ struct Parked {
     head: u16,
     unit: u8,
     id: u64,
+    /// Whom it waits for: not for another unit that has the number later.
+    place: WeakPlace,
     /// The driver wants it no more.
     ended: Option<Response>,
 }
@@ -65,7 +68,7 @@ struct Parked {
 /// What came of a request.
 enum Outcome {
     Answered(u32),
-    Waits { unit: u8, id: u64 },
+    Waits { unit: u8, id: u64, place: WeakPlace },
 }
 
 /// The units that have commands waiting, a bit each: no later one overtakes those.
@@ -124,10 +127,11 @@ impl Scsi {
                 Outcome::Waits { .. } if self.parked.len() >= queue.size().into() => {
                     return Err(QueueError::TooManyChains);
                 }
-                Outcome::Waits { unit, id } => self.parked.push_back(Parked {
+                Outcome::Waits { unit, id, place } => self.parked.push_back(Parked {
                     head,
                     unit,
                     id,
+                    place,
                     ended: None,
                 }),
             }
@@ -158,7 +162,10 @@ impl Scsi {
             let chain = Chain::new(memory, table, queue.size(), parked.head);
             buffers.load(chain, memory, queue.size())?;
             let outcome = match parked.ended {
-                Some(response) => self.end(&mut buffers, response)?,
+                Some(response) => self.end(&mut buffers, &Verdict::Carried(response))?,
+                None if parked.place.strong_count() == 0 => {
+                    self.end(&mut buffers, &Verdict::Done(Done::Check(Sense::NO_SUCH_UNIT)))?
+                }
                 None => {
                     *bytes += buffers.len();
                     self.serve(&mut buffers, blocked)?
@@ -166,9 +173,9 @@ impl Scsi {
             };
             match outcome {
                 Outcome::Answered(written) => queue.add_used(memory, parked.head, written)?,
-                Outcome::Waits { unit, id } => {
+                Outcome::Waits { unit, id, place } => {
                     // A driver that has changed it under way waits under the new name.
-                    (parked.unit, parked.id) = (unit, id);
+                    (parked.unit, parked.id, parked.place) = (unit, id, place);
                     self.parked.push_back(parked);
                 }
             }
@@ -193,22 +200,20 @@ impl Scsi {
         };
         Ok(
             match self.perform(unit, &header.cdb, &mut from, &mut to, blocked) {
-                Some(verdict) => Outcome::Answered(response.fill(&verdict, all)),
-                None => Outcome::Waits { unit, id },
+                Ok(verdict) => Outcome::Answered(response.fill(&verdict, all)),
+                Err(place) => Outcome::Waits { unit, id, place },
             },
         )
     }
 
-    /// Answers a request that the driver wants no more.
-    fn end(&self, buffers: &mut Buffers<'_>, response: Response) -> Result<Outcome, QueueError> {
+    /// Answers a request that the driver wants no more, or whose unit is gone.
+    fn end(&self, buffers: &mut Buffers<'_>, verdict: &Verdict) -> Result<Outcome, QueueError> {
         let (_, mut to) = buffers.parts();
         let room = Room::take(self.config, &mut to)?;
-        Ok(Outcome::Answered(
-            room.fill(&Verdict::Carried(response), to.len()),
-        ))
+        Ok(Outcome::Answered(room.fill(verdict, to.len())))
     }
 
-    /// Does a command; `None` where it has to wait.
+    /// Does a command; where it has to wait, for whom.
     fn perform(
         &self,
         lun: u8,
@@ -216,21 +221,22 @@ impl Scsi {
         from: &mut Part<'_, '_>,
         to: &mut Part<'_, '_>,
         blocked: &mut Blocked,
-    ) -> Option<Verdict> {
+    ) -> Result<Verdict, WeakPlace> {
         let shared = self.handle.shared();
         if shared.is_empty() {
-            return Some(Verdict::Carried(Response::BadTarget));
+            return Ok(Verdict::Carried(Response::BadTarget));
         }
         let command = Command::parse(cdb);
         let (place, changes) = shared.find(lun);
-        let mut place = place.as_ref().map(|place| lock(place));
-        let Some(unit) = place.as_mut().and_then(|place| place.as_mut()) else {
-            return Some(Verdict::Done(self.without_unit(command, to)));
+        let place = place.unwrap_or_default();
+        let mut unit = lock(&place);
+        let Some(unit) = unit.as_mut() else {
+            return Ok(Verdict::Done(self.without_unit(command, to)));
         };
         if !command.is_ok_and(Command::passes_attention)
             && let Some(attention) = unit.take_attention(changes)
         {
-            return Some(Verdict::Done(Done::Check(attention)));
+            return Ok(Verdict::Done(Done::Check(attention)));
         }
         let done = match command {
             Err(sense) => Done::Check(sense),
@@ -242,10 +248,13 @@ impl Scsi {
                 let sense = unit.take_attention(changes).unwrap_or(Sense::NONE);
                 answer(to, &sense.bytes(), room)
             }
-            Ok(command) if command.is_io() => return attempt(unit, lun, command, from, to, blocked),
+            Ok(command) if command.is_io() => {
+                let done = attempt(unit, lun, command, from, to, blocked);
+                done.ok_or_else(|| Arc::downgrade(&place))?
+            }
             Ok(command) => unit.serve(command, from, to),
         };
-        Some(Verdict::Done(done))
+        Ok(Verdict::Done(done))
     }
 
     /// What a target says for a unit that it has not.
@@ -302,7 +311,7 @@ fn attempt(
     from: &mut Part<'_, '_>,
     to: &mut Part<'_, '_>,
     blocked: &mut Blocked,
-) -> Option<Verdict> {
+) -> Option<Done> {
     if blocked.has(lun) || unit.medium().is_ahead() {
         blocked.add(lun);
         return None;
@@ -314,7 +323,7 @@ fn attempt(
         unit.medium().tell(&error);
         return None;
     }
-    Some(Verdict::Done(done))
+    Some(done)
 }
 
 impl VirtioDevice for Scsi {

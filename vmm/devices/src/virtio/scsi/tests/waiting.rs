@@ -224,6 +224,9 @@ fn what_waited_for_a_unit_that_was_taken_out_is_answered() {
     rig.run(REQUESTS);
     assert!(ring.take_used().is_none());
     assert!(handle.remove(0));
+    // Another disk with its number has nothing to do with it.
+    let next = Platter::new();
+    handle.insert(0, unit(&next)).unwrap();
     rig.run(REQUESTS);
     assert_eq!(used(&mut ring), [0]);
     assert_eq!(answer_at(&memory, 0, 108), check([5, 0x25, 0], 512));
