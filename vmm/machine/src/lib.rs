@@ -3,7 +3,7 @@
 //! ```text
 //!   Machine::start ─► assemble: RAM, VM, files, devices, device tree
 //!        │                ├─► a thread a vCPU          (vcpu_loop)  ── News: paused, ended
-//!        │                ├─► a thread a disk          (worker)     with an event loop of its own
+//!        │                ├─► a thread a disk          (worker)     with an event loop of its own; one for all disks on SCSI
 //!        │                └─► a subscriber a slot      (slots)      for the caller's event loop
 //!        └ Machine::stop ─► flag, kicks until every thread is gone; RAM and VM go with the last of them
 //! ```
