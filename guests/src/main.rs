@@ -52,7 +52,7 @@ fn push_layout(folder: Option<&str>, registry: &str) -> Result<Vec<String>> {
     use rvm_guests::push;
     let folder = folder.ok_or_else(|| anyhow!("usage: rvm-guests push-layout REGISTRY[/PREFIX] FOLDER"))?;
     let login = std::env::var(push::LOGIN).ok().filter(|login| !login.is_empty());
-    push::push_named(std::path::Path::new(folder), registry, login.as_deref())
+    push::push_named(std::path::Path::new(folder), registry, login.as_deref(), None)
 }
 
 /// Says how to get what was left out of this program.

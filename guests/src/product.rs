@@ -5,7 +5,7 @@
 //! | `rvm-api` | the program |
 //! | `rvm-handler` | the program, `rvmm` for machines that are its own processes, `nft`, certificates of registries, firmware and the kernel that boots ordinary images |
 //! | `rvmm` | the program: a pod whose machine runs under KVM |
-//! | `rvmm-qemu` | the same with QEMU and the firmware that it starts with: where there is no KVM for riscv64 |
+//! | `rvmm-qemu` | the same with QEMU and the firmware that it starts with: where guests may be emulated, which each node decides |
 //!
 //! One image layout holds all of them, each as an index over architectures and named by its annotation. Every image of an
 //! architecture comes with its SBOM, an artifact whose `subject` it is. The same programs give the same bytes.
@@ -41,9 +41,6 @@ const API_USER: u32 = 65532;
 const HANDLER_PACKAGES: [&str; 3] = ["nftables", "netbase", "ca-certificates"];
 /// What programs need that are not static.
 const C_LIBRARY: [&str; 2] = ["libc6", "libgcc-s1"];
-
-/// Where there is no KVM for riscv64.
-const EMULATE: [&str; 2] = ["amd64", "arm64"];
 
 /// Where a Debian root keeps certificates, and where programs look for all of them in one file.
 const CERTIFICATES: &str = "usr/share/ca-certificates/mozilla";
@@ -92,9 +89,7 @@ pub fn write(
     for name in NAMES.into_iter().filter(|name| names.contains(name)) {
         let mut manifests = Vec::new();
         for platform in platforms {
-            let Some(image) = layers(cache, name, platform)? else {
-                continue;
-            };
+            let image = layers(cache, name, platform)?;
             let (manifest, packed) = put(into, name, platform, image)?;
             written.push(Written {
                 name,
@@ -124,15 +119,14 @@ struct Contents {
     parts: BTreeSet<Component>,
 }
 
-fn layers(cache: &Cache, name: &str, platform: &Platform) -> Result<Option<Contents>> {
+fn layers(cache: &Cache, name: &str, platform: &Platform) -> Result<Contents> {
     let contents = match name {
         API => api(cache, platform)?,
         HANDLER => handler(cache, platform)?,
         RVMM => rvmm(cache, platform)?,
-        _ if EMULATE.contains(&platform.arch.as_str()) => rvmm_qemu(cache, platform)?,
-        _ => return Ok(None),
+        _ => rvmm_qemu(cache, platform)?,
     };
-    Ok(Some(contents))
+    Ok(contents)
 }
 
 fn api(cache: &Cache, platform: &Platform) -> Result<Contents> {

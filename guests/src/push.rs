@@ -49,11 +49,20 @@ fn push_by(
 }
 
 /// Pushes every image that the layout in `folder` names, as those of [`crate::product`] do, to `REGISTRY[/PREFIX]/NAME:TAG`;
-/// returns what they are called there.
-pub fn push_named(folder: &Path, registry: &str, login: Option<&str>) -> Result<Vec<String>> {
+/// another tag stands in place of theirs. Returns what they are called there.
+pub fn push_named(
+    folder: &Path,
+    registry: &str,
+    login: Option<&str>,
+    tag: Option<&str>,
+) -> Result<Vec<String>> {
     let mut pushed = Vec::new();
     for descriptor in list(&read_index(folder)?, "manifests") {
         let name = text(&descriptor["annotations"], "org.opencontainers.image.ref.name")?;
+        let name = match (tag, name.split_once(':')) {
+            (Some(tag), Some((name, _))) => format!("{name}:{tag}"),
+            _ => name.to_owned(),
+        };
         let reference = format!("{}/{name}", registry.trim_end_matches('/'));
         push_by(&reference, login, async |client, reference| {
             push_index(client, folder, reference, blob(folder, descriptor)?).await

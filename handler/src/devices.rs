@@ -1,4 +1,5 @@
-//! Devices that pods may ask for: `devices.kubevirt.io/kvm`, `tun` and `vhost-net`, offered to the kubelet as its device plugins are.
+//! Devices that pods may ask for: `devices.kubevirt.io/kvm`, `tun` and `vhost-net`, and `rvm/accelerator`, offered to the kubelet as its
+//! device plugins are.
 //!
 //! ```text
 //!   for each device that is there ── rvm-DEVICE.sock beside kubelet.sock ─► Register ─► ListAndWatch, Allocate
@@ -7,6 +8,9 @@
 //!
 //! A device of these can be had by many at once; there are [`SLOTS`] of each, as with KubeVirt. A pod's process is no root: a device
 //! that others may not open is opened to all, as KubeVirt does. `kvm` is offered where it runs guests of our architecture only.
+//!
+//! `rvm/accelerator` is for pods that do not mind: it is `/dev/kvm` where that is offered, and nothing at all where guests are
+//! emulated. So such a pod can be put anywhere, and has KVM wherever there is KVM.
 
 use std::fs;
 use std::io;
@@ -22,6 +26,7 @@ use rvm_proto::kubelet::v1beta1::{
     PreferredAllocationRequest, PreferredAllocationResponse, RegisterRequest,
 };
 use rvm_types::names::ARCHITECTURE;
+use rvmm_spec::AcceleratorChoice;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
@@ -34,8 +39,6 @@ const VERSION: &str = "v1beta1";
 const KUBELET: &str = "kubelet.sock";
 /// That folder, in the kubelet's.
 const FOLDER: &str = "device-plugins";
-/// Before the name of a device.
-const GROUP: &str = "devices.kubevirt.io";
 /// How many pods may have a device at once.
 const SLOTS: usize = 1000;
 /// What all may do with a device.
@@ -43,29 +46,47 @@ const FOR_ALL: u32 = 0o006;
 /// How often it is looked whether the kubelet still knows us.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What can be offered: what it is called, and where it is.
-const DEVICES: [(&str, &str); 3] = [
-    ("kvm", "/dev/kvm"),
-    ("tun", "/dev/net/tun"),
-    ("vhost-net", "/dev/vhost-net"),
-];
+/// Where KVM is.
+const KVM: &str = "/dev/kvm";
+
+/// Whether guests run by the hardware here, where this was chosen.
+pub fn has_kvm(choice: AcceleratorChoice) -> bool {
+    choice != AcceleratorChoice::Tcg && std::env::consts::ARCH == ARCHITECTURE && Path::new(KVM).exists()
+}
 
 /// Offers this node's devices to its kubelet for as long as it is let.
-pub async fn offer(kubelet: &Path) {
-    let here = DEVICES.into_iter().filter(|(name, path)| is_here(name, path));
-    let offers = here.map(|(name, path)| offer_one(kubelet.join(FOLDER), name, path));
+pub async fn offer(kubelet: &Path, choice: AcceleratorChoice) {
+    let offers = offered(choice, has_kvm(choice), |path| Path::new(path).exists());
+    let offers = offers
+        .into_iter()
+        .map(|plugin| offer_one(kubelet.join(FOLDER), plugin));
     futures::future::join_all(offers).await;
 }
 
-/// Whether a device is there, for what it is offered for.
-fn is_here(name: &str, path: &str) -> bool {
-    let fits = name != "kvm" || std::env::consts::ARCH == ARCHITECTURE;
-    fits && Path::new(path).exists()
+/// What is offered where this was chosen to run guests, and these devices are here.
+fn offered(choice: AcceleratorChoice, kvm: bool, is_here: impl Fn(&str) -> bool) -> Vec<Plugin> {
+    let plugin = |name, resource, path| Plugin { name, resource, path };
+    let kvm_here = kvm.then_some(KVM);
+    let mut offered = Vec::new();
+    offered.extend(kvm_here.map(|path| plugin("kvm", "devices.kubevirt.io/kvm", Some(path))));
+    if kvm || choice != AcceleratorChoice::Kvm {
+        offered.push(plugin("accelerator", "rvm/accelerator", kvm_here));
+    }
+    for (name, resource, path) in [
+        ("tun", "devices.kubevirt.io/tun", "/dev/net/tun"),
+        ("vhost-net", "devices.kubevirt.io/vhost-net", "/dev/vhost-net"),
+    ] {
+        if is_here(path) {
+            offered.push(plugin(name, resource, Some(path)));
+        }
+    }
+    offered
 }
 
-async fn offer_one(folder: PathBuf, name: &'static str, path: &'static str) {
+async fn offer_one(folder: PathBuf, plugin: Plugin) {
+    let name = plugin.name;
     loop {
-        match until_forgotten(&folder, name, path).await {
+        match until_forgotten(&folder, plugin).await {
             Ok(()) => tracing::info!(
                 device = name,
                 "the kubelet was restarted, its devices are offered again"
@@ -80,9 +101,11 @@ async fn offer_one(folder: PathBuf, name: &'static str, path: &'static str) {
 }
 
 /// Offers a device until the kubelet does not know of it any more.
-async fn until_forgotten(folder: &Path, name: &'static str, path: &'static str) -> anyhow::Result<()> {
-    open_to_all(Path::new(path))?;
-    let own = format!("rvm-{name}.sock");
+async fn until_forgotten(folder: &Path, plugin: Plugin) -> anyhow::Result<()> {
+    if let Some(path) = plugin.path {
+        open_to_all(Path::new(path))?;
+    }
+    let own = format!("rvm-{}.sock", plugin.name);
     let socket = folder.join(&own);
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -92,11 +115,11 @@ async fn until_forgotten(folder: &Path, name: &'static str, path: &'static str) 
     let listener = UnixListener::bind(&socket)?;
     let ours = identity(&socket)?;
     let served = Server::builder()
-        .add_service(DevicePluginServer::new(Plugin { name, path }))
+        .add_service(DevicePluginServer::new(plugin))
         .serve_with_incoming(UnixListenerStream::new(listener));
     let told = async {
-        register(&folder.join(KUBELET), &own, name).await?;
-        tracing::info!(device = name, "offered to the kubelet");
+        register(&folder.join(KUBELET), &own, plugin.resource).await?;
+        tracing::info!(device = plugin.resource, "offered to the kubelet");
         loop {
             tokio::time::sleep(LOOK).await;
             let is = |path: &Path, before| identity(path).is_ok_and(|now| now == before);
@@ -111,13 +134,13 @@ async fn until_forgotten(folder: &Path, name: &'static str, path: &'static str) 
     }
 }
 
-async fn register(kubelet: &Path, own: &str, name: &str) -> anyhow::Result<()> {
+async fn register(kubelet: &Path, own: &str, resource: &str) -> anyhow::Result<()> {
     let channel = Endpoint::from_shared(format!("unix://{}", kubelet.display()))?;
     let mut client = RegistrationClient::new(channel.connect().await?);
     let request = RegisterRequest {
         version: VERSION.to_owned(),
         endpoint: own.to_owned(),
-        resource_name: format!("{GROUP}/{name}"),
+        resource_name: resource.to_owned(),
         options: Some(DevicePluginOptions::default()),
     };
     client.register(request).await?;
@@ -140,10 +163,13 @@ fn open_to_all(path: &Path) -> io::Result<()> {
 }
 
 /// One device's plugin.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Plugin {
     name: &'static str,
-    path: &'static str,
+    /// What pods call it.
+    resource: &'static str,
+    /// What a container gets, if anything.
+    path: Option<&'static str>,
 }
 
 // === impl Plugin ===
@@ -160,13 +186,13 @@ impl Plugin {
     }
 
     fn allocate(self, request: &AllocateRequest) -> AllocateResponse {
-        let device = DeviceSpec {
-            container_path: self.path.to_owned(),
-            host_path: self.path.to_owned(),
+        let device = self.path.map(|path| DeviceSpec {
+            container_path: path.to_owned(),
+            host_path: path.to_owned(),
             permissions: "rw".to_owned(),
-        };
+        });
         let each = ContainerAllocateResponse {
-            devices: vec![device],
+            devices: device.into_iter().collect(),
             ..ContainerAllocateResponse::default()
         };
         AllocateResponse {
@@ -255,7 +281,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (sender, mut registered) = mpsc::unbounded_channel();
         let first = kubelet(folder.path(), &sender);
-        let offering = tokio::spawn(offer_one(folder.path().to_owned(), "null", "/dev/null"));
+        let null = Plugin {
+            name: "null",
+            resource: "devices.kubevirt.io/null",
+            path: Some("/dev/null"),
+        };
+        let offering = tokio::spawn(offer_one(folder.path().to_owned(), null));
         let told = registered.recv().await.unwrap();
         assert_eq!(
             (told.version.as_str(), told.endpoint.as_str()),
@@ -291,8 +322,18 @@ mod tests {
     }
 
     #[test]
-    fn only_devices_that_are_there_are_offered() {
-        assert!(is_here("tun", "/dev/null") && !is_here("tun", "/nowhere"));
-        assert_eq!(is_here("kvm", "/dev/null"), std::env::consts::ARCH == "riscv64");
+    fn an_accelerator_is_kvm_or_nothing_at_all_and_what_is_not_there_is_not_offered() {
+        let of = |choice, kvm| offered(choice, kvm, |path| path == "/dev/net/tun");
+        let names = |offered: Vec<Plugin>| offered.iter().map(|one| one.name).collect::<Vec<_>>();
+        let accelerator = |offered: Vec<Plugin>| {
+            let found = offered.into_iter().find(|one| one.resource == "rvm/accelerator");
+            found.map(|found| found.path)
+        };
+        let (auto, kvm) = (AcceleratorChoice::Auto, AcceleratorChoice::Kvm);
+        assert_eq!(names(of(auto, true)), ["kvm", "accelerator", "tun"]);
+        assert_eq!(accelerator(of(auto, true)), Some(Some("/dev/kvm")));
+        assert_eq!(accelerator(of(auto, false)), Some(None));
+        assert_eq!(names(of(kvm, false)), ["tun"]);
+        assert!(!has_kvm(AcceleratorChoice::Tcg));
     }
 }

@@ -44,6 +44,8 @@ pub struct Register {
     pub create: bool,
     /// Machines run in pods here.
     pub in_pods: bool,
+    /// Guests run by the hardware here.
+    pub has_kvm: bool,
     /// Time between heartbeats.
     pub interval: Duration,
     /// How old the heartbeat of a dead node is.
@@ -181,6 +183,7 @@ impl Register {
             },
             "labels": {
                 labels::SCHEDULABLE: "true", MODEL: "true",
+                labels::ACCELERATOR: if self.has_kvm { "kvm" } else { "tcg" },
                 format!("{}{ARCHITECTURE}", labels::VM_ARCHITECTURE): "true",
                 format!("{}{MACHINE}", labels::MACHINE_TYPE): "true",
             },
@@ -303,6 +306,7 @@ mod tests {
             interval: Duration::from_secs(60),
             stale_after: Duration::from_secs(300),
             in_pods: false,
+            has_kvm: false,
         }
     }
 

@@ -36,6 +36,7 @@ use rvm_handler::volumes::binder;
 use rvm_handler::volumes::claims::Claims;
 use rvm_server::observe::{self, Pulse};
 use rvm_server::{MachinesService, Subresources, TlsDoor, UnixDoor, certificates, program};
+use rvmm_spec::AcceleratorChoice;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -88,7 +89,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let grpc = GrpcDoors::open(settings.grpc.as_deref(), tls, &client, &mut tasks)?;
     let home = format!("cluster {cluster} node {}", settings.node);
     let machines = Machines::open(place, settings.rvmm, home)?;
-    let (machines, launcher) = launcher(machines, settings.pods, &mut tasks);
+    let (machines, launcher) = launcher(machines, settings.pods, settings.accelerator, &mut tasks);
     let networks = keep(networks, &machines).await?;
     let (me_sender, me) = watch::channel(me);
     let (wake, wakes) = mpsc::unbounded_channel();
@@ -132,6 +133,7 @@ async fn serve(settings: Settings) -> Result<()> {
 fn launcher(
     machines: Machines,
     kubelet: Option<PathBuf>,
+    accelerator: AcceleratorChoice,
     tasks: &mut JoinSet<Result<()>>,
 ) -> (Arc<Machines>, Arc<dyn Launcher>) {
     let Some(kubelet) = kubelet else {
@@ -139,7 +141,7 @@ fn launcher(
     };
     let pods = Pods::new(kubelet.clone());
     tasks.spawn(async move {
-        devices::offer(&kubelet).await;
+        devices::offer(&kubelet, accelerator).await;
         Ok(())
     });
     (Arc::new(machines.in_pods()), Arc::new(pods))
@@ -200,6 +202,7 @@ async fn registration(settings: &Settings, place: &Place) -> Result<(Option<TcpL
         interval: settings.heartbeat.0,
         stale_after: settings.heartbeat.1,
         in_pods: settings.pods.is_some(),
+        has_kvm: devices::has_kvm(settings.accelerator),
     };
     Ok((listener, register))
 }

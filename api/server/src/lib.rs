@@ -28,6 +28,7 @@ mod connection;
 pub mod console;
 pub mod controllers;
 mod error;
+pub mod evictions;
 #[cfg(feature = "fake")]
 pub mod fake;
 pub mod fleet;

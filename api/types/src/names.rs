@@ -31,6 +31,8 @@ pub mod labels {
     pub const VM_ARCHITECTURE: &str = "kubevirt.io/vm-arch-";
     /// On a node, before the name of a machine type: it is built there.
     pub const MACHINE_TYPE: &str = "machine-type.node.kubevirt.io/";
+    /// On a node: what runs guests there, `kvm` or `tcg`.
+    pub const ACCELERATOR: &str = "rvm/accelerator";
     /// On a node: its architecture.
     pub const ARCHITECTURE: &str = "kubernetes.io/arch";
 }
@@ -49,6 +51,8 @@ pub mod annotations {
     pub const ROOT_FILESYSTEM: &str = "rvm/root-filesystem";
     /// On a VMI that boots a disk: by which firmware, `uboot` or `edk2`.
     pub const FIRMWARE: &str = "rvm/firmware";
+    /// On a VMI that is to run in a pod: the pod's image, in place of the cluster's.
+    pub const LAUNCHER_IMAGE: &str = "rvm/launcher-image";
     /// On a VMI: which handler took it, and that it is this VMI: `NODE/HANDLER/UID`.
     pub const CLAIM: &str = "rvm/claim";
     /// On a node: the id of the one handler that serves it.

@@ -92,6 +92,7 @@ impl Cluster {
             interval: Duration::from_millis(20),
             stale_after: Duration::from_secs(300),
             in_pods: false,
+            has_kvm: false,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod forms;
 pub mod full;
 pub mod guest;
 pub mod hotplug;
+pub mod installed;
 pub mod kills;
 pub mod lab_node;
 pub mod machines;

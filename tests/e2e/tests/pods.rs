@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -25,7 +25,7 @@ const LAUNCHER: [&str; 5] = [
     "pod",
     "--launcher-image",
     "198.18.0.1:5000/rvmm-tcg:1",
-    "--tcg",
+    "--use-emulation",
 ];
 /// What the guest serves.
 const PAGE: &str = "from the guest";
@@ -113,24 +113,11 @@ struct Stage {
     handler: Handler,
     _api: Api,
     cluster: Cluster,
-    _tun: Mode,
-}
-
-/// The mode of this machine's device, which the handler opens to all as on any node: put back at the end.
-struct Mode(Permissions);
-
-const TUN: &str = "/dev/net/tun";
-
-impl Drop for Mode {
-    fn drop(&mut self) {
-        fs::set_permissions(TUN, self.0.clone()).unwrap();
-    }
 }
 
 impl Stage {
     fn new() -> Result<Self> {
         let tools = Tools::open()?;
-        let tun = Mode(fs::metadata(TUN)?.permissions());
         let cluster = Cluster::start_on_node(&tools)?;
         let node = cluster.node()?;
         let folder = tempfile::tempdir()?;
@@ -148,7 +135,6 @@ impl Stage {
             handler: setup.start(&tools)?,
             _api: api,
             cluster,
-            _tun: tun,
         })
     }
 

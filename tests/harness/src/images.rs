@@ -75,6 +75,14 @@ fn riscv64() -> Result<Platform> {
     })
 }
 
+/// The same under another tag.
+///
+/// # Errors
+/// As for [`push`].
+pub fn push_as(tools: &Tools, node: &Node, names: &[&str], tag: &str) -> Result<()> {
+    node.push_named_as(&layout(tools, names, None)?, tag)
+}
+
 /// The layout with these images, which is made where it is not there for the programs of now.
 fn layout(tools: &Tools, names: &[&str], other: Option<Platform>) -> Result<PathBuf> {
     let mut words = names.to_vec();

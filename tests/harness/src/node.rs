@@ -14,6 +14,7 @@
 //! Dropping it kills the first process of the namespace, and with it the kernel ends every other one and takes mounts,
 //! links and rules away; the cgroups are removed by a [`Sweeper`], also when the test was killed.
 
+mod devices;
 mod lead;
 pub mod riscv64;
 mod settings;
@@ -34,6 +35,7 @@ pub use riscv64::Riscv64Node;
 
 use settings::Settings;
 
+use self::devices::Devices;
 use crate::patience::{Look, eventually};
 use crate::process::Process;
 use crate::sweep::Sweeper;
@@ -81,6 +83,8 @@ pub struct Node {
     to_registry: Lead,
     cgroups: String,
     _sweeper: Sweeper,
+    /// Put back last.
+    _devices: Devices,
     folder: TempDir,
     tools: Arc<Tools>,
 }
@@ -97,6 +101,7 @@ impl Node {
             "a real node needs root: namespaces, mounts and cgroups"
         );
         let cache = Cache::open()?;
+        let devices = Devices::of_this_machine(&cache.root().join("node-devices"))?;
         let parts = kube_node::here(&cache)?;
         let folder = tempfile::Builder::new().prefix("rvm-kubelet-").tempdir()?;
         let name = folder.path().file_name().context("a folder has a name")?;
@@ -112,6 +117,7 @@ impl Node {
             pid,
             cgroups,
             _sweeper: sweeper,
+            _devices: devices,
             folder,
             tools: Arc::clone(tools),
         };
@@ -156,7 +162,16 @@ impl Node {
     /// The registry's.
     pub fn push_named(&self, layout: &Path) -> Result<()> {
         let registry = format!("127.0.0.1:{}", self.to_registry.port());
-        push::push_named(layout, &registry, None).map(drop)
+        push::push_named(layout, &registry, None, None).map(drop)
+    }
+
+    /// The same under another tag each.
+    ///
+    /// # Errors
+    /// The registry's.
+    pub fn push_named_as(&self, layout: &Path, tag: &str) -> Result<()> {
+        let registry = format!("127.0.0.1:{}", self.to_registry.port());
+        push::push_named(layout, &registry, None, Some(tag)).map(drop)
     }
 
     /// Puts copies of files where a pod's `hostPath` finds them: the folder's path on the node.

@@ -26,7 +26,8 @@ pub struct Wish {
 pub fn run(wish: &Wish) -> Result<ExitCode> {
     let ready = setup::for_building()?;
     let mut template = Command::new(helm::program(&ready.cache)?);
-    template.args(["template", "rvm", "--namespace", "rvm"]);
+    // What is done before an uninstallation would be done at once.
+    template.args(["template", "rvm", "--namespace", "rvm", "--no-hooks"]);
     template
         .arg(workspace().join("deploy/helm/rvm"))
         .args(&wish.arguments);

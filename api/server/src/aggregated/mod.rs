@@ -7,8 +7,8 @@
 //!                                                                      └─ access       may they? (SubjectAccessReview)
 //! ```
 //!
-//! Life of a request: the handshake takes a certificate of the front proxy's authority, or none. What the group says of itself and
-//! how it is may be asked by anybody. All else comes from the front proxy, which names the user in headers that nobody else is
+//! Life of a request: the handshake takes a certificate of the front proxy's authority, or none. What the group says of itself,
+//! how it is, and whether a pod may be evicted (`evictions`), may be asked by anybody. All else comes from the front proxy, which names the user in headers that nobody else is
 //! believed; and that user must be allowed to do it, which the cluster is asked anew each time, since a role can change.
 //!
 //! Invariants: the path that is judged is the path that is served, so one that could be read in two ways is not there at all.
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
 use kube::Client;
@@ -32,6 +32,7 @@ use tokio::sync::watch;
 
 use crate::access;
 use crate::certificates::Identity;
+use crate::evictions;
 use crate::subresources::{Refused, Subresources};
 pub use front_proxy::{FrontProxy, FrontProxyError, follow};
 use https::Peer;
@@ -74,6 +75,10 @@ fn router(gate: Gate, below: Subresources) -> Router {
         .route(
             "/openapi/v3/apis/{group}/{version}",
             get(documents::openapi_v3_of),
+        )
+        .route(
+            evictions::PATH,
+            post(evictions::review).with_state(gate.client.clone()),
         )
         .merge(below.router())
         .fallback(|| async { Refused::no_such_path() })

@@ -3,12 +3,13 @@
 use http::Method;
 
 use crate::access::Wanted;
+use crate::evictions;
 use crate::subresources::{GROUP, VERSIONS};
 
 /// Below a version, what anybody may ask.
 const OPEN_BELOW: [&str; 3] = ["version", "healthz", "guestfs"];
 /// Elsewhere.
-const OPEN: [&str; 7] = [
+const OPEN: [&str; 8] = [
     "/",
     "/apis",
     "/healthz",
@@ -16,6 +17,7 @@ const OPEN: [&str; 7] = [
     "/readyz",
     "/openapi/v2",
     "/openapi/v3",
+    evictions::PATH,
 ];
 /// Below which everything is open.
 const OPEN_TREE: &str = "/openapi/v3/";
@@ -139,7 +141,14 @@ mod tests {
     fn only_what_the_group_says_of_itself_is_open() {
         let open = ["", "/version", "/healthz", "/guestfs"];
         assert!(open.iter().all(|path| get(path) == Asked::Open));
-        let elsewhere = ["/", "/apis", "/openapi/v2", "/openapi/v3/apis/x/v1", "/readyz"];
+        let elsewhere = [
+            "/launcher-eviction-validate",
+            "/",
+            "/apis",
+            "/openapi/v2",
+            "/openapi/v3/apis/x/v1",
+            "/readyz",
+        ];
         assert!(
             elsewhere
                 .iter()

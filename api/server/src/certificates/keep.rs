@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{Api, Patch, PatchParams};
@@ -33,6 +34,7 @@ pub struct Identity {
 pub struct Keeper {
     secrets: Api<Secret>,
     services: Api<APIService>,
+    webhooks: Api<ValidatingWebhookConfiguration>,
     /// By which names kube-apiserver and others reach rvm-api.
     names: Vec<String>,
 }
@@ -51,6 +53,7 @@ impl Keeper {
         Self {
             secrets: Api::namespaced(client.clone(), namespace),
             services: Api::all(client.clone()),
+            webhooks: Api::all(client.clone()),
             names,
         }
     }
@@ -98,6 +101,7 @@ impl Keeper {
             None => authorities.issue(&self.names, now)?,
         };
         self.register(&bundle).await?;
+        self.register_webhooks(&bundle).await?;
         Ok(Identity { pair, bundle })
     }
 
@@ -145,6 +149,23 @@ impl Keeper {
                     .patch(&name, &PatchParams::default(), &patch)
                     .await?;
             }
+        }
+        Ok(())
+    }
+
+    /// The same for what it asks us before others do something; who has left that out is not asked.
+    async fn register_webhooks(&self, bundle: &str) -> Result<(), KeepError> {
+        let Some(there) = self.webhooks.get_opt(API).await? else {
+            return Ok(());
+        };
+        let bundle = k8s_openapi::ByteString(bundle.as_bytes().to_vec());
+        let webhooks = there.webhooks.iter().flatten();
+        let unknown = webhooks.filter(|one| one.client_config.ca_bundle.as_ref() != Some(&bundle));
+        let unknown = unknown.map(|one| json!({"name": one.name, "clientConfig": {"caBundle": bundle}}));
+        let unknown: Vec<_> = unknown.collect();
+        if !unknown.is_empty() {
+            let patch = Patch::Strategic(json!({"webhooks": unknown}));
+            self.webhooks.patch(API, &PatchParams::default(), &patch).await?;
         }
         Ok(())
     }

@@ -13,11 +13,13 @@
 //!
 //! Who reads these Secrets can be any of them: they are to be kept as those of the nodes are.
 
+mod alone;
 mod authority;
 mod keep;
 mod kept;
 mod receive;
 
+pub use alone::Alone;
 pub use authority::Pair;
 pub use keep::{Identity, Keeper};
 pub use kept::KeepError;

@@ -32,7 +32,7 @@ mod overhead;
 mod plan;
 mod render;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod status;
 mod steps;
 

@@ -1,6 +1,6 @@
 //! The memory that a pod needs beyond its guest's.
 //!
-//! | of | under KVM | by emulation |
+//! | of | under KVM | where it may be emulated |
 //! | --- | --- | --- |
 //! | rvmm: program, queues, the console's backlog | 16 MiB | 16 MiB |
 //! | QEMU | – | 112 MiB |
@@ -34,17 +34,17 @@ const FLASH: u64 = 64 * MIB;
 /// What runs the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
-    /// The node's processors.
+    /// The node's processors: nodes without KVM get no such pod.
     Kvm,
-    /// QEMU.
-    Emulation,
+    /// The node's processors where they can, QEMU elsewhere: which of them, the node decides.
+    Either,
 }
 
 /// The bytes that the pod of a VMI needs beyond the `guest` bytes of its memory.
 pub fn overhead(vmi: &VirtualMachineInstance, guest: u64, accelerator: Accelerator) -> u64 {
     let (program, each) = match accelerator {
         Accelerator::Kvm => (RVMM, VCPU),
-        Accelerator::Emulation => (RVMM + QEMU + TRANSLATED, EMULATED_VCPU),
+        Accelerator::Either => (RVMM + QEMU + TRANSLATED, EMULATED_VCPU),
     };
     let firmware = vmi.spec.domain.firmware.as_ref();
     let boots_disks =
@@ -73,7 +73,7 @@ mod tests {
         let of = |spec, accelerator| overhead(&sample::vmi(spec), 1024 * MIB, accelerator);
         let four = json!({"domain": {"cpu": {"cores": 2, "sockets": 2}}});
         assert_eq!(of(four.clone(), Accelerator::Kvm), (16 + 4 * 2 + 2) * MIB);
-        assert_eq!(of(four, Accelerator::Emulation), (256 + 4 * 8 + 2) * MIB);
+        assert_eq!(of(four, Accelerator::Either), (256 + 4 * 8 + 2) * MIB);
         let flash = json!({"domain": {"firmware": {"bootloader": {"efi": {"persistent": true}}}}});
         assert_eq!(of(flash, Accelerator::Kvm), (16 + 2 + 2 + 64) * MIB);
     }

@@ -27,6 +27,10 @@ const MARGIN: u64 = 30;
 const MILLIS_OF_VCPU: u64 = 100;
 /// What is asked for of the node's disk: logs and sockets.
 const EPHEMERAL_STORAGE: &str = "50M";
+/// What every node has that may run guests, by the hardware or without it.
+const ACCELERATOR: &str = "rvm/accelerator";
+/// How much a node with KVM is preferred: more than anything else is.
+const KVM_WEIGHT: u8 = 100;
 /// Longest label.
 const MAX_LABEL: usize = 63;
 /// How much of a longer name is left beside its digest.
@@ -60,26 +64,35 @@ pub struct Launcher {
     pub image: String,
     /// The image with rvmm and QEMU.
     pub emulating: Option<String>,
-    /// Guests are emulated whatever the KubeVirt says.
-    pub emulates: bool,
+    /// Nodes without KVM emulate guests, where the KubeVirt does not say.
+    pub use_emulation: bool,
 }
 
 // === impl Launcher ===
 
 impl Launcher {
-    /// What runs guests, where the KubeVirt's setting is this.
-    pub fn accelerator(&self, use_emulation: bool) -> Accelerator {
-        if self.emulates || use_emulation {
-            Accelerator::Emulation
+    /// What may run guests, where the KubeVirt's setting is this.
+    pub fn accelerator(&self, use_emulation: Option<bool>) -> Accelerator {
+        if use_emulation.unwrap_or(self.use_emulation) {
+            Accelerator::Either
         } else {
             Accelerator::Kvm
         }
     }
 
-    fn image(&self, accelerator: Accelerator) -> &str {
+    /// The machine's own, which has no more rights than any other would have there, or the cluster's.
+    fn image<'a>(&'a self, vmi: &'a VirtualMachineInstance, accelerator: Accelerator) -> &'a str {
+        let own = vmi
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(annotations::LAUNCHER_IMAGE));
+        if let Some(own) = own.filter(|own| !own.is_empty()) {
+            return own;
+        }
         match accelerator {
             Accelerator::Kvm => &self.image,
-            Accelerator::Emulation => self.emulating.as_ref().unwrap_or(&self.image),
+            Accelerator::Either => self.emulating.as_ref().unwrap_or(&self.image),
         }
     }
 
@@ -90,6 +103,9 @@ impl Launcher {
         let vmi = &defaulted;
         let mut spec = copied(vmi);
         spec.extend(placement(vmi));
+        if accelerator == Accelerator::Either {
+            prefer_kvm(&mut spec);
+        }
         let fixed = json!({
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": vmi.grace_period().as_secs().saturating_add(MARGIN),
@@ -112,7 +128,7 @@ impl Launcher {
         let grace = vmi.grace_period().as_secs().to_string();
         let mut container = json!({
             "name": CONTAINER,
-            "image": self.image(accelerator),
+            "image": self.image(vmi, accelerator),
             "command": ["rvmm", "--await", FOLDER, "--grace", grace],
             "securityContext": {
                 "runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": true,
@@ -219,6 +235,32 @@ fn placement(vmi: &VirtualMachineInstance) -> Map<String, Value> {
     fields
 }
 
+/// Of nodes that may emulate, one that need not is better.
+fn prefer_kvm(spec: &mut Map<String, Value>) {
+    let preferred = json!({
+        "weight": KVM_WEIGHT,
+        "preference": {"matchExpressions": [{"key": labels::ACCELERATOR, "operator": "In", "values": ["kvm"]}]},
+    });
+    // What its author has written stays, and what is no affinity the cluster refuses.
+    let mut at = spec.entry("affinity").or_insert_with(|| json!({}));
+    for field in ["nodeAffinity", "preferredDuringSchedulingIgnoredDuringExecution"] {
+        let Some(fields) = at.as_object_mut() else {
+            return;
+        };
+        at = fields.entry(field).or_insert(Value::Null);
+        if at.is_null() {
+            *at = if field == "nodeAffinity" {
+                json!({})
+            } else {
+                json!([])
+            };
+        }
+    }
+    if let Some(terms) = at.as_array_mut() {
+        terms.push(preferred);
+    }
+}
+
 /// What the container asks for: what the VMI says, and what is needed besides.
 fn resources(vmi: &VirtualMachineInstance, accelerator: Accelerator) -> Value {
     let domain = &vmi.spec.domain;
@@ -256,9 +298,11 @@ fn resources(vmi: &VirtualMachineInstance, accelerator: Accelerator) -> Value {
         .entry("ephemeral-storage".to_owned())
         .or_insert_with(|| json!(EPHEMERAL_STORAGE));
     let mut devices = vec![];
-    if accelerator == Accelerator::Kvm {
-        devices.push("devices.kubevirt.io/kvm");
-    }
+    devices.push(match accelerator {
+        Accelerator::Kvm => "devices.kubevirt.io/kvm",
+        // Every node with a handler has it; those with KVM give that.
+        Accelerator::Either => ACCELERATOR,
+    });
     if has_network(vmi) {
         devices.push("devices.kubevirt.io/tun");
     }
@@ -319,7 +363,7 @@ mod tests {
         Launcher {
             image: "rvm/rvmm:1".to_owned(),
             emulating: Some("rvm/rvmm-tcg:1".to_owned()),
-            emulates: false,
+            use_emulation: false,
         }
     }
 
@@ -408,13 +452,53 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_is_emulated_has_another_image_and_no_kvm() {
-        let vmi = sample::vmi(json!({"domain": {"devices": {"autoattachPodInterface": false}}}));
-        let pod = launcher().pod(&vmi, launcher().accelerator(true));
-        let container = &pod["spec"]["containers"][0];
-        assert_eq!(container["image"], "rvm/rvmm-tcg:1");
-        assert_eq!(container["resources"]["limits"], json!({}));
-        assert_eq!(launcher().accelerator(false), Accelerator::Kvm);
+    fn a_guest_that_may_be_emulated_goes_to_any_node_and_to_those_with_kvm_first() {
+        let own = json!({"weight": 1, "preference": {}});
+        let written = json!({
+            "podAntiAffinity": {}, "nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [own]},
+        });
+        let devices = json!({"devices": {"autoattachPodInterface": false}});
+        for (affinity, terms) in [(Value::Null, 1), (json!({}), 1), (written, 2)] {
+            let vmi = sample::vmi(json!({"domain": devices, "affinity": affinity}));
+            let pod = launcher().pod(&vmi, launcher().accelerator(Some(true)));
+            let container = &pod["spec"]["containers"][0];
+            assert_eq!(container["image"], "rvm/rvmm-tcg:1");
+            assert_eq!(container["resources"]["limits"], json!({"rvm/accelerator": "1"}));
+            let nodes = &pod["spec"]["affinity"]["nodeAffinity"];
+            let preferred = nodes["preferredDuringSchedulingIgnoredDuringExecution"]
+                .as_array()
+                .unwrap();
+            assert_eq!(preferred.len(), terms);
+            let last = &preferred[terms - 1]["preference"]["matchExpressions"][0];
+            assert_eq!(
+                (&last["key"], &last["values"]),
+                (&json!("rvm/accelerator"), &json!(["kvm"]))
+            );
+        }
+    }
+
+    #[test]
+    fn a_machine_may_bring_the_image_of_its_pod_and_gets_no_other_rights_by_it() {
+        let metadata = json!({"annotations": {"rvm/launcher-image": "mine/rvmm:2"}});
+        let own = sample::with(json!({}), metadata, json!({}));
+        let (own, other) = (launcher().pod(&own, Accelerator::Kvm), kvm(json!({})));
+        let (own, other) = (&own["spec"]["containers"][0], &other["spec"]["containers"][0]);
+        assert_eq!(own["image"], "mine/rvmm:2");
+        for field in ["command", "securityContext", "resources"] {
+            assert_eq!(own[field], other[field], "{field}");
+        }
+    }
+
+    #[test]
+    fn the_kubevirt_has_the_last_word_on_emulation() {
+        let with = |use_emulation| Launcher {
+            use_emulation,
+            ..launcher()
+        };
+        assert_eq!(with(false).accelerator(None), Accelerator::Kvm);
+        assert_eq!(with(true).accelerator(None), Accelerator::Either);
+        assert_eq!(with(true).accelerator(Some(false)), Accelerator::Kvm);
+        assert_eq!(with(false).accelerator(Some(true)), Accelerator::Either);
     }
 
     #[test]

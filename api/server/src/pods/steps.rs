@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::plan::Step;
 use super::render::Launcher;
+use crate::evictions;
 use crate::story::{Story, event};
 
 /// The API, and where events go.
@@ -80,8 +81,10 @@ impl Effects {
     }
 
     async fn create(&self, vmi: &VirtualMachineInstance) -> Result<(), StepError> {
-        let emulates = self.launcher.emulates || self.use_emulation().await?;
-        let pod = self.launcher.pod(vmi, self.launcher.accelerator(emulates));
+        // A pod that is to stay is guarded from its beginning.
+        evictions::guard(&self.client, vmi).await?;
+        let accelerator = self.launcher.accelerator(self.use_emulation().await?);
+        let pod = self.launcher.pod(vmi, accelerator);
         match self.make(vmi, pod).await {
             Ok(made) => {
                 let note = format!("Created virtual machine pod {}", made.name_any());
@@ -148,15 +151,14 @@ impl Effects {
         written.map(drop)
     }
 
-    /// Whether the KubeVirt has guests emulated.
-    async fn use_emulation(&self) -> kube::Result<bool> {
+    /// Whether the KubeVirt has guests emulated where there is no KVM, if it says so.
+    async fn use_emulation(&self) -> kube::Result<Option<bool>> {
         let all: Api<KubeVirt> = Api::all(self.client.clone());
         let found = all.list(&ListParams::default()).await?.items;
-        let mut settings = found.iter().filter_map(|one| one.spec.configuration.as_ref());
-        Ok(settings.any(|one| {
-            let developer = one.extra.get("developerConfiguration");
-            developer.is_some_and(|developer| developer["useEmulation"] == Value::Bool(true))
-        }))
+        let settings = found.iter().filter_map(|one| one.spec.configuration.as_ref());
+        let mut said =
+            settings.filter_map(|one| one.extra.get("developerConfiguration")?["useEmulation"].as_bool());
+        Ok(said.next())
     }
 
     fn vmis(&self, vmi: &VirtualMachineInstance) -> Api<VirtualMachineInstance> {

@@ -1,15 +1,17 @@
-//! `rvm-api`: arguments → serve until told to end. What KubeVirt calls virt-api and virt-controller, for a cluster of rvm-handlers.
+//! `rvm-api`: arguments → serve until told to end, or one task. What KubeVirt calls virt-api and virt-controller, for a cluster of rvm-handlers.
 //!
 //! Exit status: 0 ended by a signal, 1 an error, 2 the command line was wrong; an error is one line on standard error.
 
 mod metrics;
 mod serve;
+mod uninstall;
+mod web_console;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use rvm_server::pods::Launcher;
 use rvm_server::program::LogFormat;
 
@@ -17,7 +19,7 @@ use rvm_server::program::LogFormat;
 ///
 /// It keeps nothing of its own: machines go on without it, and another one can go on at any moment.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 pub struct Args {
     /// How to reach the cluster [default: the pod's service account, else ~/.kube/config]
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
@@ -49,15 +51,43 @@ pub struct Args {
     /// The image of machines' pods, with rvmm
     #[arg(long, value_name = "IMAGE", required_if_eq("launcher", "pod"))]
     launcher_image: Option<String>,
-    /// The image of the pods of emulated machines, with rvmm and QEMU [default: that of --launcher-image]
+    /// The image of the pods of machines that may be emulated, with rvmm and QEMU [default: that of --launcher-image]
     #[arg(long, value_name = "IMAGE")]
     launcher_image_tcg: Option<String>,
-    /// Emulate the machines in pods, whatever the KubeVirt says (developerConfiguration.useEmulation)
+    /// Have nodes without KVM emulate the machines in pods, unless the KubeVirt says otherwise (developerConfiguration.useEmulation)
     #[arg(long)]
-    tcg: bool,
+    use_emulation: bool,
     /// How the log is written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+/// What is done instead of serving.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Serves the web console alone, by https with a certificate that it makes itself, for users of the cluster with their own tokens
+    WebConsole {
+        /// How to reach the cluster [default: the pod's service account, else ~/.kube/config]
+        #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
+        /// Where browsers reach it
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8445")]
+        listen: SocketAddr,
+        /// A name or an address by which they do, for its certificate; may be repeated
+        #[arg(long = "name", value_name = "HOST")]
+        names: Vec<String>,
+    },
+    /// Says whether rvm can be taken from the cluster: an error while there are machines, which could not end well without it
+    BeforeUninstall {
+        /// How to reach the cluster [default: the pod's service account, else ~/.kube/config]
+        #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+        kubeconfig: Option<PathBuf>,
+        /// End and remove all machines instead, and wait until they are gone
+        #[arg(long)]
+        remove: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -75,13 +105,23 @@ impl Args {
         (self.launcher == LauncherArg::Pod).then(|| Launcher {
             image: self.launcher_image.clone().unwrap_or_default(),
             emulating: self.launcher_image_tcg.clone(),
-            emulates: self.tcg,
+            use_emulation: self.use_emulation,
         })
     }
 }
 
 fn main() -> ExitCode {
-    match serve::run(&Args::parse()) {
+    let args = Args::parse();
+    let done = match &args.task {
+        Some(Task::WebConsole {
+            kubeconfig,
+            listen,
+            names,
+        }) => web_console::run(kubeconfig.as_deref(), *listen, names),
+        Some(Task::BeforeUninstall { kubeconfig, remove }) => uninstall::run(kubeconfig.as_deref(), *remove),
+        None => serve::run(&args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rvm-api: {error:#}");
