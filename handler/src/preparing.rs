@@ -12,7 +12,7 @@ use rvmm_spec::{AcceleratorChoice, SpecError, Vars};
 
 use crate::events::Happening;
 use crate::images::store::InUse;
-use crate::images::{BootFiles, Images};
+use crate::images::{BootFiles, Images, labels};
 use crate::networks::client::{self, NetworkError, Networks};
 use crate::networks::wish::NetworkWish;
 use crate::plan::Step;
@@ -152,6 +152,7 @@ fn lay_out(
     accelerator: AcceleratorChoice,
 ) -> Result<Option<NetworkError>, NotPrepared> {
     let boot = boot_files(maker.images, &wants.boot)?;
+    let wants = &with_image_s_cpu(maker.images, wants)?;
     let vars = variables(maker, id, &wants.boot)?;
     let made = maker.make(id, &wants.disks, material);
     let (disks, seeds) = made.map_err(|error| NotPrepared::because(error.reason(), &error))?;
@@ -185,9 +186,34 @@ fn lay_out(
     }
 }
 
+/// The same, with the processors that its root file system's image asks for, where the VMI asks for none.
+fn with_image_s_cpu(images: &Images, wants: &Wants) -> Result<Wants, NotPrepared> {
+    let mut wants = wants.clone();
+    if let BootSource::RootFilesystem { image, .. } = &wants.boot
+        && wants.cpu.switches().is_empty()
+    {
+        let asked = images.cpu_features(image);
+        let asked = asked.map_err(|error| NotPrepared::because(reasons::ERR_IMAGE_PULL, &error))?;
+        let model = translate::cpu::with_switches(&asked.unwrap_or_default());
+        wants.cpu = model.map_err(|error| NotPrepared {
+            reason: reasons::FAILED_CREATE,
+            message: format!("the label {} of '{image}': {error}", labels::CPU),
+        })?;
+    }
+    Ok(wants)
+}
+
 /// What it boots.
 fn boot_files(images: &Images, boot: &BootSource) -> Result<BootFiles, NotPrepared> {
     let files = match boot {
+        BootSource::RootFilesystem {
+            image,
+            kernel: Some((from, path)),
+            ..
+        } => images.root_boot(image).and_then(|files| {
+            let kernel = images.kernel_boot(from, path, None)?.kernel;
+            Ok(BootFiles { kernel, ..files })
+        }),
         BootSource::RootFilesystem { image, .. } => images.root_boot(image),
         BootSource::Kernel {
             image,

@@ -51,6 +51,23 @@ pub struct Cpu {
     /// host-passthrough (the node's own processor, under KVM), or a model that emulation knows: rv64, max.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Extensions, by their names in a device tree, that the guest is to have or not to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<CpuFeature>,
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// An extension of the processors.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CpuFeature {
+    /// Its name, in lower case, such as v or zba.
+    pub name: String,
+    /// require, the default, and force: the machine has it, or is not started; disable and forbid: it has not; optional: it has it where the node has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,

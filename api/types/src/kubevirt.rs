@@ -1,8 +1,8 @@
 //! `KubeVirt`: the one object that says that a cluster runs virtual machines, and which KubeVirt it is like.
 //!
 //! With KubeVirt it is what an operator installs by. Here nothing is installed by it: it is there since tools look for its phase,
-//! its conditions and its versions. What KubeVirt knows of settings is kept in it as it was written; rvm follows one of them
-//! (`developerConfiguration.useEmulation`, where machines are in pods).
+//! its conditions and its versions. What KubeVirt knows of settings is kept in it as it was written; rvm follows two of them
+//! (`developerConfiguration.useEmulation` and `evictionStrategy`, where machines are in pods).
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -34,7 +34,7 @@ pub const DEPLOYED: &str = "Deployed";
 )]
 #[serde(rename_all = "camelCase")]
 pub struct KubeVirtSpec {
-    /// Of KubeVirt's settings one is followed, where machines are in pods: developerConfiguration.useEmulation. The others are kept as they were written: rvm's programs have options instead.
+    /// Of KubeVirt's settings two are followed, where machines are in pods: developerConfiguration.useEmulation and evictionStrategy. The others are kept as they were written: rvm's programs have options instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<Configuration>,
     /// Fields that are not modelled here.

@@ -193,7 +193,7 @@ impl Layout {
     }
 
     /// Reads a small blob, checked.
-    fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T, LayoutError> {
+    pub(super) fn document<T: DeserializeOwned>(&self, descriptor: &Descriptor) -> Result<T, LayoutError> {
         let digest = sha256_of(descriptor)?;
         let path = self.blob(&digest);
         let bytes = read_file(&path)?;

@@ -13,6 +13,7 @@
 pub mod cpio;
 mod digests;
 pub mod kept;
+pub mod labels;
 pub mod layer;
 pub mod layout;
 pub mod mirror;
@@ -202,6 +203,16 @@ impl Images {
             kernel,
             initrd: Some(initrd),
         })
+    }
+
+    /// What an image asks of the processors, as in `v=on,zbb=off`; see [`labels::CPU`].
+    ///
+    /// # Errors
+    /// Any [`ImageError`].
+    pub fn cpu_features(&self, image: &str) -> Result<Option<String>, ImageError> {
+        let source = self.find(image)?;
+        let features = labels::cpu_features(&source.layout, &source.found);
+        features.map_err(|error| source.bad(error.into()))
     }
 
     /// A kernel and maybe an initial RAM disk that are files of an image.

@@ -60,8 +60,12 @@ impl Blobs {
     }
 
     pub fn image(&self, architecture: &str, layers: &[Value]) -> Value {
+        self.labelled_image(architecture, layers, &json!({}))
+    }
+
+    pub fn labelled_image(&self, architecture: &str, layers: &[Value], labels: &Value) -> Value {
         let config = json!({
-            "architecture": architecture, "os": "linux", "config": {},
+            "architecture": architecture, "os": "linux", "config": {"Labels": labels},
             "rootfs": {"type": "layers", "diff_ids": []},
         });
         let config = self.add(

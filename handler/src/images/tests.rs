@@ -97,6 +97,19 @@ fn a_missing_guest_folder_or_kernel_is_named() {
 }
 
 #[test]
+fn an_image_says_by_its_label_what_it_asks_of_the_processors() {
+    let place = Place::new();
+    assert_eq!(place.images().cpu_features("alpine:3.23").unwrap(), None);
+    let layer = place.blobs.layer(&tar(&[("etc/motd", b"hello")]), true);
+    let labels = serde_json::json!({labels::CPU: "v=on,zbb=off"});
+    let layout = place
+        .blobs
+        .index(&[place.blobs.labelled_image("riscv64", &[layer], &labels)]);
+    let asked = labels::cpu_features(&layout, &layout.resolve().unwrap()).unwrap();
+    assert_eq!(asked.as_deref(), Some("v=on,zbb=off"));
+}
+
+#[test]
 fn a_kernel_out_of_an_image_is_a_file_of_its_own() {
     let place = Place::new();
     let boot = place

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use rvm_types::VirtualMachineInstance;
 use rvm_types::admission::{Cause, Path};
+use rvm_types::domain::KernelBoot;
 use rvm_types::names::firmware::EDK2;
 use rvmm_spec::boot::DEFAULT_CMDLINE;
 use rvmm_spec::{Boot, Firmware, Vars};
@@ -22,6 +23,8 @@ pub enum BootSource {
         hostname: String,
         /// More for the kernel's command line.
         args: Option<String>,
+        /// An image and a path in it: the kernel in place of ours.
+        kernel: Option<(String, String)>,
     },
     /// Kernel and initrd are files of an image.
     Kernel {
@@ -69,6 +72,7 @@ pub fn source(vmi: &VirtualMachineInstance) -> Result<BootSource, Cause> {
             image: disk.image.clone(),
             hostname: hostname(vmi),
             args,
+            kernel: own_kernel(kernel_boot),
         });
     }
     let path = Path::new("spec.domain.firmware.kernelBoot.container");
@@ -82,6 +86,12 @@ pub fn source(vmi: &VirtualMachineInstance) -> Result<BootSource, Cause> {
         initrd: container.initrd_path.clone(),
         args,
     })
+}
+
+/// The kernel that its author brings for a root file system.
+fn own_kernel(boot: Option<&KernelBoot>) -> Option<(String, String)> {
+    let container = boot?.container.as_ref()?;
+    Some((container.image.clone(), container.kernel_path.clone()?))
 }
 
 /// The firmware that its author names, or that can do what he asks for; else the smaller one.

@@ -18,7 +18,8 @@ use std::path::PathBuf;
 use rvm_types::admission::{self, Cause};
 use rvm_types::{VirtualMachineInstance, VirtualMachineInstanceSpec};
 use rvmm_spec::{
-    AcceleratorChoice, DiskFormat, MemorySize, NetWish, Network, OnStart, Spec, SpecError, Transport, Vars,
+    AcceleratorChoice, CpuModel, DiskFormat, MemorySize, NetWish, Network, OnStart, Spec, SpecError,
+    Transport, Vars,
 };
 
 use crate::networks::model::{MTU, TAP};
@@ -37,6 +38,8 @@ pub struct Wants {
     pub disks: Vec<DiskWish>,
     /// Its processors.
     pub cpus: u64,
+    /// What they can do.
+    pub cpu: CpuModel,
     /// Its memory.
     pub memory: MemorySize,
     /// Whether it waits until someone lets it begin.
@@ -93,8 +96,9 @@ pub fn wants(id: &VmId, vmi: &VirtualMachineInstance, in_pods: bool) -> Result<W
     let disks = disks::wishes(&vmi).map_err(|more| causes.extend(more));
     let memory = memory::guest(&spec.domain).map_err(|cause| causes.push(cause));
     let network = NetworkWish::of(&vmi).map_err(|cause| causes.push(cause));
-    match (boot, disks, memory, network) {
-        (Ok(boot), Ok(disks), Ok(memory), Ok(network)) => {
+    let cpu = cpu::model(&spec.domain).map_err(|cause| causes.push(cause));
+    match (boot, disks, memory, network, cpu) {
+        (Ok(boot), Ok(disks), Ok(memory), Ok(network), Ok(cpu)) => {
             let wants = Wants {
                 boot,
                 disks,
@@ -102,6 +106,7 @@ pub fn wants(id: &VmId, vmi: &VirtualMachineInstance, in_pods: bool) -> Result<W
                 network,
                 balloon: spec.domain.devices.autoattach_mem_balloon != Some(false),
                 cpus: cpu::count(&spec.domain),
+                cpu,
                 on_start: if vmi.starts_paused() {
                     OnStart::Pause
                 } else {
@@ -138,6 +143,7 @@ pub fn spec(
         .name(&id.name)
         .uid(&id.uid)
         .cpus(wants.cpus)
+        .cpu(wants.cpu.clone())
         .memory(wants.memory)
         .balloon(wants.balloon)
         .on_start(wants.on_start)

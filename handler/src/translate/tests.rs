@@ -212,6 +212,21 @@ fn a_kernel_out_of_an_image_keeps_its_own_command_line() {
 }
 
 #[test]
+fn a_root_file_system_is_started_by_the_kernel_that_its_author_brings() {
+    let mut spec = alpine();
+    let container = json!({"image": "kernels:6", "kernelPath": "/boot/Image"});
+    spec["domain"]["firmware"] = json!({"kernelBoot": {"container": container, "kernelArgs": "debug"}});
+    let wants = wanted(&vmi(spec)).unwrap();
+    assert!(
+        wants.boot.cmdline().ends_with(" debug"),
+        "{}",
+        wants.boot.cmdline()
+    );
+    let own = Some(("kernels:6".to_owned(), "/boot/Image".to_owned()));
+    assert!(matches!(wants.boot, BootSource::RootFilesystem { kernel, .. } if kernel == own));
+}
+
+#[test]
 fn what_cannot_be_run_is_refused_by_its_path() {
     let mut spec = alpine();
     spec["architecture"] = json!("amd64");

@@ -39,9 +39,15 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
                  {ROOT_FILESYSTEM}, or a disk"
             )));
         }
-        (Some(_), Some(_)) => causes.push(path.field("kernelBoot.container").invalid(format_args!(
-            "and the annotation {ROOT_FILESYSTEM} exclude each other"
-        ))),
+        // Its initial RAM disk is made of the root file system.
+        (Some(container), Some(_)) if container.initrd_path.is_some() => {
+            causes.push(
+                path.field("kernelBoot.container.initrdPath")
+                    .invalid(format_args!(
+                        "and the annotation {ROOT_FILESYSTEM} exclude each other"
+                    )),
+            );
+        }
         _ => {}
     }
     let efi = firmware

@@ -97,6 +97,10 @@ fn validate_domain(domain: &Domain, path: &Path, causes: &mut Vec<Cause>) {
     refuse(domain.extra.iter().filter(asks), path, &DOMAIN, causes);
     if let Some(cpu) = &domain.cpu {
         refuse(&cpu.extra, &path.field("cpu"), &[], causes);
+        for (index, feature) in cpu.features.iter().enumerate() {
+            let path = path.field("cpu.features").index(index);
+            refuse(&feature.extra, &path, &[], causes);
+        }
     }
     if let Some(memory) = &domain.memory {
         refuse(&memory.extra, &path.field("memory"), &[], causes);

@@ -22,6 +22,8 @@ pub const MAX_NAME: usize = 253;
 pub const MAX_LABEL: usize = 63;
 
 const CPU_MODELS: [&str; 3] = ["host-passthrough", "rv64", "max"];
+/// What a machine may want of an extension.
+const CPU_POLICIES: [&str; 5] = ["force", "require", "optional", "disable", "forbid"];
 const EVICTION: [&str; 4] = ["None", "LiveMigrate", "LiveMigrateIfPossible", "External"];
 
 /// Names everything that is wrong with a VMI, or that rvm cannot do yet. Call [`super::default`] first: what it
@@ -129,6 +131,17 @@ fn validate_cpu(domain: &Domain, path: &Path, causes: &mut Vec<Cause>) {
         causes.push(path.invalid(why));
     }
     one_of(&cpu.model, &path.field("model"), &CPU_MODELS, causes);
+    let features = path.field("features");
+    distinct(
+        cpu.features.iter().map(|feature| feature.name.as_str()),
+        &features,
+        "name",
+        causes,
+    );
+    for (index, feature) in cpu.features.iter().enumerate() {
+        let policy = features.index(index).field("policy");
+        one_of(&feature.policy, &policy, &CPU_POLICIES, causes);
+    }
 }
 
 fn validate_memory(domain: &Domain, path: &Path, causes: &mut Vec<Cause>) {

@@ -212,6 +212,20 @@ fn host_model_is_refused_and_passthrough_is_not() {
     assert_eq!(refused(model("host-passthrough")), []);
 }
 
+#[test]
+fn a_processor_s_features_have_names_of_their_own_and_policies_that_there_are() {
+    let features = |features: Value| alpine_with("/spec/domain/cpu", json!({ "features": features }));
+    let right = json!([{ "name": "v" }, { "name": "zbb", "policy": "disable" }]);
+    assert_eq!(refused(features(right)), []);
+    assert_cause(
+        features(json!([{ "name": "v", "policy": "maybe" }])),
+        Reason::FieldValueNotSupported,
+        "spec.domain.cpu.features[0].policy",
+    );
+    let twice = refused(features(json!([{ "name": "v" }, { "name": "v" }])));
+    assert_eq!(twice.len(), 1, "{twice:?}");
+}
+
 /// The alpine VMI with this kind of disk.
 fn with_disk(disk: &Value) -> Value {
     let mut named = json!({ "name": "root" });
@@ -324,6 +338,24 @@ fn a_vmi_that_boots_from_nothing_is_refused() {
     );
     object["metadata"]["annotations"] = json!({});
     assert_cause(object, Reason::FieldValueInvalid, "spec.domain.firmware");
+}
+
+#[test]
+fn a_root_file_system_may_have_another_kernel_and_no_initial_ram_disk_besides() {
+    let mut container = json!({ "image": "k:1", "kernelPath": "/boot/Image" });
+    let with = |container: &Value| {
+        alpine_with(
+            "/spec/domain/firmware",
+            json!({ "kernelBoot": { "container": container } }),
+        )
+    };
+    assert_eq!(refused(with(&container)), []);
+    container["initrdPath"] = json!("/boot/initrd");
+    assert_cause(
+        with(&container),
+        Reason::FieldValueInvalid,
+        "spec.domain.firmware.kernelBoot.container.initrdPath",
+    );
 }
 
 #[test]
