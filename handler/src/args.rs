@@ -16,6 +16,7 @@ use rvm_handler::networks::range::Range;
 use rvm_handler::node::is_name;
 use rvm_handler::volumes::host_disk::Allowed;
 use rvm_server::TlsFiles;
+use rvm_server::observe::traces::Collector;
 use rvm_server::program::LogFormat;
 use rvm_types::quantity::Quantity;
 use rvmm_spec::AcceleratorChoice;
@@ -109,6 +110,9 @@ pub struct Args {
     /// Where /metrics, /healthz and /readyz are served, to whoever asks [default: nowhere]
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
+    /// Where traces are sent by OTLP over gRPC [default: nowhere]
+    #[arg(long, value_name = "http://HOST:PORT")]
+    otlp_endpoint: Option<Collector>,
     /// How the log is written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -154,6 +158,8 @@ impl From<Accel> for AcceleratorChoice {
 pub struct Settings {
     /// How the log is written.
     pub log_format: LogFormat,
+    /// Where traces go.
+    pub traces: Option<Collector>,
     /// Where the VMIs are.
     pub cluster: Cluster,
     /// This node's name.
@@ -277,6 +283,7 @@ impl Args {
         );
         Ok(Settings {
             log_format: self.log_format,
+            traces: self.otlp_endpoint,
             cluster: if self.local {
                 Cluster::Local(self.listen, self.web_listen.0)
             } else {

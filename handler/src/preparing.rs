@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use rvm_types::names::{events, reasons};
 use rvm_types::{VirtualMachineInstance, admission};
 use rvmm_spec::{AcceleratorChoice, SpecError, Vars};
+use tracing::Span;
 
 use crate::events::Happening;
 use crate::images::store::InUse;
@@ -127,7 +128,9 @@ impl Effects {
         );
         let networks = Arc::clone(&self.networks);
         let (vm, accelerator) = (id.clone(), self.accelerator);
+        let span = Span::current();
         let make = move || {
+            let _within = span.entered();
             let maker = Maker {
                 machines: &machines,
                 images: &images,
@@ -151,10 +154,12 @@ fn lay_out(
     material: Material,
     accelerator: AcceleratorChoice,
 ) -> Result<Option<NetworkError>, NotPrepared> {
+    let making = tracing::info_span!("make disks").entered();
     let boot = boot_files(maker.images, &wants.boot)?;
     let wants = &with_image_s_cpu(maker.images, wants)?;
     let vars = variables(maker, id, &wants.boot)?;
     let made = maker.make(id, &wants.disks, material);
+    drop(making);
     let (disks, seeds) = made.map_err(|error| NotPrepared::because(error.reason(), &error))?;
     let files = Artefacts {
         payload: boot.kernel,
@@ -264,6 +269,7 @@ impl Laying<'_> {
     /// Decides the network, writes the run directory, and has the network be there: whatever keeps the machine from it is told now, and
     /// not when it starts.
     fn attached(&self, wants: &Wants, wish: &NetworkWish) -> Result<(), LayingError> {
+        let _span = tracing::info_span!("make network").entered();
         self.networks.plan(self.id, wish, |plan| {
             let seeds = self.seeds.iter().cloned().chain([client::seed(plan)?]);
             self.write(wants, &seeds.collect::<Vec<_>>())

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
+use rvm_server::observe::traces;
 use rvm_types::names::{events, reasons};
 use rvm_types::{VirtualMachineInstance, admission};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::events::Happening;
 use crate::images::pull::login::Logins;
@@ -140,7 +142,9 @@ impl Effects {
                 }
                 Ok(held)
             };
-            let pulled = pull.await;
+            let span = tracing::info_span!("pull images", vm = %id);
+            traces::of_machine(&span, &id.uid);
+            let pulled = pull.instrument(span).await;
             // It is looked at as soon as this task is over.
             tokio::spawn(async move { watch.wake(&id) });
             pulled

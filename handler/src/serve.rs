@@ -34,6 +34,7 @@ use rvm_handler::retries::Retries;
 use rvm_handler::steps::Effects;
 use rvm_handler::volumes::binder;
 use rvm_handler::volumes::claims::Claims;
+use rvm_server::observe::traces::Traces;
 use rvm_server::observe::{self, Pulse};
 use rvm_server::{MachinesService, Subresources, TlsDoor, UnixDoor, certificates, program};
 use rvmm_spec::AcceleratorChoice;
@@ -59,10 +60,13 @@ const OURS: [&str; 3] = ["rvm_handler", "rvm_local", "rvm_server"];
 /// # Errors
 /// What cannot be had at the start, or broke later.
 pub fn run(settings: Settings) -> Result<()> {
-    program::log(settings.log_format, &OURS);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("no threads can be started")?;
+    let entered = runtime.enter();
+    let traces = Traces::to(settings.traces.as_ref(), "rvm-handler", Some(&settings.node))?;
+    program::log(settings.log_format, &OURS, &traces);
     let served = runtime.block_on(serve(settings));
+    drop((traces, entered));
     // A blocked reader of an image or of a socket must not keep us.
     runtime.shutdown_background();
     served

@@ -6,11 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
+use rvm_server::observe::traces;
 use rvm_types::names::reasons;
 use rvm_types::{Claim, Phase, VirtualMachineInstance};
 use rvmm_spec::AcceleratorChoice;
 use serde_json::Value;
 use tokio::sync::watch;
+use tracing::{Instrument, field};
 
 use crate::agent::{Agents, Line};
 use crate::events::Recorder;
@@ -223,6 +225,20 @@ impl Effects {
         vmi: &VirtualMachineInstance,
         step: Step,
     ) -> Result<Outcome, StepError> {
+        if let Step::Wait(time) = step {
+            return Ok(Outcome::Wait(time));
+        }
+        let span =
+            tracing::info_span!("step", otel.name = name(&step), otel.status_code = field::Empty, vm = %id);
+        traces::of_machine(&span, &id.uid);
+        let done = self.act(id, vmi, step).instrument(span.clone()).await;
+        if done.is_err() {
+            span.record("otel.status_code", "ERROR");
+        }
+        done
+    }
+
+    async fn act(&self, id: &VmId, vmi: &VirtualMachineInstance, step: Step) -> Result<Outcome, StepError> {
         match step {
             Step::Claim | Step::Reclaim | Step::HandOver | Step::Report(_) | Step::Release => {
                 self.write(id, vmi, &step).await
@@ -342,4 +358,22 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+/// A step's name in traces.
+fn name(step: &Step) -> &'static str {
+    match step {
+        Step::Claim => "claim",
+        Step::HandOver => "hand over",
+        Step::Reclaim => "reclaim",
+        Step::Report(_) => "report",
+        Step::Release => "release",
+        Step::Prepare => "prepare",
+        Step::Start => "start",
+        Step::Announce(_) => "announce",
+        Step::Stop => "stop",
+        Step::GiveUp => "give up",
+        Step::RemoveRunDir => "remove",
+        Step::Wait(_) => "wait",
+    }
 }

@@ -8,9 +8,11 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::observe::traces::Traces;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -21,14 +23,16 @@ pub enum LogFormat {
     Json,
 }
 
-/// Begins the log: the lines of these crates of ours, and of the libraries only what is wrong.
-pub fn log(format: LogFormat, ours: &[&'static str]) {
+/// Begins the log: the lines of these crates of ours, and of the libraries only what is wrong. Spans are for traces alone.
+pub fn log(format: LogFormat, ours: &[&'static str], traces: &Traces) {
     let libraries = Targets::new().with_default(LevelFilter::WARN);
     let ours = ours.iter().fold(libraries, |lines, name| {
         lines.with_target(*name, LevelFilter::INFO)
     });
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let subscriber = tracing_subscriber::registry();
+    let spans = traces.layer().with_filter(ours.clone());
+    let subscriber = tracing_subscriber::registry().with(spans);
+    let ours = ours.and(filter_fn(|metadata| metadata.is_event()));
     match format {
         LogFormat::Text => {
             let lines = lines

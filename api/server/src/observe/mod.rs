@@ -10,6 +10,7 @@
 
 mod process;
 mod pulse;
+pub mod traces;
 
 use std::sync::Arc;
 

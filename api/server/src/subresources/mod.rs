@@ -42,6 +42,7 @@ use prometheus_client::registry::Registry;
 use rvm_types::{Phase, VirtualMachineInstance, admission, condition};
 
 use crate::node::Node;
+use crate::observe::traces;
 use crate::reach::Unreachable;
 use crate::usage::{self, Usage};
 use answer::Kind;
@@ -129,7 +130,9 @@ impl Subresources {
             }
             router = router.route(&format!("{base}/{{*path}}"), any(documents::nothing));
         }
-        router.with_state(self)
+        router
+            .layer(axum::middleware::from_fn(traces::traced))
+            .with_state(self)
     }
 
     async fn vmi(&self, namespace: &str, name: &str) -> Result<VirtualMachineInstance, Refused> {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use rvm_server::observe::traces::Collector;
 use rvm_server::pods::Launcher;
 use rvm_server::program::LogFormat;
 
@@ -57,6 +58,9 @@ pub struct Args {
     /// Have nodes without KVM emulate the machines in pods, unless the KubeVirt says otherwise (developerConfiguration.useEmulation)
     #[arg(long)]
     use_emulation: bool,
+    /// Where traces are sent by OTLP over gRPC [default: nowhere]
+    #[arg(long, value_name = "http://HOST:PORT")]
+    otlp_endpoint: Option<Collector>,
     /// How the log is written
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use rvm_server::aggregated::{self, FrontProxy};
 use rvm_server::certificates::{Identity, Keeper};
 use rvm_server::leader::Candidate;
+use rvm_server::observe::traces::Traces;
 use rvm_server::web::{self, WebConsole};
 use rvm_server::{Fleet, Subresources, controllers, observe, program, users};
 use tokio::net::TcpListener;
@@ -32,11 +33,12 @@ const LEASE: &str = "rvm-controller";
 /// # Errors
 /// What cannot be had at the start, or broke later.
 pub fn run(args: &Args) -> Result<()> {
-    program::log(args.log_format, &OURS);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime
-        .context("no threads can be started")?
-        .block_on(serve(args))
+    let runtime = runtime.context("no threads can be started")?;
+    let _entered = runtime.enter();
+    let traces = Traces::to(args.otlp_endpoint.as_ref(), "rvm-api", None)?;
+    program::log(args.log_format, &OURS, &traces);
+    runtime.block_on(serve(args))
 }
 
 async fn serve(args: &Args) -> Result<()> {
