@@ -33,6 +33,9 @@ pub struct Devices {
     /// Whether a machine that names no network gets the pod's, where its node has one; it does by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoattach_pod_interface: Option<bool>,
+    /// Whether nothing can be plugged in while the machine runs: it has no SCSI controller then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_hotplug: Option<bool>,
     /// Whether a network interface has a pair of queues for each processor of the guest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_interface_multiqueue: Option<bool>,
@@ -87,7 +90,7 @@ pub struct Disk {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DiskTarget {
-    /// virtio, which is the default and the only one.
+    /// virtio, which is the default, or scsi, which a disk needs that comes and goes while the machine runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus: Option<String>,
     /// The guest may only read.
@@ -102,7 +105,7 @@ pub struct DiskTarget {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CdromTarget {
-    /// virtio, which is the default and the only one.
+    /// virtio, which is the default, or scsi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus: Option<String>,
     /// True by default.

@@ -21,6 +21,7 @@ pub mod config;
 pub mod crd;
 pub mod devices;
 pub mod domain;
+pub mod hotplug;
 pub mod kubevirt;
 pub mod manifest;
 pub mod names;

@@ -40,6 +40,9 @@ pub struct VirtualMachineInstanceStatus {
     /// The pods that hold the machine: their UIDs, and the node of each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub active_pods: BTreeMap<String, String>,
+    /// `frozen` while nothing is written to the guest's file systems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs_freeze_status: Option<String>,
     /// What the guest says of itself.
     #[serde(default, rename = "guestOSInfo", skip_serializing_if = "Option::is_none")]
     pub guest_os_info: Option<GuestOsInfo>,
@@ -124,9 +127,9 @@ pub struct InterfaceStatus {
 pub struct VolumeStatus {
     /// The volume's name.
     pub name: String,
-    /// The device that the guest sees it as: vda, vdb and so on; empty where it sees none.
+    /// The device that the guest sees it as: vda, sda and so on; empty where it sees none.
     pub target: String,
-    /// How far it is: Pending, Ready.
+    /// How far one is that comes and goes while the machine runs: Pending, Ready, Detaching.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
     /// One word on why.
@@ -138,6 +141,33 @@ pub struct VolumeStatus {
     /// Its size in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<i64>,
+    /// There where it comes and goes while the machine runs. Empty: rvm needs no pod for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotplug_volume: Option<HotplugVolumeStatus>,
+    /// The claim whose disk it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volume_claim_info: Option<ClaimInfo>,
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// The pod by which KubeVirt brings a volume to a machine that runs.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HotplugVolumeStatus {
+    /// Fields that are not modelled here.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// A claim as far as it matters to a machine.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimInfo {
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_name: Option<String>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,

@@ -15,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
+use crate::hotplug::VolumeRequest;
 use crate::vmi::VirtualMachineInstanceSpec;
 use crate::word::open_words;
 use crate::{Extra, VirtualMachineInstance};
@@ -130,6 +131,9 @@ pub struct VirtualMachineStatus {
     /// What was asked for and not yet done, in this order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub state_change_requests: Vec<StateChangeRequest>,
+    /// Volumes that were asked for, or asked to go, and are not in the template and the instance accordingly yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_requests: Vec<VolumeRequest>,
     /// Instances that ended before they ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_failure: Option<StartFailure>,

@@ -90,6 +90,17 @@ impl Volume {
         let given = all.into_iter().filter_map(|(field, extra)| Some((field, extra?)));
         given.collect()
     }
+
+    /// Whether it comes and goes while the machine runs.
+    pub fn is_hotpluggable(&self) -> bool {
+        let claim = self.persistent_volume_claim.as_ref();
+        claim.and_then(|claim| claim.hotpluggable).unwrap_or(false)
+    }
+
+    /// The claim whose disk it is.
+    pub fn claim(&self) -> Option<&str> {
+        self.persistent_volume_claim.as_ref()?.claim_name.as_deref()
+    }
 }
 
 /// A PersistentVolumeClaim of the VMI's namespace.
@@ -102,6 +113,9 @@ pub struct ClaimVolume {
     /// The guest may only read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_only: Option<bool>,
+    /// The disk is plugged in once the machine runs, and can be pulled out while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hotpluggable: Option<bool>,
     /// Fields that are not modelled here.
     #[serde(flatten)]
     pub extra: Extra,

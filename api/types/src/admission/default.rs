@@ -6,6 +6,7 @@
 use crate::VirtualMachineInstance;
 use crate::devices::{CdromTarget, Disk, DiskTarget};
 use crate::domain::{Cpu, Domain, Efi, ResourceRequirements};
+use crate::hotplug;
 use crate::names::{ARCHITECTURE, MACHINE};
 use crate::quantity::Quantity;
 
@@ -41,6 +42,10 @@ pub fn default(vmi: &mut VirtualMachineInstance) {
         if !is_root && !disks.iter().any(|disk| disk.name == volume.name) {
             disks.push(Disk {
                 name: volume.name.clone(),
+                disk: volume.is_hotpluggable().then(|| DiskTarget {
+                    bus: Some(hotplug::BUS.to_owned()),
+                    ..DiskTarget::default()
+                }),
                 ..Disk::default()
             });
         }

@@ -4,11 +4,13 @@ use super::validate::{distinct, one_of};
 use super::{Cause, Path};
 use crate::VirtualMachineInstance;
 use crate::devices::Disk;
+use crate::hotplug;
 use crate::volume::Volume;
 
-/// Longest serial number of a virtio disk, in bytes.
+/// Longest serial number of a disk in bytes, on virtio and on SCSI.
 const MAX_SERIAL: usize = 20;
-const BUSES: [&str; 1] = ["virtio"];
+const MAX_SCSI_SERIAL: usize = 36;
+const BUSES: [&str; 2] = ["virtio", hotplug::BUS];
 const CACHES: [&str; 3] = ["none", "writethrough", "writeback"];
 /// What is done when a disk fails.
 const ERROR_POLICIES: [&str; 4] = ["stop", "report", "enospace", "ignore"];
@@ -28,6 +30,42 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
         validate_disk(disk, &vmi.spec.volumes, &disks.index(index), causes);
     }
     validate_boot_order(&devices.disks, &disks, causes);
+    validate_hotpluggable(vmi, &disks, causes);
+}
+
+/// What holds of the disks that come and go while the machine runs.
+fn validate_hotpluggable(vmi: &VirtualMachineInstance, path: &Path, causes: &mut Vec<Cause>) {
+    let devices = &vmi.spec.domain.devices;
+    if vmi.hotpluggable().count() > hotplug::MAX_VOLUMES {
+        let most = hotplug::MAX_VOLUMES;
+        causes.push(
+            Path::new("spec.volumes").invalid(format_args!("has more than {most} that are hotpluggable")),
+        );
+    }
+    for (index, disk) in devices.disks.iter().enumerate() {
+        if !vmi.hotpluggable().any(|volume| volume.name == disk.name) {
+            continue;
+        }
+        let path = path.index(index);
+        let bus = disk.disk.as_ref().and_then(|target| target.bus.as_deref());
+        if disk.cdrom.is_some() || bus != Some(hotplug::BUS) {
+            causes.push(path.field("disk.bus").not_supported(format_args!(
+                "is not {}, the only bus by which a hotpluggable volume comes (virtctl addvolume --bus scsi)",
+                hotplug::BUS
+            )));
+        }
+        if disk.boot_order.is_some() {
+            causes.push(
+                path.field("bootOrder")
+                    .not_supported("is of a hotpluggable volume, which comes when the guest has booted"),
+            );
+        }
+        if !vmi.takes_volumes() {
+            causes.push(path.not_supported(
+                "is of a hotpluggable volume, which spec.domain.devices.disableHotplug excludes",
+            ));
+        }
+    }
 }
 
 fn validate_disk(disk: &Disk, volumes: &[Volume], path: &Path, causes: &mut Vec<Cause>) {
@@ -53,14 +91,21 @@ fn validate_disk(disk: &Disk, volumes: &[Volume], path: &Path, causes: &mut Vec<
     let policy = path.field("errorPolicy");
     one_of(&disk.error_policy, &policy, &ERROR_POLICIES, causes);
     one_of(&disk.io, &path.field("io"), &IO, causes);
+    let target = disk.disk.as_ref().and_then(|target| target.bus.as_deref());
+    let bus = target.or(disk.cdrom.as_ref().and_then(|target| target.bus.as_deref()));
+    let most = if bus == Some(hotplug::BUS) {
+        MAX_SCSI_SERIAL
+    } else {
+        MAX_SERIAL
+    };
     if disk
         .serial
         .as_ref()
-        .is_some_and(|serial| serial.len() > MAX_SERIAL || !serial.is_ascii())
+        .is_some_and(|serial| serial.len() > most || !serial.is_ascii())
     {
         causes.push(
             path.field("serial")
-                .invalid(format_args!("must be ASCII, {MAX_SERIAL} bytes at most")),
+                .invalid(format_args!("must be ASCII, {most} bytes at most")),
         );
     }
 }

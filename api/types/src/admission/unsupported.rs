@@ -22,7 +22,7 @@ pub(crate) const DOMAIN: [&str; 2] = ["ioThreads", "ioThreadsPolicy"];
 /// These ask for nothing when they are empty, unlike `tpm: {}`, which asks for the device.
 const EMPTY: [&str; 2] = ["clock", "features"];
 pub(crate) const RESOURCES: [&str; 1] = ["overcommitGuestOverhead"];
-pub(crate) const DEVICES: [&str; 3] = ["autoattachInputDevice", "blockMultiQueue", "disableHotplug"];
+pub(crate) const DEVICES: [&str; 2] = ["autoattachInputDevice", "blockMultiQueue"];
 
 pub(super) fn validate(spec: &VirtualMachineInstanceSpec, path: &Path, causes: &mut Vec<Cause>) {
     refuse(&spec.extra, path, &SPEC, causes);
@@ -62,6 +62,10 @@ fn validate_ephemeral(volume: &Volume, path: &Path, causes: &mut Vec<Cause>) {
             &[],
             causes,
         );
+        if claim.hotpluggable == Some(true) {
+            let path = path.field("ephemeral.persistentVolumeClaim.hotpluggable");
+            causes.push(path.not_supported("is not supported by rvm"));
+        }
     }
 }
 

@@ -237,13 +237,27 @@ fn with_disk(disk: &Value) -> Value {
 }
 
 #[test]
-fn a_bus_other_than_virtio_is_refused() {
+fn a_bus_other_than_virtio_and_scsi_is_refused() {
     let unknown = Reason::FieldValueNotSupported;
-    for bus in ["sata", "scsi", "usb"] {
-        let disk = |kind: &str| with_disk(&json!({ kind: { "bus": bus } }));
+    let disk = |kind: &str, bus| with_disk(&json!({ kind: { "bus": bus }, "serial": "s".repeat(20) }));
+    for kind in ["disk", "cdrom"] {
+        assert_eq!(refused(disk(kind, "virtio")), []);
+        assert_eq!(refused(disk(kind, "scsi")), []);
+    }
+    for bus in ["sata", "usb"] {
+        let disk = |kind: &str| disk(kind, bus);
         assert_cause(disk("disk"), unknown, "spec.domain.devices.disks[0].disk.bus");
         assert_cause(disk("cdrom"), unknown, "spec.domain.devices.disks[0].cdrom.bus");
     }
+}
+
+#[test]
+fn a_serial_number_is_as_long_as_its_bus_has_room() {
+    let disk = |bus, length| with_disk(&json!({ "disk": { "bus": bus }, "serial": "s".repeat(length) }));
+    assert_eq!(refused(disk("scsi", 36)), []);
+    let field = "spec.domain.devices.disks[0].serial";
+    assert_cause(disk("scsi", 37), Reason::FieldValueInvalid, field);
+    assert_cause(disk("virtio", 21), Reason::FieldValueInvalid, field);
 }
 
 #[test]

@@ -167,10 +167,42 @@ fn a_claim_is_named_wherever_it_is_meant() {
     assert_cause(claim(bad.clone()), Reason::FieldValueInvalid, &name(direct));
     assert_cause(over(bad), Reason::FieldValueInvalid, &name(inner));
     let plugged = json!({ "claimName": "a", "hotpluggable": true });
-    let field = |path: &str| format!("{path}.hotpluggable");
+    assert_eq!(validate(&defaulted(claim(plugged.clone()))), []);
+    let field = format!("{inner}.hotpluggable");
+    assert_cause(over(plugged), Reason::FieldValueNotSupported, &field);
+}
+
+#[test]
+fn what_comes_and_goes_does_so_by_scsi_and_where_nobody_excludes_it() {
+    let plugged = with_volume(json!({ "persistentVolumeClaim": { "claimName": "a", "hotpluggable": true } }));
+    let with = |disk: Value| {
+        let mut vmi = plugged.clone();
+        vmi["spec"]["domain"]["devices"]["disks"] = json!([disk]);
+        vmi
+    };
     let unknown = Reason::FieldValueNotSupported;
-    assert_cause(claim(plugged.clone()), unknown, &field(direct));
-    assert_cause(over(plugged), unknown, &field(inner));
+    let bus = "spec.domain.devices.disks[0].disk.bus";
+    assert_eq!(
+        validate(&defaulted(with(
+            json!({ "name": "more", "disk": { "bus": "scsi" } })
+        ))),
+        []
+    );
+    assert_cause(
+        with(json!({ "name": "more", "disk": { "bus": "virtio" } })),
+        unknown,
+        bus,
+    );
+    assert_cause(
+        with(json!({ "name": "more", "cdrom": { "bus": "scsi" } })),
+        unknown,
+        bus,
+    );
+    let first = json!({ "name": "more", "disk": { "bus": "scsi" }, "bootOrder": 1 });
+    assert_cause(with(first), unknown, "spec.domain.devices.disks[0].bootOrder");
+    let mut none = with(json!({ "name": "more", "disk": { "bus": "scsi" } }));
+    none["spec"]["domain"]["devices"]["disableHotplug"] = json!(true);
+    assert_cause(none, unknown, "spec.domain.devices.disks[0]");
 }
 
 #[test]
