@@ -64,6 +64,11 @@ impl Refused {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
+    /// The object could not be what it would be then.
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message)
+    }
+
     /// Nobody knows who asks.
     pub(crate) fn unauthorized(message: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "Unauthorized", message)

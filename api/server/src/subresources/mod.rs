@@ -8,7 +8,7 @@
 //!                                                                          ├─ guest      GET …/guestosinfo, PUT …/freeze: by the guest's agent
 //!                                                                          ├─ expand     a VM's spec with all that it takes from elsewhere
 //!                                                                          ├─ usage      GET …/usage: what it takes of its node; rvm's own, KubeVirt has none
-//!                                                                          ├─ volumes    PUT …/addvolume: refused, and why
+//!                                                                          ├─ volumes    PUT …/addvolume: judged, then the instance's spec is changed, or the VM's status
 //!                                                                          ├─ console    websocket ◄──bytes──► Consoles
 //!                                                                          └─ ports      websocket ◄──bytes──► Ports
 //! ```
@@ -105,6 +105,29 @@ impl Subresources {
                 .route(&format!("{machine}/start"), put(machine::start))
                 .route(&format!("{machine}/stop"), put(machine::stop))
                 .route(&format!("{machine}/restart"), put(machine::restart))
+                .route(&format!("{machine}/addvolume"), put(volumes::add_to_machine))
+                .route(
+                    &format!("{machine}/removevolume"),
+                    put(volumes::remove_from_machine),
+                )
+                .route(&format!("{instance}/addvolume"), put(volumes::add_to_instance))
+                .route(
+                    &format!("{instance}/removevolume"),
+                    put(volumes::remove_from_instance),
+                )
+                .route(
+                    &format!("{machine}/portforward/{{port}}"),
+                    get(ports::serve_machine_tcp),
+                )
+                .route(
+                    &format!("{machine}/portforward/{{port}}/{{protocol}}"),
+                    get(ports::serve_machine),
+                )
+                .route(&format!("{instance}/portforward/{{port}}"), get(ports::serve_tcp))
+                .route(
+                    &format!("{instance}/portforward/{{port}}/{{protocol}}"),
+                    get(ports::serve),
+                )
                 .route(&format!("{instance}/console"), get(console::serve))
                 .route(&format!("{instance}/vnc"), get(console::no_display))
                 .route(&format!("{instance}/vnc/screenshot"), get(console::no_display))
@@ -118,16 +141,6 @@ impl Subresources {
                 .route(&format!("{instance}/usage"), get(usage::serve))
                 .route(&format!("{instance}/userlist"), get(guest::users))
                 .route(&format!("{instance}/filesystemlist"), get(guest::file_systems));
-            for object in [&machine, &instance] {
-                router = router
-                    .route(&format!("{object}/addvolume"), put(volumes::add))
-                    .route(&format!("{object}/removevolume"), put(volumes::remove))
-                    .route(&format!("{object}/portforward/{{port}}"), get(ports::serve_tcp))
-                    .route(
-                        &format!("{object}/portforward/{{port}}/{{protocol}}"),
-                        get(ports::serve),
-                    );
-            }
             router = router.route(&format!("{base}/{{*path}}"), any(documents::nothing));
         }
         router

@@ -10,9 +10,11 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
+use kube::Api;
+use rvm_types::VirtualMachine;
 use tokio::time::{interval, timeout};
 
-use super::answer::Refused;
+use super::answer::{Kind, Refused};
 use super::console::close;
 use super::open::What;
 use super::{Subresources, Upgrade, agreed, running};
@@ -32,6 +34,30 @@ pub(super) async fn serve_tcp(
 ) -> Result<Response, Refused> {
     let path = Path((namespace, name, port, "tcp".to_owned()));
     serve(server, path, upgrade).await
+}
+
+/// `GET virtualmachines/…/portforward/{port}`
+pub(super) async fn serve_machine_tcp(
+    server: State<Subresources>,
+    Path((namespace, name, port)): Path<(String, String, String)>,
+    upgrade: Upgrade,
+) -> Result<Response, Refused> {
+    let path = Path((namespace, name, port, "tcp".to_owned()));
+    serve_machine(server, path, upgrade).await
+}
+
+/// `GET virtualmachines/…/portforward/{port}/{protocol}`: to its instance, where there is such a VM.
+pub(super) async fn serve_machine(
+    State(server): State<Subresources>,
+    Path(path): Path<(String, String, String, String)>,
+    upgrade: Upgrade,
+) -> Result<Response, Refused> {
+    let (namespace, name) = (&path.0, &path.1);
+    let vms: Api<VirtualMachine> = server.objects(namespace, name, Kind::Machine)?;
+    if vms.get_metadata_opt(name).await?.is_none() {
+        return Err(Refused::not_found(Kind::Machine, name));
+    }
+    serve(State(server), Path(path), upgrade).await
 }
 
 /// `GET …/portforward/{port}/{protocol}`

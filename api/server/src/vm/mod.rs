@@ -30,4 +30,4 @@ mod status;
 mod steps;
 
 pub use controller::run;
-pub(crate) use steps::with_strategy;
+pub(crate) use steps::{with_strategy, with_volumes};

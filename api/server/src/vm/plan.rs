@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use rvm_types::hotplug::{self, VolumeRequest};
 use rvm_types::names::finalizers;
 use rvm_types::vm::{RunStrategy, StateChange, StateChangeRequest, Template, VirtualMachineStatus};
+use rvm_types::volume::Volume;
 use rvm_types::{Phase, VirtualMachine, VirtualMachineInstance};
 
 use super::failures;
@@ -51,6 +53,8 @@ pub enum Step {
     Follow,
     /// Asks for a start, for later.
     Request,
+    /// Does what is asked for of volumes to the template and the instance.
+    Rearrange,
     /// Makes Always the strategy.
     BeAlways,
     /// Writes the status.
@@ -91,9 +95,22 @@ pub fn plan(seen: &Seen) -> Vec<Step> {
     if act.iter().any(|step| !matches!(step, Step::Wait(_))) {
         return act;
     }
+    if rearranges(vm, ours) {
+        return vec![Step::Rearrange];
+    }
     let mut steps: Vec<Step> = report(seen, ours, act.is_empty()).into_iter().collect();
     steps.extend(release(ours));
     if steps.is_empty() { act } else { steps }
+}
+
+/// What is asked for of volumes, in its order.
+pub fn requests(vm: &VirtualMachine) -> &[VolumeRequest] {
+    vm.status.as_ref().map_or(&[], |status| &status.volume_requests)
+}
+
+/// Whether something that is asked for of volumes is to be done still.
+fn rearranges(vm: &VirtualMachine, ours: Option<&VirtualMachineInstance>) -> bool {
+    !status::unplugged(requests(vm), vm, ours).is_empty()
 }
 
 /// A VM that is being deleted takes its instance with it, unless that is to be left.
@@ -155,10 +172,7 @@ fn with_instance(seen: &Seen, strategy: &RunStrategy, vmi: &VirtualMachineInstan
         return vec![Step::Delete];
     }
     let newer = status::generation(vmi) != seen.vm.metadata.generation;
-    let same = seen
-        .made_from
-        .is_some_and(|template| *template == seen.vm.spec.template);
-    if newer && same {
+    if newer && fits(seen, vmi) == Some(true) {
         vec![Step::Follow]
     } else {
         Vec::new()
@@ -197,6 +211,39 @@ fn without_instance(seen: &Seen, strategy: &RunStrategy) -> Vec<Step> {
     }
 }
 
+/// Whether an instance is what the template would make now; nothing where it is not known from what it was made. What comes and goes
+/// while it runs only has to be there, or gone.
+fn fits(seen: &Seen, vmi: &VirtualMachineInstance) -> Option<bool> {
+    let (made_from, template) = (seen.made_from?, &seen.vm.spec.template);
+    let fixed = |template: &Template| Template {
+        spec: hotplug::fixed(&template.spec),
+        ..template.clone()
+    };
+    let has = |volume: &Volume| vmi.hotpluggable().any(|has| has.name == volume.name);
+    let mut wanted = template
+        .spec
+        .volumes
+        .iter()
+        .filter(|volume| volume.is_hotpluggable());
+    let mut former = made_from
+        .spec
+        .volumes
+        .iter()
+        .filter(|volume| volume.is_hotpluggable());
+    let is_wanted = |volume: &Volume| {
+        template
+            .spec
+            .volumes
+            .iter()
+            .any(|other| other.name == volume.name)
+    };
+    Some(
+        fixed(made_from) == fixed(template)
+            && wanted.all(has)
+            && former.all(|volume| is_wanted(volume) || !has(volume)),
+    )
+}
+
 /// The request that is next.
 fn first<'a>(seen: &Seen<'a>, vmi: Option<&VirtualMachineInstance>) -> Option<&'a StateChangeRequest> {
     let requests = &seen.vm.status.as_ref()?.state_change_requests;
@@ -216,11 +263,10 @@ fn asked(seen: &Seen) -> bool {
 }
 
 fn report(seen: &Seen, ours: Option<&VirtualMachineInstance>, settled: bool) -> Option<Step> {
-    let newer = ours.is_some_and(|vmi| status::generation(vmi) != seen.vm.metadata.generation);
-    let restart = newer
-        && seen
-            .made_from
-            .is_some_and(|template| *template != seen.vm.spec.template);
+    let restart = ours.is_some_and(|vmi| {
+        let newer = status::generation(vmi) != seen.vm.metadata.generation;
+        newer && fits(seen, vmi) == Some(false)
+    });
     let aspects = Aspects {
         restart,
         settled,
@@ -256,6 +302,7 @@ fn owner(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> Owner {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use rvm_types::condition;
     use rvm_types::vm::StartFailure;
 
     use super::*;
@@ -386,6 +433,50 @@ mod tests {
         let vm = asking("Manual", &[StateChangeRequest::stop("an-older-one")]);
         let vmi = ran("Running");
         assert_eq!(steps(&settled(&vm, Some(&vmi)), Some(&vmi)), []);
+    }
+
+    #[test]
+    fn a_volume_that_is_asked_for_comes_into_the_template_and_the_instance() {
+        let mut vm = machine("Always");
+        let request = crate::vm::sample::volume("data");
+        vm.status.as_mut().unwrap().volume_requests = vec![request.clone()];
+        let mut vmi = ran("Running");
+        assert_eq!(steps(&vm, Some(&vmi)), [Step::Rearrange]);
+        let made_from = vm.spec.template.clone();
+        request.apply(&mut vm.spec.template.spec);
+        vm.metadata.generation = Some(4);
+        // Whoever is killed here goes on here.
+        assert_eq!(steps(&vm, Some(&vmi)), [Step::Rearrange]);
+        request.apply(&mut vmi.spec);
+        let steps = |vm: &VirtualMachine, vmi| {
+            plan(&Seen {
+                vm,
+                vmi: Some(vmi),
+                made_from: Some(&made_from),
+                now: now(),
+            })
+        };
+        // No other instance is needed for that.
+        assert_eq!(steps(&vm, &vmi), [Step::Follow]);
+        let left = settled(&vm, Some(&vmi)).status.unwrap().volume_requests;
+        assert_eq!(left, []);
+        // One that its author wrote into the template comes with the next instance.
+        let told = steps(&settled(&vm, None), &ran("Running"));
+        let [Step::Report(status)] = told.as_slice() else {
+            panic!("{told:?}")
+        };
+        assert!(condition::find(&status.conditions, "RestartRequired").is_some());
+    }
+
+    #[test]
+    fn a_vm_that_does_not_run_has_what_is_asked_for_in_its_template() {
+        let mut vm = machine("Halted");
+        let request = crate::vm::sample::volume("data");
+        vm.status.as_mut().unwrap().volume_requests = vec![request.clone()];
+        assert_eq!(steps(&vm, None), [Step::Rearrange]);
+        request.apply(&mut vm.spec.template.spec);
+        let told = steps(&vm, None);
+        assert!(matches!(&told[..], [Step::Report(status)] if status.volume_requests.is_empty()));
     }
 
     #[test]
@@ -521,7 +612,7 @@ mod tests {
         assert_eq!(word(&vm, Some(&deleted(ran("Running")))), "Stopping");
         assert_eq!(word(&vm, Some(&ran("Succeeded"))), "Stopped");
         let mut paused = ran("Running");
-        let condition = rvm_types::condition::Condition::new("Paused", "True");
+        let condition = condition::Condition::new("Paused", "True");
         paused.status.as_mut().unwrap().conditions.push(condition);
         assert_eq!(word(&vm, Some(&paused)), "Paused");
     }

@@ -1,5 +1,6 @@
 //! VMs and instances for the tests of this folder.
 
+use rvm_types::hotplug::VolumeRequest;
 use rvm_types::{VirtualMachine, VirtualMachineInstance};
 use serde_json::json;
 
@@ -21,6 +22,14 @@ pub fn machine(strategy: &str) -> VirtualMachine {
         "status": {"runStrategy": strategy},
     });
     serde_json::from_value(vm).unwrap()
+}
+
+/// A request for a volume of this name, whose claim has it, too.
+pub fn volume(name: &str) -> VolumeRequest {
+    let options = json!({
+        "name": name, "disk": {}, "volumeSource": {"persistentVolumeClaim": {"claimName": name}},
+    });
+    VolumeRequest::add(serde_json::from_value(options).unwrap()).unwrap()
 }
 
 /// Its instance in a phase, of the same generation.

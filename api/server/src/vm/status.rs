@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use rvm_types::condition::{self, Condition, FALSE, TRUE};
+use rvm_types::hotplug::VolumeRequest;
 use rvm_types::names::{annotations, conditions, events, reasons};
 use rvm_types::vm::{RunStrategy, StateChange, StateChangeRequest, VirtualMachineStatus};
 use rvm_types::{Phase, VirtualMachine, VirtualMachineInstance};
@@ -37,6 +38,7 @@ pub fn status(
     status.created = Some(vmi.is_some());
     status.ready = Some(vmi.is_some_and(|vmi| holds(vmi, conditions::READY)));
     status.state_change_requests = pending(&status.state_change_requests, vmi).to_vec();
+    status.volume_requests = unplugged(&status.volume_requests, vm, vmi);
     status.start_failure = failures::after(status.start_failure.as_ref(), vmi, now);
     status.desired_generation = vm.metadata.generation;
     if let Some(generation) = vmi.and_then(generation).or(vm.metadata.generation) {
@@ -57,9 +59,6 @@ pub fn pending<'a>(
 ) -> &'a [StateChangeRequest] {
     let uid = vmi.and_then(|vmi| vmi.metadata.uid.as_deref());
     // One that ends or has ended is not the one that was asked for.
-    let lives = |vmi: &VirtualMachineInstance| {
-        vmi.metadata.deletion_timestamp.is_none() && !vmi.phase().is_some_and(Phase::is_final)
-    };
     let mut left = requests;
     while let [first, rest @ ..] = left {
         let done = match first.action {
@@ -74,6 +73,25 @@ pub fn pending<'a>(
         left = rest;
     }
     left
+}
+
+/// Whether an instance neither ends nor has ended.
+pub fn lives(vmi: &VirtualMachineInstance) -> bool {
+    vmi.metadata.deletion_timestamp.is_none() && !vmi.phase().is_some_and(Phase::is_final)
+}
+
+/// What is asked for of volumes and not done in the template, or not in an instance that lives and takes such.
+pub fn unplugged(
+    requests: &[VolumeRequest],
+    vm: &VirtualMachine,
+    vmi: Option<&VirtualMachineInstance>,
+) -> Vec<VolumeRequest> {
+    let live = vmi.filter(|vmi| lives(vmi) && vmi.takes_volumes());
+    let is_left = |request: &&VolumeRequest| {
+        let in_template = request.is_done(&vm.spec.template.spec);
+        !in_template || live.is_some_and(|vmi| !request.is_done(&vmi.spec))
+    };
+    requests.iter().filter(is_left).cloned().collect()
 }
 
 /// The generation of its VM that an instance was made from.

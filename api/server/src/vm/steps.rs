@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::EventType;
 use kube::{Client, Resource};
@@ -10,10 +11,10 @@ use rvm_types::condition::{self, Condition, TRUE};
 use rvm_types::names::{annotations, conditions, events, finalizers};
 use rvm_types::vm::{RunStrategy, StateChangeRequest, Template, VirtualMachineStatus};
 use rvm_types::vmi::START_PAUSED;
-use rvm_types::{VirtualMachine, VirtualMachineInstance};
+use rvm_types::{VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceSpec};
 use serde_json::{Value, json};
 
-use super::plan::Step;
+use super::plan::{self, Step};
 use super::{revision, status};
 use crate::story::{Story, event};
 
@@ -74,6 +75,7 @@ impl Effects {
         let done = match (step, vmi) {
             (Step::Hold, _) => self.patch(vm, &held(vm, true)).await,
             (Step::LetGo, _) => self.let_go(vm).await,
+            (Step::Rearrange, _) => self.rearrange(vm, vmi).await,
             (Step::BeAlways, _) => self.patch(vm, &with_strategy(vm, &RunStrategy::Always)).await,
             (Step::Report(status), _) => self.report(vm, *status).await,
             (Step::Request, _) => {
@@ -154,6 +156,32 @@ impl Effects {
         self.story
             .tell(vm, event(EventType::Normal, events::SUCCESSFUL_DELETE, note))
             .await;
+        Ok(Outcome::Done)
+    }
+
+    /// Does to the template what is asked for of volumes, then to the instance, which its handler follows.
+    async fn rearrange(
+        &self,
+        vm: &VirtualMachine,
+        vmi: Option<&VirtualMachineInstance>,
+    ) -> kube::Result<Outcome> {
+        let requests = plan::requests(vm);
+        let wanted = |spec: &VirtualMachineInstanceSpec| {
+            let mut wanted = spec.clone();
+            requests.iter().for_each(|request| request.apply(&mut wanted));
+            (wanted != *spec).then_some(wanted)
+        };
+        if let Some(template) = wanted(&vm.spec.template.spec) {
+            let metadata = json!({"resourceVersion": vm.metadata.resource_version});
+            let spec = json!({"template": {"spec": volumes(&template)}});
+            return self.patch(vm, &json!({"metadata": metadata, "spec": spec})).await;
+        }
+        if let Some((vmi, spec)) = vmi.and_then(|vmi| Some((vmi, wanted(&vmi.spec)?))) {
+            let patch = Patch::Merge(with_volumes(&vmi.metadata, &spec));
+            self.vmis(vm)
+                .patch(name(vm), &PatchParams::default(), &patch)
+                .await?;
+        }
         Ok(Outcome::Done)
     }
 
@@ -263,6 +291,18 @@ pub fn with_strategy(vm: &VirtualMachine, strategy: &RunStrategy) -> Value {
         None => json!({"runStrategy": strategy}),
     };
     json!({"metadata": {"resourceVersion": vm.metadata.resource_version}, "spec": spec})
+}
+
+/// A change of an object's spec to the volumes and disks of this one.
+pub fn with_volumes(of: &ObjectMeta, spec: &VirtualMachineInstanceSpec) -> Value {
+    json!({
+        "metadata": {"resourceVersion": of.resource_version},
+        "spec": volumes(spec),
+    })
+}
+
+fn volumes(spec: &VirtualMachineInstanceSpec) -> Value {
+    json!({"volumes": spec.volumes, "domain": {"devices": {"disks": spec.domain.devices.disks}}})
 }
 
 fn adopted(vm: &VirtualMachine, vmi: &VirtualMachineInstance) -> Value {
