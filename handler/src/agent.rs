@@ -30,6 +30,12 @@ use crate::volumes::objects::Objects;
 /// How long what a guest said holds before it is asked again.
 const HOLDS: Duration = Duration::from_secs(50);
 
+/// The same of one that is frozen, which may be thawed at any moment, and not by us.
+const FROZEN_HOLDS: Duration = Duration::from_secs(5);
+
+/// What a frozen guest says of its file systems; also what the status says then.
+const FROZEN: &str = "frozen";
+
 /// Longest text of a guest's in a status, in characters.
 const MAX_WORD: usize = 128;
 
@@ -49,6 +55,8 @@ const OF_BOTH: &str = "domain, guest-agent";
 /// What a guest said.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Facts {
+    /// Nothing is written to its file systems.
+    frozen: bool,
     os: Option<GuestOsInfo>,
     links: Vec<Link>,
     /// Whether it has set what it was to set, if that was anything.
@@ -155,6 +163,9 @@ impl Agents {
         let talk = tokio::task::spawn_blocking(move || {
             let heard = Client::connect(&socket).and_then(|mut client| {
                 let facts = Facts::ask(&mut client)?;
+                if facts.frozen {
+                    return Ok(facts);
+                }
                 Ok(facts.with(credentials::carry_out(&mut client, orders, &mut done)))
             });
             (heard, done)
@@ -164,8 +175,22 @@ impl Agents {
         if let Err(error) = &heard {
             tracing::debug!(vm = %id, uid = id.uid, error = chain(error), "its guest agent says nothing");
         }
+        let frozen = heard.as_ref().is_ok_and(|facts| facts.frozen);
         if self.note(&id, asked, heard.ok(), done) {
             line.watch.wake(&id);
+        }
+        if frozen {
+            tokio::time::sleep(FROZEN_HOLDS).await;
+            self.ask_anew(&id.uid);
+            line.watch.wake(&id);
+        }
+    }
+
+    /// What is known of a guest may be so no longer.
+    pub fn ask_anew(&self, uid: &str) {
+        if let Some(known) = self.map().get_mut(uid) {
+            known.asked = None;
+            known.asking = false;
         }
     }
 
@@ -184,6 +209,14 @@ impl Agents {
         };
         known.asking = false;
         known.done = done;
+        // A frozen one does not say the rest.
+        let heard = heard.map(|heard| match (&known.facts, heard.frozen) {
+            (Some(facts), true) => Facts {
+                frozen: true,
+                ..facts.clone()
+            },
+            _ => heard,
+        });
         let news = heard.is_some() && heard != known.facts;
         known.facts = heard.or(known.facts.take());
         news
@@ -206,6 +239,12 @@ impl Facts {
             Err(ClientError::Refused(_)) => Ok(Value::Null),
             Err(error) => Err(error),
         };
+        if ask("guest-fsfreeze-status")? == FROZEN {
+            return Ok(Self {
+                frozen: true,
+                ..Self::default()
+            });
+        }
         let os = ask("guest-get-osinfo")?;
         let links = ask("guest-network-get-interfaces")?;
         Ok(Self::of(os, links))
@@ -216,6 +255,7 @@ impl Facts {
         let links: Vec<LinkAnswer> = serde_json::from_value(links).unwrap_or_default();
         let told = links.into_iter().filter(|link| link.name != LOOPBACK);
         Self {
+            frozen: false,
             os: serde_json::from_value(os).ok().map(os_info),
             links: told.take(MAX_LINKS).map(link).collect(),
             credentials: None,
@@ -230,6 +270,7 @@ impl Facts {
 
     /// Puts it into a status that has the interfaces as we made them.
     pub fn tell(&self, status: &mut VirtualMachineInstanceStatus) {
+        status.fs_freeze_status = self.frozen.then(|| FROZEN.to_owned());
         status.guest_os_info.clone_from(&self.os);
         for link in &self.links {
             let mut ours = status.interfaces.iter_mut();

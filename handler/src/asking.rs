@@ -23,6 +23,10 @@ impl Agents for Doors {
         if command == Command::Thaw {
             self.thaws.forget(&run, &id.uid);
         }
+        if matches!(command, Command::Thaw | Command::Freeze) {
+            self.agents.ask_anew(&id.uid);
+            self.watch.wake(&id);
+        }
         Ok(said)
     }
 

@@ -135,6 +135,7 @@ async fn sweep(effects: &Effects, store: &Store<VirtualMachineInstance>) -> Resu
         .filter_map(|vmi| vmi.metadata.uid.clone())
         .collect();
     effects.retries.retain(|uid| known.contains(uid));
+    effects.plugs.retain(|uid| known.contains(uid));
     effects.pulls.retain(|uid| known.contains(uid));
     effects.agents.retain(|uid| known.contains(uid));
     let machines = Arc::clone(&effects.machines);

@@ -16,6 +16,7 @@ use tokio::net::{TcpStream, UdpSocket, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::agent::Agents;
 use crate::events::Happening;
 use crate::events::Recorder;
 use crate::images::Images;
@@ -51,6 +52,8 @@ pub struct Doors {
     pub turns: Arc<Turns>,
     /// The guests that are frozen for a time.
     pub thaws: Thaws,
+    /// What guests here said.
+    pub agents: Agents,
 }
 
 // === impl Doors ===
@@ -60,7 +63,7 @@ impl Doors {
     pub fn new(
         me: watch::Receiver<Me>,
         machines: &Arc<Machines>,
-        (watch, events): (Watch, Recorder),
+        (watch, events, agents): (Watch, Recorder, Agents),
         networks: &Arc<Networks>,
         images: &Arc<Images>,
     ) -> Self {
@@ -73,6 +76,7 @@ impl Doors {
             images: Arc::clone(images),
             turns: Arc::default(),
             thaws: Thaws::default(),
+            agents,
         }
     }
 

@@ -7,6 +7,7 @@
 //!       └──► plan (pure) ──► claim      which node
 //!                    │  └──► status     what is said
 //!                    └─────► translate  VMI → Spec
+//!   hotplug: volumes that come and go, decided    plugging: the same, done
 //!   launch: how a machine gets its process, ours or a pod's
 //!   agent: what guests say of themselves    asking: what others say to guests' agents
 //!   thaws: guests that are frozen for a time
@@ -25,6 +26,7 @@ mod credentials;
 pub mod devices;
 pub mod doors;
 pub mod events;
+pub mod hotplug;
 pub mod images;
 pub mod launch;
 pub mod metrics;
@@ -32,6 +34,7 @@ pub mod networks;
 pub mod node;
 pub mod place;
 pub mod plan;
+pub mod plugging;
 mod preparing;
 pub mod process;
 pub mod pulling;

@@ -4,7 +4,7 @@
 //!  nobody's ─► Accepted ─► Claim            (claim.rs: which node)
 //!  mine      Scheduling ─► Prepare, HandOver
 //!            Scheduled  ─► Start ─► wait ─► Running, be it paused, or Over
-//!            Running    ─► keep its status true ─► Over
+//!            Running    ─► keep its status true ─► Plug, Unplug ─► Over
 //!            over       ─► nothing; a machine that still lives is ended
 //!  deleted   ─► Stop ─► Over ─► RemoveRunDir, Release
 //!  another's ─► nothing; but what is left here of it goes, and a dead node's claim may be taken over
@@ -27,6 +27,7 @@ use rvmm_control::{Info, State};
 use crate::agent::Facts;
 use crate::claim::{self, Abandoned, Verdict};
 use crate::events::Happening;
+use crate::hotplug::{self, Attempts, Next};
 use crate::networks::model::Plan;
 use crate::status::{Edit, Over, Report};
 use crate::vm::{Machine, VmId};
@@ -102,6 +103,8 @@ pub struct Seen {
     pub network: Option<Plan>,
     /// What its guest said.
     pub facts: Option<Facts>,
+    /// What became of the disks that were to come and go.
+    pub attempts: Attempts,
     /// Whether its claims' disks are here; only looked at where it may be taken.
     pub claims: Fit,
     /// Whether there is a place for it; only looked at where it may be taken.
@@ -127,6 +130,10 @@ pub enum Step {
     Start,
     /// Record an event.
     Announce(Happening),
+    /// Have the disk of this volume come.
+    Plug(String),
+    /// Have this device go.
+    Unplug(String),
     /// Note that the end was asked for, then have the guest end, or rvmm.
     Stop,
     /// End an rvmm that does not come up.
@@ -261,11 +268,29 @@ fn start(seen: &Seen, now: Timestamp) -> Vec<Step> {
 fn keep(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     match &seen.machine {
         Machine::Silent | Machine::Alive(_) if seen.stop_requested => vec![Step::Stop],
-        Machine::Alive(info) => if_it_changes(report_running(info, seen), vmi, me, now),
+        Machine::Alive(info) => {
+            let told = if_it_changes(report_running(info, seen), vmi, me, now);
+            if told.is_empty() {
+                rearrange(vmi, info, seen, now)
+            } else {
+                told
+            }
+        }
         Machine::Launching(since) => launching(*since, now),
         Machine::Silent => vec![Step::Wait(SETTLE)],
         Machine::Absent | Machine::Prepared | Machine::Ended(_) | Machine::Lost => over(ended(seen)),
     }
+}
+
+/// What is to come or to go, once what there is was told.
+fn rearrange(vmi: &VirtualMachineInstance, info: &Info, seen: &Seen, now: Timestamp) -> Vec<Step> {
+    let next = hotplug::next(vmi, info, &seen.attempts, now);
+    let step = next.map(|next| match next {
+        Next::Plug(volume) => Step::Plug(volume),
+        Next::Unplug(device) => Step::Unplug(device),
+        Next::At(later) => Step::Wait(until(later, now)),
+    });
+    step.into_iter().collect()
 }
 
 fn ending(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
@@ -362,6 +387,7 @@ fn report_running(info: &Info, seen: &Seen) -> Report {
         Box::new(info.clone()),
         seen.network.clone().map(Box::new),
         seen.facts.clone().map(Box::new),
+        Box::new(seen.attempts.clone()),
     )
 }
 

@@ -26,6 +26,7 @@ use rvm_handler::networks::enforce::Policies;
 use rvm_handler::node::{self, Register};
 use rvm_handler::place::Place;
 use rvm_handler::plan::Me;
+use rvm_handler::plugging::Plugs;
 use rvm_handler::process::Machines;
 use rvm_handler::process::children::Children;
 use rvm_handler::process::watch::Watch;
@@ -98,7 +99,8 @@ async fn serve(settings: Settings) -> Result<()> {
     let (me_sender, me) = watch::channel(me);
     let (wake, wakes) = mpsc::unbounded_channel();
     let (watch, events) = (Watch::new(wake), Recorder::new(client.clone(), &settings.node));
-    let told = (watch.clone(), events.clone());
+    let agents = Agents::default();
+    let told = (watch.clone(), events.clone(), agents.clone());
     let doors = Doors::new(me.clone(), &machines, told, &networks, &images);
     let below = lead(doors, client.clone(), (grpc, local), &stop, &mut tasks);
     let watched = Handler::new(me.clone(), &machines, below, settings.heartbeat.1);
@@ -110,7 +112,7 @@ async fn serve(settings: Settings) -> Result<()> {
         machines: Arc::clone(&machines),
         images,
         networks,
-        agents: Agents::default(),
+        agents,
         policies,
         host_disks: Arc::new(settings.host_disks),
         claims: Arc::clone(&claims),
@@ -121,6 +123,7 @@ async fn serve(settings: Settings) -> Result<()> {
         children: Children::default(),
         pulls: Pulls::default(),
         retries: Retries::default(),
+        plugs: Plugs::default(),
         transitions,
     });
     tasks.spawn(tend_claims(client.clone(), claims));

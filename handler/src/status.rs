@@ -26,6 +26,7 @@ use rvmm_control::{Accelerator, EndReason, Ending, Info};
 use crate::agent::Facts;
 use crate::credentials::Outcome;
 use crate::events::Happening;
+use crate::hotplug::{self, Attempts};
 use crate::networks::model::Plan;
 pub use edit::Edit;
 
@@ -53,8 +54,8 @@ pub enum Report {
     },
     /// Its node has another handler than the one that runs it, and its machine is not here.
     Orphaned,
-    /// Its guest runs, on this network, and has said this.
-    Running(Box<Info>, Option<Box<Plan>>, Option<Box<Facts>>),
+    /// Its guest runs, on this network, has said this, and this became of the disks that were to come and go.
+    Running(Box<Info>, Option<Box<Plan>>, Option<Box<Facts>>, Box<Attempts>),
     /// It is over.
     Over(Over),
 }
@@ -132,12 +133,14 @@ impl Report {
                 let orphaned = Condition::new(conditions::READY, condition::FALSE);
                 edit.condition(orphaned.because(reasons::NODE_UNRESPONSIVE, ORPHANED), now);
             }
-            Self::Running(info, network, facts) => {
+            Self::Running(info, network, facts, attempts) => {
                 running(edit, info, now);
                 paused::apply(edit, info, now);
                 let network = network.iter().map(|plan| plan.status()).collect();
                 said(edit.status(), info.agent, network, facts.as_deref());
                 credentials(edit, info.agent, facts.as_deref(), now);
+                let volumes = hotplug::statuses(edit.before(), info, attempts);
+                edit.status().volume_status = volumes;
             }
             Self::Over(over) => {
                 let phase = if over.well {
@@ -176,11 +179,12 @@ impl Report {
             )],
             Self::OutOfSync { reason, message } => vec![out_of_sync(reason, message)],
             Self::Orphaned => vec![Happening::warning(events::SYNC_FAILED, ORPHANED)],
-            Self::Running(info, _, facts) if started => {
+            Self::Running(info, _, facts, attempts) if started => {
                 let outcome = facts.as_ref().and_then(|facts| facts.credentials.as_ref());
                 let credentials = outcome.and_then(|outcome| credentials_told(vmi, outcome));
                 let paused = paused::event(info, vmi);
-                credentials.into_iter().chain(paused).collect()
+                let volumes = hotplug::events(vmi, info, attempts);
+                credentials.into_iter().chain(paused).chain(volumes).collect()
             }
             Self::Running(..) => vec![Happening::normal(
                 events::STARTED,
@@ -273,6 +277,7 @@ fn said(
     }
     status.interfaces = network;
     status.guest_os_info = None;
+    status.fs_freeze_status = None;
     if let Some(facts) = facts {
         facts.tell(status);
     }

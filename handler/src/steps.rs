@@ -23,6 +23,7 @@ use crate::networks::client::{NetworkError, Networks};
 use crate::networks::enforce::{EnforceError, Policies};
 use crate::node;
 use crate::plan::{self, Berth, Me, POLL, SETTLE, Seen, Step};
+use crate::plugging::Plugs;
 use crate::process::adopt::ObserveError;
 use crate::process::children::Children;
 use crate::process::spawn::SpawnError;
@@ -69,6 +70,8 @@ pub struct Effects {
     pub pulls: Pulls,
     /// VMIs that could not be prepared. Lost with us, which only means that they are tried at once.
     pub retries: Retries,
+    /// Disks that were to come or to go.
+    pub plugs: Plugs,
     /// How long VMIs take, for metrics.
     pub transitions: Transitions,
 }
@@ -184,6 +187,7 @@ impl Effects {
             retry_at: self.retries.at(id),
             network: self.networks.of(id)?,
             facts,
+            attempts: self.plugs.of(id),
             claims: self.fit(id, vmi, mine).await,
             berth: if mine {
                 Berth::Here
@@ -249,6 +253,8 @@ impl Effects {
                 self.events.record(vmi, &happening);
                 Ok(Outcome::Done)
             }
+            Step::Plug(volume) => self.plug(id, vmi, &volume).await.map(|()| Outcome::Done),
+            Step::Unplug(device) => self.unplug(id, &device).await.map(|()| Outcome::Done),
             Step::Stop => {
                 tracing::info!(vm = %id, uid = id.uid, "ending the machine");
                 let (machines, vm) = (Arc::clone(&self.machines), id.clone());

@@ -7,6 +7,7 @@
 
 mod layouts;
 mod node;
+mod plugging;
 mod pulls;
 
 use std::collections::BTreeSet;
@@ -151,10 +152,18 @@ fn a_guest_that_is_frozen_for_a_time_is_thawed_whoever_was_started_anew_meanwhil
     };
 
     // Whoever thaws it ends the time; the last time counts.
+    let says = |frozen: Option<&str>| {
+        cluster.until("polite-vm", |vmi| {
+            let status = vmi.and_then(|vmi| vmi.status.as_ref());
+            status.is_some_and(|status| status.fs_freeze_status.as_deref() == frozen)
+        })
+    };
     node.block_on(node.doors.freeze_for(&vmi, NEVER)).unwrap();
     assert!(mark.exists());
+    says(Some("frozen"));
     node.block_on(node.doors.tell(&vmi, Command::Thaw)).unwrap();
     assert!(!mark.exists());
+    says(None);
     node.block_on(node.doors.freeze_for(&vmi, NEVER)).unwrap();
     node.block_on(node.doors.freeze_for(&vmi, SOON)).unwrap();
     node.kill();

@@ -584,7 +584,10 @@ async fn a_port_of_a_virtual_machine_that_is_not_there_is_not_forwarded_to_an_in
     };
     let body: Value = serde_json::from_slice(answer.body().as_deref().unwrap()).unwrap();
     let missing = r#"virtualmachine.kubevirt.io "alpine" not found"#;
-    assert_eq!((answer.status().as_u16(), &body["message"]), (404, &json!(missing)));
+    assert_eq!(
+        (answer.status().as_u16(), &body["message"]),
+        (404, &json!(missing))
+    );
 }
 
 #[tokio::test]

@@ -133,6 +133,8 @@ pub mod reasons {
     pub const FAILED_CREATE: &str = "FailedCreate";
     /// Synchronized is false: the machine could not be ended.
     pub const FAILED_DELETE: &str = "FailedDelete";
+    /// A volume that was to come or to go does not.
+    pub const FAILED_HOTPLUG_SYNC: &str = "FailedHotplugSync";
     /// Synchronized is false: the image cannot be had.
     pub const ERR_IMAGE_PULL: &str = "ErrImagePull";
     /// Synchronized is false: the image could not be had several times, so we wait before we ask again.
@@ -187,6 +189,12 @@ pub mod events {
     pub const STARTED: &str = "Started";
     /// A disk could not do what the guest asked of it, and the machine was paused for that.
     pub const IO_ERROR: &str = "IOerror";
+    /// A volume came while the machine runs.
+    pub const VOLUME_READY: &str = "VolumeReady";
+    /// A volume went while the machine runs.
+    pub const VOLUME_UNPLUGGED: &str = "VolumeUnplugged";
+    /// A volume that was to come or to go does not.
+    pub const HOTPLUG_FAILED: &str = "HotplugFailed";
     /// The guest was asked to shut down.
     pub const SHUTTING_DOWN: &str = "ShuttingDown";
     /// The machine is being ended.

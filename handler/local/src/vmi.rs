@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rvm_types::admission::{self, Path};
+use rvm_types::hotplug;
 use rvm_types::volume::Volume;
 use rvm_types::{
     Phase, VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet,
@@ -63,12 +64,27 @@ impl Admission for VmiRules {
     }
 
     fn validate(&self, object: &Value, before: Option<&Value>) -> Vec<Cause> {
+        if before.is_some_and(|before| is_another(before, object)) {
+            let restricted = "update of VMI object is restricted";
+            return vec![Cause::new("FieldValueNotSupported", "spec", restricted)];
+        }
         judged(object, before, |vmi: &VirtualMachineInstance| {
             let mut causes = admission::validate(vmi);
             causes.extend(accounts(&vmi.spec.volumes, "spec.volumes"));
             causes
         })
     }
+}
+
+/// Whether a VMI would be another one than it was, in more than the volumes that come and go while it runs. What both leave out is the
+/// same: what was stored had the defaults of its day.
+fn is_another(before: &Value, object: &Value) -> bool {
+    let fixed = |object: &Value| {
+        let mut vmi = VirtualMachineInstance::deserialize(object).ok()?;
+        admission::default(&mut vmi);
+        Some(hotplug::fixed(&vmi.spec))
+    };
+    before.get("spec") != object.get("spec") && fixed(before) != fixed(object)
 }
 
 impl Admission for VmRules {
@@ -203,6 +219,38 @@ mod tests {
         let once = vmi.clone();
         VmiRules.default(&mut vmi, Some(&once));
         assert_eq!(vmi, once);
+    }
+
+    #[test]
+    fn a_vmi_is_the_same_for_life_but_for_volumes_that_come_and_go() {
+        let vmi = |devices: Value, volumes: Value| {
+            json!({
+                "metadata": {"name": "a"},
+                "spec": {"domain": {"devices": devices, "memory": {"guest": "256Mi"}}, "volumes": volumes},
+            })
+        };
+        let root = json!({"name": "root", "containerDisk": {"image": "example/disk:1"}});
+        let plugged = json!({"name": "d", "persistentVolumeClaim": {"claimName": "d", "hotpluggable": true}});
+        let (before, mut with) = (
+            vmi(json!({}), json!([root])),
+            vmi(json!({}), json!([root, plugged])),
+        );
+        VmiRules.default(&mut with, None);
+        assert_eq!(VmiRules.validate(&with, Some(&before)), []);
+        assert_eq!(VmiRules.validate(&before, Some(&with)), []);
+        let virtio = json!({"disks": [{"name": "d", "disk": {"bus": "virtio"}}]});
+        let refused = VmiRules.validate(&vmi(virtio, json!([root, plugged])), Some(&with));
+        assert_eq!(refused.len(), 1);
+        let other = vmi(json!({"autoattachSerialConsole": false}), json!([root]));
+        let messages = |object: &Value| -> Vec<String> {
+            let causes = VmiRules.validate(object, Some(&before)).into_iter();
+            causes.map(|cause| cause.message).collect()
+        };
+        assert_eq!(messages(&other), ["update of VMI object is restricted"]);
+        assert_eq!(
+            messages(&vmi(json!({}), json!([]))),
+            ["update of VMI object is restricted"]
+        );
     }
 
     #[test]

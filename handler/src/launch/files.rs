@@ -55,7 +55,11 @@ pub fn open(spec: &Spec, own: &[&Path]) -> Result<Vec<OwnedFd>, FileError> {
     opened.collect()
 }
 
-fn open_one(path: &Path, written: bool, is_own: bool) -> Result<OwnedFd, FileError> {
+/// Opens one file of a machine, which writes it or only reads it; it is in a folder of the machine's alone, or not.
+///
+/// # Errors
+/// [`FileError`].
+pub fn open_one(path: &Path, written: bool, is_own: bool) -> Result<OwnedFd, FileError> {
     let failed = |error: io::Error| FileError::Io(path.to_owned(), error);
     let mut options = OpenOptions::new();
     // One that is no file must not make us wait.

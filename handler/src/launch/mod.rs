@@ -10,7 +10,7 @@
 //!
 //! What is decided, written and found again is the same for both: the run directory says what there is.
 
-mod files;
+pub mod files;
 mod network;
 mod pods;
 mod process;

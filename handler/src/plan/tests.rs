@@ -26,6 +26,7 @@ fn seen(machine: Machine) -> Seen {
         retry_at: None,
         network: None,
         facts: None,
+        attempts: Attempts::default(),
         claims: Fit::Here,
         berth: Berth::Anywhere,
     }
@@ -54,7 +55,12 @@ fn planned(vmi: &VirtualMachineInstance, seen: &Seen) -> Vec<Step> {
 }
 
 fn running() -> Vec<Step> {
-    vec![Step::Report(Report::Running(info(State::Running), None, None))]
+    vec![Step::Report(Report::Running(
+        info(State::Running),
+        None,
+        None,
+        Box::default(),
+    ))]
 }
 
 fn failed(reason: &'static str, steps: &[Step]) -> bool {
@@ -528,7 +534,7 @@ fn one_in_a_pod_is_forgotten_after_its_pod() {
 #[test]
 fn one_in_a_pod_is_as_ready_as_its_pod_says() {
     let mut vmi = vmi_in("Scheduled");
-    let report = Step::Report(Report::Running(info(State::Running), None, None));
+    let report = Step::Report(Report::Running(info(State::Running), None, None, Box::default()));
     let ready = |vmi: &VirtualMachineInstance, me: &Me| {
         let (patch, _) = write(&report, vmi, me, now()).unwrap();
         let conditions = patch["status"]["conditions"]

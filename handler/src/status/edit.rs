@@ -27,6 +27,11 @@ impl Edit {
         }
     }
 
+    /// The object before any change.
+    pub fn before(&self) -> &VirtualMachineInstance {
+        &self.old
+    }
+
     /// The status, to be changed.
     pub fn status(&mut self) -> &mut VirtualMachineInstanceStatus {
         self.new.status.get_or_insert_default()

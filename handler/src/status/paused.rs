@@ -8,6 +8,7 @@ use rvmm_control::{Info, State};
 
 use super::{Edit, bounded};
 use crate::events::Happening;
+use crate::hotplug;
 use crate::translate::disks;
 
 /// Says whether it stands still, and why.
@@ -41,6 +42,7 @@ pub(super) fn event(info: &Info, vmi: &VirtualMachineInstance) -> Option<Happeni
     let volume = number
         .and_then(|number| disks.get(number))
         .map(|disk| disk.volume.as_str());
+    let volume = volume.or_else(|| hotplug::volume(vmi, &error.disk));
     let volume = volume.unwrap_or(&error.disk);
     let text = format!(
         "VM Paused due to IO error at the volume: {volume}: {}",

@@ -27,7 +27,7 @@ fn condition<'a>(vmi: &'a VirtualMachineInstance, kind: &str) -> Option<&'a Cond
 }
 
 fn running() -> Report {
-    Report::Running(info(State::Running), None, None)
+    Report::Running(info(State::Running), None, None, Box::default())
 }
 
 #[test]
@@ -76,7 +76,10 @@ fn emulation_is_told_with_the_vmms_own_reason() {
     let mut info = info(State::Running);
     info.accelerator = Accelerator::Tcg;
     info.accelerator_reason = "/dev/kvm is not there".into();
-    let vmi = applied(&Report::Running(info, None, None), &vmi_in("Scheduled"));
+    let vmi = applied(
+        &Report::Running(info, None, None, Box::default()),
+        &vmi_in("Scheduled"),
+    );
     let emulated = condition(&vmi, conditions::SOFTWARE_EMULATION).unwrap();
     assert_eq!(emulated.reason.as_deref(), Some("CrossArchitectureEmulation"));
     assert_eq!(emulated.message.as_deref(), Some("/dev/kvm is not there"));
@@ -165,14 +168,17 @@ fn a_guest_agent_is_told_of_for_as_long_as_it_listens() {
         ..*info(State::Running)
     };
     let vmi = applied(
-        &Report::Running(Box::new(listening), None, None),
+        &Report::Running(Box::new(listening), None, None, Box::default()),
         &vmi_in("Running"),
     );
     assert_eq!(
         condition(&vmi, conditions::AGENT_CONNECTED).unwrap().status,
         condition::TRUE
     );
-    let vmi = applied(&Report::Running(info(State::Running), None, None), &vmi);
+    let vmi = applied(
+        &Report::Running(info(State::Running), None, None, Box::default()),
+        &vmi,
+    );
     assert!(condition(&vmi, conditions::AGENT_CONNECTED).is_none());
 }
 
@@ -184,7 +190,7 @@ fn what_the_agent_was_to_set_is_told_once_and_why_it_is_not() {
             ..*info(State::Running)
         };
         let facts = Facts::default().with(credentials);
-        Report::Running(Box::new(listening), None, Some(Box::new(facts)))
+        Report::Running(Box::new(listening), None, Some(Box::new(facts)), Box::default())
     };
     let kind = conditions::ACCESS_CREDENTIALS_SYNCHRONIZED;
     let (failed, set) = (said(Some(Err("no user".to_owned()))), said(Some(Ok(()))));
@@ -254,14 +260,14 @@ fn a_machine_that_is_paused_for_a_disk_says_which_until_it_goes_on() {
         }),
         ..*info(State::Paused)
     };
-    let failed = Report::Running(Box::new(failed), None, None);
+    let failed = Report::Running(Box::new(failed), None, None, Box::default());
     let text = "VM Paused due to IO error at the volume: data: No space left on device";
     assert_eq!(failed.events(&vmi), [Happening::warning("IOerror", text)]);
     let paused = applied(&failed, &vmi);
     let said = condition(&paused, conditions::PAUSED).unwrap();
     assert_eq!(said.reason.as_deref(), Some("PausedIOError"));
     assert_eq!((failed.events(&paused), patch(&failed, &paused)), (vec![], None));
-    let by_user = Report::Running(info(State::Paused), None, None);
+    let by_user = Report::Running(info(State::Paused), None, None, Box::default());
     let said = applied(&by_user, &vmi);
     let said = condition(&said, conditions::PAUSED).unwrap();
     assert_eq!(said.reason.as_deref(), Some("PausedByUser"));

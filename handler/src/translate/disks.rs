@@ -6,9 +6,10 @@ use rvm_types::VirtualMachineInstance;
 use rvm_types::admission::{Cause, Path};
 use rvm_types::config::{CloudInit, DownwardApiFile};
 use rvm_types::devices::Disk;
+use rvm_types::hotplug;
 use rvm_types::quantity::Quantity;
 use rvm_types::volume::Volume;
-use rvmm_spec::{CacheMode, OnDiskError};
+use rvmm_spec::{CacheMode, DiskBus, OnDiskError};
 
 use crate::volumes::DiskFile;
 use crate::volumes::cloud_init::{CONFIG_DRIVE_LABEL, NO_CLOUD_LABEL};
@@ -39,6 +40,8 @@ pub struct DiskWish {
     pub read_only: bool,
     /// What the guest reads back as serial.
     pub serial: Option<String>,
+    /// How the guest reaches it.
+    pub bus: DiskBus,
     /// How it is cached.
     pub cache: CacheWish,
     /// What is done when the node cannot do what the guest asks of it.
@@ -138,6 +141,7 @@ impl DiskWish {
         };
         rvmm_spec::Disk {
             read_only: self.read_only,
+            bus: self.bus,
             serial: self.serial.clone(),
             format: file.format,
             base: file.base,
@@ -149,7 +153,7 @@ impl DiskWish {
     }
 }
 
-/// The disks of a checked VMI. The volume that is its root file system is none of them.
+/// The disks of a checked VMI that are there from the start. The volume that is its root file system is none of them.
 ///
 /// # Errors
 /// One cause for each disk that cannot be made.
@@ -157,6 +161,7 @@ pub fn wishes(vmi: &VirtualMachineInstance) -> Result<Vec<DiskWish>, Vec<Cause>>
     let disks = vmi.spec.domain.devices.disks.iter();
     let mut disks: Vec<&Disk> = disks
         .filter(|disk| Some(disk.name.as_str()) != vmi.root_filesystem())
+        .filter(|disk| !vmi.hotpluggable().any(|volume| volume.name == disk.name))
         .collect();
     disks.sort_by_key(|disk| disk.boot_order.unwrap_or(u64::MAX));
     let made = disks.into_iter().map(|disk| wish(vmi, disk));
@@ -165,6 +170,17 @@ pub fn wishes(vmi: &VirtualMachineInstance) -> Result<Vec<DiskWish>, Vec<Cause>>
         return Ok(wishes.into_iter().flatten().collect());
     }
     Err(causes.into_iter().filter_map(Result::err).collect())
+}
+
+/// The disk of a checked VMI that comes and goes, by its volume.
+///
+/// # Errors
+/// It cannot be made.
+pub fn plugged(vmi: &VirtualMachineInstance, volume: &str) -> Result<DiskWish, Cause> {
+    let mut disks = vmi.spec.domain.devices.disks.iter();
+    let disk = disks.find(|disk| disk.name == volume);
+    let missing = || Path::new("spec.domain.devices.disks").required(format_args!("has no disk {volume:?}"));
+    wish(vmi, disk.ok_or_else(missing)?)
 }
 
 fn wish(vmi: &VirtualMachineInstance, disk: &Disk) -> Result<DiskWish, Cause> {
@@ -178,8 +194,14 @@ fn wish(vmi: &VirtualMachineInstance, disk: &Disk) -> Result<DiskWish, Cause> {
         .as_ref()
         .and_then(|target| target.readonly)
         .unwrap_or(false);
+    let target = disk.disk.as_ref().and_then(|target| target.bus.as_deref());
+    let bus = target.or(disk.cdrom.as_ref().and_then(|target| target.bus.as_deref()));
     Ok(DiskWish {
         volume: disk.name.clone(),
+        bus: match bus {
+            Some(hotplug::BUS) => DiskBus::Scsi,
+            _ => DiskBus::Virtio,
+        },
         // What was made for the guest to read is the same however often it is made.
         read_only: readonly || disk.cdrom.is_some() || is_read_only(&volumes[index], &source),
         source,

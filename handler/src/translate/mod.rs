@@ -36,6 +36,8 @@ pub struct Wants {
     pub boot: BootSource,
     /// Its disks, in the guest's order.
     pub disks: Vec<DiskWish>,
+    /// Whether more disks may come while it runs.
+    pub takes_disks: bool,
     /// Its processors.
     pub cpus: u64,
     /// What they can do.
@@ -105,6 +107,7 @@ pub fn wants(id: &VmId, vmi: &VirtualMachineInstance, in_pods: bool) -> Result<W
                 memory,
                 network,
                 balloon: spec.domain.devices.autoattach_mem_balloon != Some(false),
+                takes_disks: vmi.takes_volumes(),
                 cpus: cpu::count(&spec.domain),
                 cpu,
                 on_start: if vmi.starts_paused() {
@@ -147,6 +150,7 @@ pub fn spec(
         .memory(wants.memory)
         .balloon(wants.balloon)
         .on_start(wants.on_start)
+        .scsi(wants.takes_disks)
         .accelerator(accelerator);
     let disks = wants.disks.iter().zip(files.disks);
     let builder = disks.fold(builder, |builder, (wish, file)| builder.disk(wish.at(file)));

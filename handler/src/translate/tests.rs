@@ -71,6 +71,7 @@ fn an_empty_disk_is_made_in_whole_sectors_with_its_serial() {
         json!([{"name": "scratch", "serial": "S1", "disk": {"bus": "virtio"}}]);
     let wants = wanted(&vmi(spec)).unwrap();
     let expected = DiskWish {
+        bus: rvmm_spec::DiskBus::Virtio,
         volume: "scratch".into(),
         source: DiskSource::Empty { capacity: 1024 },
         cache: CacheWish::Writeback,
@@ -116,6 +117,7 @@ fn disks_come_by_boot_order_and_those_of_files_are_only_read() {
 #[test]
 fn a_file_system_that_cannot_do_without_its_cache_is_written_through() {
     let wish = DiskWish {
+        bus: rvmm_spec::DiskBus::Virtio,
         volume: "a".into(),
         source: DiskSource::Empty { capacity: 512 },
         read_only: false,
@@ -192,6 +194,36 @@ fn many_disks_beside_a_network_are_on_pci_which_has_places_for_them() {
         [Transport::Mmio, Transport::Pci, Transport::Pci]
     );
     assert_eq!(fields(with(31)), ["spec"]);
+}
+
+#[test]
+fn a_machine_has_a_scsi_controller_for_disks_that_come_and_those_that_are_there_unless_nobody_may_plug_any_in()
+ {
+    let made = |mut spec: Value, excluded: bool| {
+        spec["domain"]["devices"]["disableHotplug"] = json!(excluded);
+        let vmi = vmi(spec);
+        let wants = wanted(&vmi).unwrap();
+        let files = Artefacts {
+            payload: "/k".into(),
+            initrd: None,
+            vars: None,
+            disks: vec![nowhere(); wants.disks.len()],
+        };
+        let id = VmId::of(&vmi).unwrap();
+        self::spec(&id, &wants, files, AcceleratorChoice::Tcg).unwrap()
+    };
+    assert!(made(alpine(), false).scsi());
+    assert!(!made(alpine(), true).scsi());
+    let mut with = alpine();
+    let more = [
+        json!({"name": "fixed", "emptyDisk": {"capacity": "1Mi"}}),
+        json!({"name": "later", "persistentVolumeClaim": {"claimName": "c", "hotpluggable": true}}),
+    ];
+    with["volumes"].as_array_mut().unwrap().extend(more);
+    with["domain"]["devices"]["disks"] = json!([{"name": "fixed", "disk": {"bus": "scsi"}}]);
+    let spec = made(with, false);
+    let buses: Vec<_> = spec.disks().iter().map(|disk| disk.bus).collect();
+    assert_eq!(buses, [rvmm_spec::DiskBus::Scsi]);
 }
 
 #[test]

@@ -22,11 +22,13 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Persis
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 use rvm_types::names::reasons;
-use rvm_types::volume::ClaimVolume;
+use rvm_types::status::VolumeStatus;
+use rvm_types::volume::{ClaimVolume, Volume};
 use rvm_types::{Phase, VirtualMachineInstance};
 
 use super::host_disk::{Allowed, HostDiskError};
 use super::{affinity, binder};
+use crate::hotplug;
 use crate::images::DiskImage;
 use crate::plan::Me;
 use crate::status::bounded;
@@ -154,10 +156,12 @@ impl Claims {
 
     /// Whether this node can have the disks of a VMI's claims. A claim that another VMI uses is no obstacle yet.
     pub async fn fit(&self, client: &Client, id: &VmId, vmi: &VirtualMachineInstance, me: &Me) -> Fit {
-        for name in names(vmi) {
+        for (name, comes_later) in names(vmi) {
             match self.locate(client, id, name, me).await {
                 Ok(_) => {}
                 Err(ClaimError::Elsewhere(_)) => return Fit::Elsewhere,
+                // The machine starts without it.
+                Err(_) if comes_later => {}
                 Err(error) => {
                     return Fit::NotYet {
                         reason: error.reason(),
@@ -189,7 +193,7 @@ impl Claims {
             .filter(|vmi| vmi.metadata.uid.as_deref() != Some(&id.uid));
         // Of two that are prepared at once, the image's lock lets one have it.
         let mut others = others.filter(|vmi| matches!(vmi.phase(), Some(Phase::Scheduled | Phase::Running)));
-        match others.find(|vmi| uses(vmi, name).any(|other_reads| !(reads && other_reads))) {
+        match others.find(|vmi| held(vmi, name).any(|other_reads| !(reads && other_reads))) {
             Some(other) => Err(ClaimError::InUse(name.to_owned(), other.name_any())),
             None => Ok(claim),
         }
@@ -323,26 +327,41 @@ fn driver(spec: &PersistentVolumeSpec) -> String {
     }
 }
 
-/// The claims that a VMI names.
-fn names(vmi: &VirtualMachineInstance) -> impl Iterator<Item = &str> {
+/// The claims that a VMI names, and whether they come once it runs.
+fn names(vmi: &VirtualMachineInstance) -> impl Iterator<Item = (&str, bool)> {
     vmi.spec.volumes.iter().filter_map(|volume| {
         let under = volume.ephemeral.as_ref();
         let under = under.and_then(|under| under.persistent_volume_claim.as_ref());
         let claim = under.or(volume.persistent_volume_claim.as_ref())?;
-        claim.claim_name.as_deref()
+        Some((claim.claim_name.as_deref()?, volume.is_hotpluggable()))
     })
+}
+
+/// For each use that a VMI's machine makes of a claim, whether it only reads. What is still to come is held by nobody.
+fn held<'a>(vmi: &'a VirtualMachineInstance, name: &'a str) -> impl Iterator<Item = bool> + 'a {
+    let told = vmi.status.iter().flat_map(|status| &status.volume_status);
+    let waits = |volume: &&VolumeStatus| volume.phase.as_deref() == Some(hotplug::PENDING);
+    let waiting: Vec<&str> = told.filter(waits).map(|volume| volume.name.as_str()).collect();
+    let volumes = vmi.spec.volumes.iter();
+    let volumes = volumes.filter(move |volume| !waiting.contains(&volume.name.as_str()));
+    volumes.filter_map(move |volume| use_of(volume, name))
 }
 
 /// For each use that a VMI makes of a claim, whether it only reads.
 pub(super) fn uses<'a>(vmi: &'a VirtualMachineInstance, name: &'a str) -> impl Iterator<Item = bool> + 'a {
-    vmi.spec.volumes.iter().filter_map(move |volume| {
-        let is_it = |claim: &&ClaimVolume| claim.claim_name.as_deref() == Some(name);
-        let under = volume.ephemeral.as_ref();
-        let under = under.and_then(|under| under.persistent_volume_claim.as_ref());
-        let own = volume.persistent_volume_claim.as_ref().filter(is_it);
-        let own = own.map(|claim| claim.read_only.unwrap_or(false));
-        under.filter(is_it).map(|_| true).or(own)
-    })
+    vmi.spec
+        .volumes
+        .iter()
+        .filter_map(move |volume| use_of(volume, name))
+}
+
+fn use_of(volume: &Volume, name: &str) -> Option<bool> {
+    let is_it = |claim: &&ClaimVolume| claim.claim_name.as_deref() == Some(name);
+    let under = volume.ephemeral.as_ref();
+    let under = under.and_then(|under| under.persistent_volume_claim.as_ref());
+    let own = volume.persistent_volume_claim.as_ref().filter(is_it);
+    let own = own.map(|claim| claim.read_only.unwrap_or(false));
+    under.filter(is_it).map(|_| true).or(own)
 }
 
 pub(super) fn is_over(vmi: &VirtualMachineInstance) -> bool {

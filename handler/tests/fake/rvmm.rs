@@ -3,22 +3,30 @@
 //! How it behaves is part of the VM's name: `poweroff-…` switches itself off when a viewer types, `crash-…` dies
 //! without a word when a viewer types, `refuse-…` never comes up, `deaf-…` does not obey, `polite-…` has a
 //! guest agent, which notes what it is told in `agent-told`, and switches itself off when it is asked to. The console greets and
-//! gives back what is typed.
+//! gives back what is typed. It takes every disk that is plugged in, and gives it back.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rvmm_control::session::Session;
-use rvmm_control::{Accelerator, EndReason, Ending, Event, Info, Reply, Request, RunDir, RunLock, State};
+use rvmm_control::{
+    Accelerator, Device, EndReason, Ending, Event, Info, Reply, Request, RunDir, RunLock, State,
+};
 use rvmm_spec::Spec;
 use rvmm_spec::wire::Document;
+use serde_json::Value;
 
 struct Machine {
     spec: Spec,
     run: RunDir,
+    /// Its guest was told that nothing is to be written.
+    frozen: AtomicBool,
+    /// What was plugged in.
+    devices: Mutex<Vec<Device>>,
     /// Whoever takes it ends the machine.
     lock: Mutex<Option<RunLock>>,
 }
@@ -41,6 +49,8 @@ fn main() {
     let machine = Arc::new(Machine {
         spec,
         run,
+        frozen: AtomicBool::new(false),
+        devices: Mutex::default(),
         lock: Mutex::new(Some(lock)),
     });
     end_with(machine.run.clone());
@@ -107,7 +117,25 @@ impl Machine {
                             .open(log)
                             .expect("a log");
                         writeln!(log, "{execute}").expect("it is written");
-                        session.answer(call.id, Reply::Agent(0.into()));
+                        match execute.as_str() {
+                            "guest-fsfreeze-freeze" => self.frozen.store(true, Ordering::Relaxed),
+                            "guest-fsfreeze-thaw" => self.frozen.store(false, Ordering::Relaxed),
+                            _ => {}
+                        }
+                        session.answer(call.id, Reply::Agent(self.says(&execute)));
+                    }
+                    Request::AddDisk { id, .. } => {
+                        let device = Device {
+                            id: id.expect("a name"),
+                            backend: "a disk".to_owned(),
+                            plugged: true,
+                        };
+                        self.devices().push(device.clone());
+                        session.answer(call.id, Reply::Plugged(device));
+                    }
+                    Request::RemoveDevice { id } => {
+                        self.devices().retain(|device| device.id != id);
+                        session.answer(call.id, Reply::Done);
                     }
                     // Nothing else is asked of it.
                     _ => session.answer(call.id, Reply::Done),
@@ -119,6 +147,19 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// What its guest's agent says.
+    fn says(&self, command: &str) -> Value {
+        match (command, self.frozen.load(Ordering::Relaxed)) {
+            ("guest-fsfreeze-status", true) => "frozen".into(),
+            ("guest-fsfreeze-status", false) => "thawed".into(),
+            _ => 0.into(),
+        }
+    }
+
+    fn devices(&self) -> MutexGuard<'_, Vec<Device>> {
+        self.devices.lock().expect("nobody panics with it")
     }
 
     fn info(&self) -> Info {
@@ -135,7 +176,7 @@ impl Machine {
             resets: 0,
             uptime_seconds: 0,
             agent: self.spec.name().starts_with("polite"),
-            devices: Vec::new(),
+            devices: self.devices().clone(),
             disk_error: None,
         }
     }

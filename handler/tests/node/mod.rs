@@ -17,6 +17,7 @@ use rvm_handler::metrics::Transitions;
 use rvm_handler::networks::client::Networks;
 use rvm_handler::node::Register;
 use rvm_handler::place::Place;
+use rvm_handler::plugging::Plugs;
 use rvm_handler::process::Machines;
 use rvm_handler::process::children::Children;
 use rvm_handler::process::watch::Watch;
@@ -144,6 +145,7 @@ impl Cluster {
             images: Arc::clone(&images),
             turns: Arc::default(),
             thaws: Thaws::default(),
+            agents: Agents::default(),
         };
         let effects = Effects {
             client,
@@ -151,10 +153,10 @@ impl Cluster {
             machines,
             images,
             networks,
-            agents: Agents::default(),
+            agents: doors.agents.clone(),
             policies: None,
             host_disks: Arc::default(),
-            claims: Arc::new(Claims::of_cluster()),
+            claims: Arc::new(Claims::below(&state)),
             launcher: Arc::new(Processes),
             watch: doors.watch.clone(),
             events: doors.events.clone(),
@@ -162,6 +164,7 @@ impl Cluster {
             children: Children::default(),
             pulls: Pulls::default(),
             retries: Retries::default(),
+            plugs: Plugs::default(),
             transitions: Transitions::default(),
         };
         runtime.spawn(controller::run(Arc::new(effects), wakes, async {

@@ -34,7 +34,7 @@ pub enum MachineVerb {
     Fslist(Instance),
     /// Show a machine's display
     Vnc(Box<Vnc>),
-    /// Plug a volume into a machine
+    /// Plug a volume into a machine, while it runs, too
     #[command(name = "addvolume")]
     AddVolume(AddVolume),
     /// Pull a volume out of a machine
@@ -217,11 +217,11 @@ pub struct AddVolume {
     /// How it is cached
     #[arg(long, value_name = "MODE", value_parser = ["none", "writethrough", "writeback"])]
     pub cache: Option<String>,
-    /// What it is to the guest
+    /// What it is to the guest; there are disks alone
     #[arg(long, value_name = "TYPE", default_value = "disk", value_parser = ["disk", "lun"])]
     pub disk_type: String,
-    /// By which bus
-    #[arg(long, value_name = "BUS", default_value = "virtio", value_parser = ["virtio", "scsi"])]
+    /// By which bus; a machine takes disks by scsi alone while it runs
+    #[arg(long, value_name = "BUS", default_value = "scsi", value_parser = ["virtio", "scsi"])]
     pub bus: String,
     /// No effect: a VirtualMachine keeps it in any case
     #[arg(long, hide = true)]
@@ -236,10 +236,10 @@ pub struct RemoveVolume {
     /// The VirtualMachine or VirtualMachineInstance
     #[arg(value_name = "VMI", add = completion::machines_and_instances())]
     pub name: String,
-    /// The disk's name in the machine
+    /// The disk's name in the machine, or its claim's
     #[arg(long, value_name = "NAME")]
     pub volume_name: String,
-    /// From the VirtualMachine, which has it no more after a restart
+    /// From the VirtualMachine, too: otherwise it comes again after a restart
     #[arg(long)]
     pub persist: bool,
     #[command(flatten)]

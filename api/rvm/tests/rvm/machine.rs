@@ -132,9 +132,12 @@ async fn what_there_is_not_is_refused_with_the_reason() {
         line,
         "error: can't access VMI alpine: No graphics devices are present."
     );
-    let line = lab.error(&["addvolume", "alpine", "--volume-name", "data"]).await;
-    let refused = "error: error adding volume, Unable to Add Volume because HotplugVolumes feature gate is not enabled.";
-    assert!(line.starts_with(refused), "{line}");
+    // A disk of its own would reach no guest that runs.
+    let line = lab
+        .error(&["addvolume", "alpine", "--volume-name=data", "--bus=virtio"])
+        .await;
+    let refused = "error: error adding volume, spec.domain.devices.disks";
+    assert!(line.starts_with(refused) && line.contains("--bus scsi"), "{line}");
 }
 
 #[tokio::test]
@@ -235,7 +238,7 @@ async fn volumes_and_displays_are_asked_for_with_virtctls_requests() {
     lab.error(&flags).await;
     let machine = INSTANCE.replace("virtualmachineinstances", "virtualmachines");
     let body = json!({
-        "name": "d", "disk": {"disk": {"bus": "virtio"}, "serial": "7", "cache": "none"},
+        "name": "d", "disk": {"disk": {"bus": "scsi"}, "serial": "7", "cache": "none"},
         "volumeSource": {"persistentVolumeClaim": {"claimName": "data", "hotpluggable": true}},
     });
     let asked = lab.asked();

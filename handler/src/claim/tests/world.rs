@@ -173,6 +173,7 @@ impl World {
                 retry_at: None,
                 network: None,
                 facts: None,
+                attempts: Default::default(),
                 claims: Fit::Here,
                 berth: Berth::Anywhere,
             };
@@ -201,6 +202,7 @@ impl World {
                 });
             }
             Step::RemoveRunDir => *machine = Machine::Absent,
+            Step::Plug(_) | Step::Unplug(_) => unreachable!("no VMI here has volumes that come and go"),
             Step::Start | Step::GiveUp | Step::Announce(_) | Step::Wait(_) => {}
             Step::Claim | Step::Reclaim | Step::HandOver | Step::Report(_) | Step::Release => {
                 self.write(handler, vm, step);
