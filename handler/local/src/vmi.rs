@@ -224,18 +224,19 @@ mod tests {
     #[test]
     fn a_vmi_is_the_same_for_life_but_for_volumes_that_come_and_go() {
         let vmi = |devices: Value, volumes: Value| {
-            json!({
-                "metadata": {"name": "a"},
+            let mut vmi = json!({
+                "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance", "metadata": {"name": "a"},
                 "spec": {"domain": {"devices": devices, "memory": {"guest": "256Mi"}}, "volumes": volumes},
-            })
+            });
+            VmiRules.default(&mut vmi, None);
+            vmi
         };
         let root = json!({"name": "root", "containerDisk": {"image": "example/disk:1"}});
         let plugged = json!({"name": "d", "persistentVolumeClaim": {"claimName": "d", "hotpluggable": true}});
-        let (before, mut with) = (
+        let (before, with) = (
             vmi(json!({}), json!([root])),
             vmi(json!({}), json!([root, plugged])),
         );
-        VmiRules.default(&mut with, None);
         assert_eq!(VmiRules.validate(&with, Some(&before)), []);
         assert_eq!(VmiRules.validate(&before, Some(&with)), []);
         let virtio = json!({"disks": [{"name": "d", "disk": {"bus": "virtio"}}]});

@@ -88,15 +88,20 @@ async fn generation_counts_changes_of_the_spec_alone() {
     assert_eq!(status.metadata.generation, Some(1));
     assert_ne!(status.resource_version(), made.resource_version());
     let grace = merge(json!({"spec": {"terminationGracePeriodSeconds": 5}}));
+    let another = vmis.patch("a", &params, &grace).await;
+    assert_eq!(refusal(another), code(422, "Invalid"));
+    // All that can change.
+    let plugged = json!({"name": "d", "persistentVolumeClaim": {"claimName": "d", "hotpluggable": true}});
+    let plugged = merge(json!({"spec": {"volumes": [plugged]}}));
     assert_eq!(
-        vmis.patch("a", &params, &grace)
+        vmis.patch("a", &params, &plugged)
             .await
             .unwrap()
             .metadata
             .generation,
         Some(2)
     );
-    let same = vmis.patch("a", &params, &grace).await.unwrap();
+    let same = vmis.patch("a", &params, &plugged).await.unwrap();
     assert_eq!(
         same.resource_version(),
         vmis.get("a").await.unwrap().resource_version()

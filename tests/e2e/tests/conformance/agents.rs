@@ -3,6 +3,7 @@
 
 use rvm_e2e::guest;
 use rvm_harness::Plain;
+use rvm_harness::patience::{Look, eventually};
 use serde_json::{Value, json};
 
 use crate::place::{INSTANCES, Place, mute, uid, vmi};
@@ -79,6 +80,16 @@ fn has_written(console: &mut Plain) {
     say(console, "wait $!; echo written=$?; rm /mnt/file", "written=0");
 }
 
+/// Waits until the status says so of the guest's file systems.
+fn is_said_to_be(place: &Place, frozen: &Value) {
+    eventually("the guest's file systems in the status", || {
+        let status = place.vmi()["status"].clone();
+        let is_so = status["fsFreezeStatus"] == *frozen;
+        Ok(Look::of(is_so.then_some(()), || status.to_string()))
+    })
+    .unwrap();
+}
+
 fn freeze(place: &Place, options: &Value) {
     place.put_with(INSTANCES, "freeze", options).ok().unwrap();
 }
@@ -88,8 +99,10 @@ pub fn case_20_a_guest_is_frozen_and_thawed_time_and_again(place: &Place) {
     for _ in 0..REPEATS {
         freeze(place, &json!({"unfreezeTimeout": "0s"}));
         writes_and_waits(&mut console);
+        is_said_to_be(place, &json!("frozen"));
         place.act_on_vmi("unfreeze");
         has_written(&mut console);
+        is_said_to_be(place, &Value::Null);
     }
 }
 
@@ -98,4 +111,5 @@ pub fn case_21_a_frozen_guest_is_thawed_when_its_time_is_over(place: &Place) {
     freeze(place, &json!({"unfreezeTimeout": FREEZE}));
     writes_and_waits(&mut console);
     has_written(&mut console);
+    is_said_to_be(place, &Value::Null);
 }
