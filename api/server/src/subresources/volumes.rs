@@ -150,7 +150,7 @@ impl Subresources {
         request.judge(&vmi.spec.volumes).map_err(conflict)?;
         let mut wanted = vmi.clone();
         request.apply(&mut wanted.spec);
-        admitted(&wanted)?;
+        admitted(&vmi, &wanted)?;
         let patch = Patch::Merge(with_volumes(&vmi.metadata, &wanted.spec));
         vmis.patch(name, params, &patch).await?;
         Ok(())
@@ -167,9 +167,9 @@ impl Subresources {
         let conflict = |why: String| Refused::conflict(Kind::Machine, name, why);
         let vm = vms.get(name).await?;
         request.judge(&vm.spec.template.spec.volumes).map_err(conflict)?;
-        let mut wanted = vm.instance();
+        let (before, mut wanted) = (vm.instance(), vm.instance());
         request.apply(&mut wanted.spec);
-        admitted(&wanted)?;
+        admitted(&before, &wanted)?;
         let waiting = vm.status.map(|status| status.volume_requests);
         let requests = queued(waiting.unwrap_or_default(), request).map_err(conflict)?;
         let patch = Patch::Merge(json!({
@@ -181,11 +181,16 @@ impl Subresources {
     }
 }
 
-/// What a cluster without our admission would let through.
-fn admitted(vmi: &VirtualMachineInstance) -> Result<(), Refused> {
-    let mut vmi = vmi.clone();
-    admission::default(&mut vmi);
-    let causes = admission::validate(&vmi);
+/// What is wrong with it now and was not before: a cluster without our admission would let that through.
+fn admitted(before: &VirtualMachineInstance, wanted: &VirtualMachineInstance) -> Result<(), Refused> {
+    let causes = |vmi: &VirtualMachineInstance| {
+        let mut vmi = vmi.clone();
+        admission::default(&mut vmi);
+        admission::validate(&vmi)
+    };
+    let former = causes(before);
+    let mut causes = causes(wanted);
+    causes.retain(|cause| !former.contains(cause));
     if causes.is_empty() {
         return Ok(());
     }
