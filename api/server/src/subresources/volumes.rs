@@ -67,14 +67,16 @@ pub(super) async fn remove_from_machine(
 // === reading ===
 
 /// What is asked for, and whether it is a rehearsal.
-fn add(body: &[u8]) -> Result<(VolumeRequest, bool), Refused> {
+type Asked = Result<(VolumeRequest, bool), Refused>;
+
+fn add(body: &[u8]) -> Asked {
     let mut options: AddVolumeOptions = read(body)?;
     let dry_run = rehearsed(&std::mem::take(&mut options.dry_run))?;
     let request = VolumeRequest::add(options).map_err(Refused::bad_request)?;
     Ok((request, dry_run))
 }
 
-fn remove(body: &[u8]) -> Result<(VolumeRequest, bool), Refused> {
+fn remove(body: &[u8]) -> Asked {
     let mut options: RemoveVolumeOptions = read(body)?;
     let dry_run = rehearsed(&std::mem::take(&mut options.dry_run))?;
     if options.name.is_empty() {
@@ -269,7 +271,7 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_a_bad_one() {
-        let refused = |read: fn(&[u8]) -> Result<(VolumeRequest, bool), Refused>, body: &str| {
+        let refused = |read: fn(&[u8]) -> Asked, body: &str| {
             let refused = read(body.as_bytes()).expect_err("it is none");
             assert_eq!(refused.code, StatusCode::BAD_REQUEST);
             refused.message
