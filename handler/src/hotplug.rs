@@ -21,6 +21,7 @@ use rvmm_spec::limits::MAX_DEVICE_ID;
 use sha2::{Digest, Sha256};
 
 use crate::events::Happening;
+use crate::plan::{self, Step};
 use crate::status::bounded;
 use crate::translate::disks;
 
@@ -62,7 +63,7 @@ pub struct Failed {
 
 /// What is to be done to a machine next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Next {
+enum Next {
     /// The disk of this volume is to come.
     Plug(String),
     /// This device is to go.
@@ -91,8 +92,18 @@ pub fn volume<'a>(vmi: &'a VirtualMachineInstance, name: &str) -> Option<&'a str
     all.find(|volume| device(volume) == name)
 }
 
+/// The steps to what is to be done to a machine, once what there is was told.
+pub fn steps(vmi: &VirtualMachineInstance, info: &Info, attempts: &Attempts, now: Timestamp) -> Vec<Step> {
+    let next = next(vmi, info, attempts, now).map(|next| match next {
+        Next::Plug(volume) => Step::Plug(volume),
+        Next::Unplug(device) => Step::Unplug(device),
+        Next::At(later) => Step::Wait(plan::until(later, now)),
+    });
+    next.into_iter().collect()
+}
+
 /// What is to be done to a machine, if anything.
-pub fn next(vmi: &VirtualMachineInstance, info: &Info, attempts: &Attempts, now: Timestamp) -> Option<Next> {
+fn next(vmi: &VirtualMachineInstance, info: &Info, attempts: &Attempts, now: Timestamp) -> Option<Next> {
     if !matches!(info.state, State::Running | State::Paused) {
         return None;
     }

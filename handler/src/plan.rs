@@ -27,7 +27,7 @@ use rvmm_control::{Info, State};
 use crate::agent::Facts;
 use crate::claim::{self, Abandoned, Verdict};
 use crate::events::Happening;
-use crate::hotplug::{self, Attempts, Next};
+use crate::hotplug::{self, Attempts};
 use crate::networks::model::Plan;
 use crate::status::{Edit, Over, Report};
 use crate::vm::{Machine, VmId};
@@ -268,29 +268,14 @@ fn start(seen: &Seen, now: Timestamp) -> Vec<Step> {
 fn keep(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
     match &seen.machine {
         Machine::Silent | Machine::Alive(_) if seen.stop_requested => vec![Step::Stop],
-        Machine::Alive(info) => {
-            let told = if_it_changes(report_running(info, seen), vmi, me, now);
-            if told.is_empty() {
-                rearrange(vmi, info, seen, now)
-            } else {
-                told
-            }
-        }
+        Machine::Alive(info) => match if_it_changes(report_running(info, seen), vmi, me, now) {
+            told if told.is_empty() => hotplug::steps(vmi, info, &seen.attempts, now),
+            told => told,
+        },
         Machine::Launching(since) => launching(*since, now),
         Machine::Silent => vec![Step::Wait(SETTLE)],
         Machine::Absent | Machine::Prepared | Machine::Ended(_) | Machine::Lost => over(ended(seen)),
     }
-}
-
-/// What is to come or to go, once what there is was told.
-fn rearrange(vmi: &VirtualMachineInstance, info: &Info, seen: &Seen, now: Timestamp) -> Vec<Step> {
-    let next = hotplug::next(vmi, info, &seen.attempts, now);
-    let step = next.map(|next| match next {
-        Next::Plug(volume) => Step::Plug(volume),
-        Next::Unplug(device) => Step::Unplug(device),
-        Next::At(later) => Step::Wait(until(later, now)),
-    });
-    step.into_iter().collect()
 }
 
 fn ending(vmi: &VirtualMachineInstance, seen: &Seen, me: &Me, now: Timestamp) -> Vec<Step> {
@@ -407,7 +392,7 @@ fn has_finalizer(vmi: &VirtualMachineInstance) -> bool {
         .any(|known| known == finalizers::FOREGROUND_DELETE)
 }
 
-fn until(later: Timestamp, now: Timestamp) -> Duration {
+pub(crate) fn until(later: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(later.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 

@@ -96,12 +96,14 @@ async fn serve(settings: Settings) -> Result<()> {
     let machines = Machines::open(place, settings.rvmm, home)?;
     let (machines, launcher) = launcher(machines, settings.pods, settings.accelerator, &mut tasks);
     let networks = keep(networks, &machines).await?;
-    let (me_sender, me) = watch::channel(me);
-    let (wake, wakes) = mpsc::unbounded_channel();
-    let (watch, events) = (Watch::new(wake), Recorder::new(client.clone(), &settings.node));
-    let agents = Agents::default();
-    let told = (watch.clone(), events.clone(), agents.clone());
-    let doors = Doors::new(me.clone(), &machines, told, &networks, &images);
+    let ((me_sender, me), (wake, wakes)) = (watch::channel(me), mpsc::unbounded_channel());
+    let told = (
+        Watch::new(wake),
+        Recorder::new(client.clone(), &settings.node),
+        Agents::default(),
+    );
+    let doors = Doors::new(me.clone(), &machines, told.clone(), &networks, &images);
+    let (watch, events, agents) = told;
     let below = lead(doors, client.clone(), (grpc, local), &stop, &mut tasks);
     let watched = Handler::new(me.clone(), &machines, below, settings.heartbeat.1);
     let (transitions, pulse) = watch_over(settings.metrics, watched, &mut tasks).await?;

@@ -235,7 +235,7 @@ async fn volumes_and_displays_are_asked_for_with_virtctls_requests() {
         "--cache=none",
         "--persist",
     ];
-    lab.error(&flags).await;
+    lab.ok(&flags).await;
     let machine = INSTANCE.replace("virtualmachineinstances", "virtualmachines");
     let body = json!({
         "name": "d", "disk": {"disk": {"bus": "scsi"}, "serial": "7", "cache": "none"},
@@ -246,7 +246,7 @@ async fn volumes_and_displays_are_asked_for_with_virtctls_requests() {
     assert_eq!(request, format!("PUT {machine}/addvolume"));
     let sent: Value = serde_json::from_str(&format!("{{{sent}")).expect("JSON");
     assert_eq!(sent, body);
-    lab.error(&["removevolume", "alpine", "--volume-name=d"]).await;
+    lab.ok(&["removevolume", "alpine", "--volume-name=d"]).await;
     assert_eq!(
         lab.asked(),
         [format!("PUT {INSTANCE}/removevolume {{\"name\":\"d\"}}")]
