@@ -380,6 +380,8 @@ fn name(step: &Step) -> &'static str {
         Step::Stop => "stop",
         Step::GiveUp => "give up",
         Step::RemoveRunDir => "remove",
+        Step::Plug(_) => "plug",
+        Step::Unplug(_) => "unplug",
         Step::Wait(_) => "wait",
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::{Client, ResourceExt};
+use rvm_server::observe::traces::Traces;
 use rvm_server::program::{self, LogFormat};
 use rvm_types::{VirtualMachine, VirtualMachineInstance, VirtualMachineInstanceReplicaSet};
 
@@ -25,7 +26,7 @@ const NAMED: usize = 10;
 /// There are some, or the cluster cannot be asked.
 #[tokio::main(flavor = "current_thread")]
 pub async fn run(kubeconfig: Option<&Path>, remove: bool) -> Result<()> {
-    program::log(LogFormat::Text, &["rvm_api"]);
+    program::log(LogFormat::Text, &["rvm_api"], &Traces::default());
     let otherwise = "no cluster is known; give --kubeconfig";
     let client = program::client(program::configuration(kubeconfig, otherwise).await?)?;
     // What makes others first, or it would make them again.

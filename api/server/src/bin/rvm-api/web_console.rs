@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use rvm_server::certificates::Alone;
+use rvm_server::observe::traces::Traces;
 use rvm_server::program::{self, LogFormat};
 use rvm_server::web::{self, WebConsole};
 use tokio::net::TcpListener;
@@ -19,7 +20,7 @@ const NAME: &str = "localhost";
 /// What cannot be had at the start, or broke later.
 #[tokio::main(flavor = "current_thread")]
 pub async fn run(kubeconfig: Option<&Path>, listen: SocketAddr, names: &[String]) -> Result<()> {
-    program::log(LogFormat::Text, &["rvm_api", "rvm_server"]);
+    program::log(LogFormat::Text, &["rvm_api", "rvm_server"], &Traces::default());
     let stop = program::stopped_by_signals()?;
     let otherwise = "no cluster is known; give --kubeconfig";
     let config = program::configuration(kubeconfig, otherwise).await?;
