@@ -74,8 +74,7 @@ pub fn run(settings: Settings) -> Result<()> {
 }
 
 async fn serve(settings: Settings) -> Result<()> {
-    let stop = program::stopped_by_signals()?;
-    let mut tasks: JoinSet<Result<()>> = JoinSet::new();
+    let (stop, mut tasks) = (program::stopped_by_signals()?, JoinSet::<Result<()>>::new());
     let place = Place::take(&settings.run_dir, &settings.state_dir)?;
     let (listener, register) = registration(&settings, &place).await?;
     let ourselves = std::env::current_exe().context("our own program is not known")?;
@@ -97,13 +96,10 @@ async fn serve(settings: Settings) -> Result<()> {
     let (machines, launcher) = launcher(machines, settings.pods, settings.accelerator, &mut tasks);
     let networks = keep(networks, &machines).await?;
     let ((me_sender, me), (wake, wakes)) = (watch::channel(me), mpsc::unbounded_channel());
-    let told = (
-        Watch::new(wake),
-        Recorder::new(client.clone(), &settings.node),
-        Agents::default(),
-    );
-    let doors = Doors::new(me.clone(), &machines, told.clone(), &networks, &images);
-    let (watch, events, agents) = told;
+    let events = Recorder::new(client.clone(), &settings.node);
+    let (watch, agents) = (Watch::new(wake), Agents::default());
+    let told = (watch.clone(), events.clone(), agents.clone());
+    let doors = Doors::new(me.clone(), &machines, told, &networks, &images);
     let below = lead(doors, client.clone(), (grpc, local), &stop, &mut tasks);
     let watched = Handler::new(me.clone(), &machines, below, settings.heartbeat.1);
     let (transitions, pulse) = watch_over(settings.metrics, watched, &mut tasks).await?;

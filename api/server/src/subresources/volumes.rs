@@ -152,7 +152,7 @@ impl Subresources {
         request.judge(&vmi.spec.volumes).map_err(conflict)?;
         let mut wanted = vmi.clone();
         request.apply(&mut wanted.spec);
-        admitted(&vmi, &wanted)?;
+        admitted(request, &vmi, &wanted)?;
         let patch = Patch::Merge(with_volumes(&vmi.metadata, &wanted.spec));
         vmis.patch(name, params, &patch).await?;
         Ok(())
@@ -171,7 +171,7 @@ impl Subresources {
         request.judge(&vm.spec.template.spec.volumes).map_err(conflict)?;
         let (before, mut wanted) = (vm.instance(), vm.instance());
         request.apply(&mut wanted.spec);
-        admitted(&before, &wanted)?;
+        admitted(request, &before, &wanted)?;
         let waiting = vm.status.map(|status| status.volume_requests);
         let requests = queued(waiting.unwrap_or_default(), request).map_err(conflict)?;
         let patch = Patch::Merge(json!({
@@ -184,7 +184,15 @@ impl Subresources {
 }
 
 /// What is wrong with it now and was not before: a cluster without our admission would let that through.
-fn admitted(before: &VirtualMachineInstance, wanted: &VirtualMachineInstance) -> Result<(), Refused> {
+fn admitted(
+    request: &VolumeRequest,
+    before: &VirtualMachineInstance,
+    wanted: &VirtualMachineInstance,
+) -> Result<(), Refused> {
+    // What came can go.
+    if !request.adds() {
+        return Ok(());
+    }
     let causes = |vmi: &VirtualMachineInstance| {
         let mut vmi = vmi.clone();
         admission::default(&mut vmi);
