@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rvm_harness::patience::{Look, eventually};
-use rvm_harness::{Cluster, Console, Helm, Kubectl, Tools, images};
+use rvm_harness::{Cluster, Console, Helm, Kubectl, Node, Riscv64Node, Tools, images};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -16,8 +16,9 @@ use crate::guest;
 
 /// What the demo's manifest names, in the node's registry.
 const ALPINE: &str = "library/alpine:3.23";
+const API: &str = "rvm-api";
 /// All of ours.
-const IMAGES: [&str; 4] = ["rvm-api", "rvm-handler", "rvmm", "rvmm-qemu"];
+const IMAGES: [&str; 4] = [API, "rvm-handler", "rvmm", "rvmm-qemu"];
 /// The release and its namespace.
 pub const RELEASE: &str = "rvm";
 /// How long helm may wait.
@@ -51,10 +52,28 @@ impl Installed {
     /// # Errors
     /// The cluster does not start.
     pub fn prepare() -> Result<Self> {
+        Self::prepare_with(|tools, node| images::push(tools, node, &IMAGES).map(drop))
+    }
+
+    /// The same with a node of riscv64 besides, which has KVM. The registry has rvm-api for this machine's architecture, and
+    /// these images for both.
+    ///
+    /// # Errors
+    /// As for [`Installed::prepare`].
+    pub fn prepare_mixed(of_nodes: &[&str]) -> Result<(Self, Riscv64Node)> {
+        let installed = Self::prepare_with(|tools, node| {
+            images::push(tools, node, &[API])?;
+            images::push_for_both(tools, node, of_nodes).map(drop)
+        })?;
+        let far = installed.cluster.start_riscv64_node()?;
+        Ok((installed, far))
+    }
+
+    fn prepare_with(push: impl FnOnce(&Tools, &Node) -> Result<()>) -> Result<Self> {
         let tools = Tools::open()?;
         let cluster = Cluster::start_bare_on_node(&tools)?;
         let node = cluster.node()?;
-        images::push(&tools, node, &IMAGES)?;
+        push(&tools, node)?;
         node.push(&tools.demo().image(), ALPINE)?;
         let installed = Self {
             helm: Helm::of(&tools, &cluster)?,
@@ -119,14 +138,18 @@ impl Installed {
     }
 
     /// Helm takes a DaemonSet for ready as long as enough of it is, and of one node that is none.
-    fn await_handlers(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// One does not come.
+    pub fn await_handlers(&self) -> Result<()> {
         let rolled = [
             "rollout",
             "status",
             "-n",
             RELEASE,
             "ds/rvm-handler",
-            "--timeout=120s",
+            // An emulated node is slow to fetch its image.
+            "--timeout=240s",
         ];
         self.kubectl().ok(&rolled).map(drop).with_context(|| self.story())
     }
@@ -266,12 +289,14 @@ impl Installed {
 
 /// What makes a release that of the tests: our images, and a node that emulates and asks its own registry for everything.
 fn values() -> Value {
-    let registries = "[[registry]]\nprefix = \"docker.io\"\nlocation = \"198.18.0.1:5000\"\ninsecure = true\n\
-                      [[registry]]\nprefix = \"198.18.0.1:5000\"\ninsecure = true\n";
+    // Whatever images of guests are called, they are in the one registry that there is.
+    let registries = ["docker.io", "registry:5000", "198.18.0.1:5000"].map(|prefix| {
+        format!("[[registry]]\nprefix = \"{prefix}\"\nlocation = \"198.18.0.1:5000\"\ninsecure = true\n")
+    });
     json!({
         "images": {"registry": rvm_harness::node::REGISTRY, "tag": images::TAG},
         "useEmulation": true,
         "api": {"replicas": 1},
-        "handler": {"registries": registries},
+        "handler": {"registries": registries.concat()},
     })
 }

@@ -2,30 +2,20 @@
 //! Machines run in pods that may do nothing, under KVM on the one and emulated on the other.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::sync::Arc;
-
-use anyhow::{Context, Result};
+use anyhow::Context;
 use rvm_e2e::guest::{self, NAME, condition_of};
+use rvm_e2e::installed::Installed;
 use rvm_guests::debian::machine_arch;
 use rvm_guests::{Cache, efi};
 use rvm_harness::node::{NODE, riscv64};
-use rvm_harness::{Cluster, Console, Helm, Kubectl, Manifest, Riscv64Node, Tools, images, runs};
+use rvm_harness::{Console, Kubectl, Manifest, Riscv64Node, runs};
 use serde_json::{Value, json};
 
 /// What KubeVirt's `vmi-alpine-efi.yaml` boots, by the name that it has there.
 const EFI: &str = "kubevirt/alpine-container-disk-demo:devel";
 
-/// Whatever images of guests are called, they come from the one registry that there is.
-const REGISTRIES: &str = r#"
-[[registry]]
-prefix = "docker.io"
-location = "198.18.0.1:5000"
-insecure = true
-[[registry]]
-prefix = "registry:5000"
-location = "198.18.0.1:5000"
-insecure = true
-"#;
+/// Which architecture a node is of.
+const ARCH: &str = "kubernetes.io/arch";
 
 /// Of the process that a machine's pod consists of: who it is, what it may do, and what it holds of KVM.
 const ABOUT: &str = r#"
@@ -38,85 +28,25 @@ done"#;
 /// A cluster of two nodes with rvm installed.
 struct Mixed {
     far: Riscv64Node,
-    cluster: Cluster,
-    tools: Arc<Tools>,
+    installed: Installed,
 }
 
 impl Mixed {
-    /// One whose registry has rvm-api, and these images for both nodes.
-    fn with(images: &[&str]) -> Result<Self> {
-        let tools = Tools::open()?;
-        let cluster = Cluster::start_bare_on_node(&tools)?;
-        let node = cluster.node()?;
-        images::push(&tools, node, &["rvm-api"])?;
-        images::push_for_both(&tools, node, images)?;
-        node.push(&tools.demo().image(), "library/alpine:3.23")?;
-        let far = cluster.start_riscv64_node()?;
-        let mixed = Self { far, cluster, tools };
-        mixed.install().with_context(|| mixed.story())?;
-        Ok(mixed)
-    }
-
-    fn install(&self) -> Result<()> {
-        let helm = Helm::of(&self.tools, &self.cluster)?;
+    /// One whose registry has these images for both nodes. Nodes without KVM run no machines, unless the KubeVirt says so.
+    fn with(images: &[&str]) -> Self {
+        let (installed, far) = Installed::prepare_mixed(images).unwrap();
         // It may be on any node; here, where it is not emulated.
-        let near = format!("api.nodeSelector.kubernetes\\.io/arch={}", machine_arch()?);
-        let values = tempfile::NamedTempFile::new()?;
-        let told = json!({"launcher": "pod", "handler": {"registries": REGISTRIES}, "api": {"replicas": 1}});
-        std::fs::write(values.path(), told.to_string())?;
-        helm.ok(&[
-            "install",
-            "rvm",
-            &helm.chart("rvm"),
-            "--namespace=rvm",
-            "--create-namespace",
-            "--wait",
-            "--timeout=4m",
-            "--set=images.registry=198.18.0.1:5000,images.tag=test",
-            &format!("--set={near}"),
-            &format!("--values={}", values.path().display()),
-        ])?;
-        let served = ["wait", "--for=condition=Available", "--timeout=240s"];
-        let served = [&served[..], &["apiservice/v1.subresources.kubevirt.io"]].concat();
-        self.kubectl().ok(&served)?;
-        self.await_handlers()
-    }
-
-    fn await_handlers(&self) -> Result<()> {
-        let rolled = [
-            "rollout",
-            "status",
-            "-n",
-            "rvm",
-            "daemonset/rvm-handler",
-            "--timeout=240s",
-        ];
-        self.kubectl().ok(&rolled).map(drop)
+        let near = format!(
+            "api.nodeSelector.{}={}",
+            ARCH.replace('.', "\\."),
+            machine_arch().unwrap()
+        );
+        installed.install(&["useEmulation=false", &near]).unwrap();
+        Self { far, installed }
     }
 
     fn kubectl(&self) -> &Kubectl {
-        self.cluster.kubectl()
-    }
-
-    /// What everybody who takes part says, for when something does not come.
-    fn story(&self) -> String {
-        let said = |words: &[&str]| match self.kubectl().run(words) {
-            Ok(said) => said.text() + &said.error_text(),
-            Err(error) => format!("{error:#}"),
-        };
-        let logs = |app: &str| said(&["logs", "-n", "rvm", "--tail=30", "--prefix", "-l", app]);
-        [
-            said(&["get", "nodes,pods", "-A", "-o", "wide"]),
-            said(&["describe", "pods", "-A"]),
-            logs("app=rvm-api"),
-            logs("app=rvm-handler"),
-        ]
-        .join("\n")
-    }
-
-    fn await_running(&self, name: &str) -> Value {
-        let running = self.kubectl().await_phase(name, "Running");
-        running.with_context(|| self.story()).unwrap()
+        self.installed.kubectl()
     }
 
     /// At its guest's console, through kube-apiserver and rvm-api.
@@ -126,7 +56,7 @@ impl Mixed {
             .on_terminal(&["rvm", "console", name], &[])
             .unwrap();
         let console = Console::at_prompt(viewer, prompt);
-        console.with_context(|| self.story()).unwrap()
+        console.with_context(|| self.installed.story()).unwrap()
     }
 
     /// That its guest, seen at its console, is one of riscv64; that console is left.
@@ -139,7 +69,7 @@ impl Mixed {
 
     fn end(&self, name: &str) {
         let ended = self.kubectl().ok(&["delete", "vmi", name, "--timeout=120s"]);
-        ended.with_context(|| self.story()).unwrap();
+        ended.with_context(|| self.installed.story()).unwrap();
     }
 
     /// What runs a machine on the node of riscv64 is nobody there, and KVM runs its guest.
@@ -188,10 +118,10 @@ fn vmi_alpine_efi() -> Manifest {
 
 #[test]
 fn lab_a_machine_runs_under_kvm_in_a_pod_of_a_riscv64_node_beside_an_emulating_one() {
-    let mixed = Mixed::with(&["rvm-handler", "rvmm"]).unwrap();
+    let mixed = Mixed::with(&["rvm-handler", "rvmm"]);
     mixed.kubectl().apply(&[Manifest::demo().unwrap()]).unwrap();
     // The scheduler finds the one node that has KVM.
-    let vmi = mixed.await_running(NAME);
+    let vmi = mixed.installed.await_running(NAME).unwrap();
     assert_eq!(place(&vmi), (riscv64::NODE, None));
     mixed.says_riscv64(NAME, guest::PROMPT);
     mixed.is_unprivileged_and_under_kvm();
@@ -208,20 +138,26 @@ fn lab_a_machine_runs_under_kvm_in_a_pod_of_a_riscv64_node_beside_an_emulating_o
 
 #[test]
 fn full_lab_a_mixed_cluster_runs_the_same_machine_by_kvm_here_and_emulated_there() {
-    let mixed = Mixed::with(&["rvm-handler", "rvmm", "rvmm-qemu"]).unwrap();
-    let node = mixed.cluster.node().unwrap();
+    let mixed = Mixed::with(&["rvm-handler", "rvmm", "rvmm-qemu"]);
+    let node = mixed.installed.cluster().node().unwrap();
     node.push(&efi::image(&Cache::open().unwrap()).unwrap(), EFI)
         .unwrap();
     let kubectl = mixed.kubectl();
     let efi = "vmi-alpine-efi";
     kubectl.apply(&[vmi_alpine_efi()]).unwrap();
-    assert_eq!(place(&mixed.await_running(efi)), (riscv64::NODE, None));
+    assert_eq!(
+        place(&mixed.installed.await_running(efi).unwrap()),
+        (riscv64::NODE, None)
+    );
     mixed.says_riscv64(efi, "guest# ");
     mixed.is_unprivileged_and_under_kvm();
     mixed.end(efi);
 
     kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
-    assert_eq!(place(&mixed.await_running(NAME)), (riscv64::NODE, None));
+    assert_eq!(
+        place(&mixed.installed.await_running(NAME).unwrap()),
+        (riscv64::NODE, None)
+    );
     // From now on nodes without KVM may have machines too.
     let emulate = r#"{"spec": {"configuration": {"developerConfiguration": {"useEmulation": true}}}}"#;
     let patch = [
@@ -236,14 +172,21 @@ fn full_lab_a_mixed_cluster_runs_the_same_machine_by_kvm_here_and_emulated_there
     ];
     kubectl.ok(&patch).unwrap();
     let here = Manifest::demo().unwrap().named("here");
-    let here = here.on("kubernetes.io/arch", &machine_arch().unwrap());
+    let here = here.on(ARCH, &machine_arch().unwrap());
     kubectl.apply(&[here]).unwrap();
     assert_eq!(
-        place(&mixed.await_running("here")),
+        place(&mixed.installed.await_running("here").unwrap()),
         (NODE, Some("True".to_owned()))
     );
     mixed.says_riscv64("here", "here:~# ");
     mixed.says_riscv64(NAME, guest::PROMPT);
+    // Who does not mind is under KVM while there is room.
+    kubectl
+        .apply(&[Manifest::demo().unwrap().named("anywhere")])
+        .unwrap();
+    let anywhere = mixed.installed.await_running("anywhere").unwrap();
+    assert_eq!(place(&anywhere), (riscv64::NODE, None));
+    mixed.end("anywhere");
 
     // The handler of the far node goes and another comes; its machine knows nothing of it.
     let mut console = mixed.console(NAME, guest::PROMPT);
@@ -262,7 +205,7 @@ fn full_lab_a_mixed_cluster_runs_the_same_machine_by_kvm_here_and_emulated_there
             "--timeout=120s",
         ])
         .unwrap();
-    mixed.await_handlers().with_context(|| mixed.story()).unwrap();
+    mixed.installed.await_handlers().unwrap();
     let mut console = mixed.console(NAME, guest::PROMPT);
     // In other words than before, which the console shows again.
     let said = console.ask("cat /proc/uptime").unwrap();
