@@ -141,10 +141,6 @@ pub fn assemble(
         unknown: Arc::new(AtomicU64::new(0)),
         counters: Arc::default(),
     };
-    let input: Box<dyn GuestInput + Send> = match spec.console() {
-        Console::Serial => Box::new(UartInput(uart)),
-        Console::Virtio => Box::new(plugged.console),
-    };
     Ok(Assembled {
         ram,
         vcpus,
@@ -153,13 +149,21 @@ pub fn assemble(
         slots,
         alarms: [alarm].into_iter().chain(guard).collect(),
         watchdog,
-        input,
+        input: input(spec, UartInput(uart), plugged.console),
         device_tree: tree,
         balloon: plugged.balloon,
         meters: plugged.meters,
         scsi,
         bays: Bays::new(plugged.places.into_bus().map(|bus| (bus, wiring)), controller),
     })
+}
+
+/// The console that is typed into.
+fn input(spec: &Spec, uart: UartInput, console: VirtioInput) -> Box<dyn GuestInput + Send> {
+    match spec.console() {
+        Console::Serial => Box::new(uart),
+        Console::Virtio => Box::new(console),
+    }
 }
 
 /// Where the first vCPU begins.

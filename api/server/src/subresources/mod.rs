@@ -101,27 +101,10 @@ impl Subresources {
                     &format!("{base}/namespaces/{{namespace}}/expand-vm-spec"),
                     put(expand::given),
                 )
-                .route(&format!("{machine}/expand-spec"), get(expand::stored))
-                .route(&format!("{machine}/start"), put(machine::start))
-                .route(&format!("{machine}/stop"), put(machine::stop))
-                .route(&format!("{machine}/restart"), put(machine::restart))
-                .route(&format!("{machine}/addvolume"), put(volumes::add_to_machine))
-                .route(
-                    &format!("{machine}/removevolume"),
-                    put(volumes::remove_from_machine),
-                )
                 .route(&format!("{instance}/addvolume"), put(volumes::add_to_instance))
                 .route(
                     &format!("{instance}/removevolume"),
                     put(volumes::remove_from_instance),
-                )
-                .route(
-                    &format!("{machine}/portforward/{{port}}"),
-                    get(ports::serve_machine_tcp),
-                )
-                .route(
-                    &format!("{machine}/portforward/{{port}}/{{protocol}}"),
-                    get(ports::serve_machine),
                 )
                 .route(&format!("{instance}/portforward/{{port}}"), get(ports::serve_tcp))
                 .route(
@@ -141,7 +124,8 @@ impl Subresources {
                 .route(&format!("{instance}/usage"), get(usage::serve))
                 .route(&format!("{instance}/userlist"), get(guest::users))
                 .route(&format!("{instance}/filesystemlist"), get(guest::file_systems));
-            router = router.route(&format!("{base}/{{*path}}"), any(documents::nothing));
+            router =
+                of_machines(router, &machine).route(&format!("{base}/{{*path}}"), any(documents::nothing));
         }
         router
             .layer(axum::middleware::from_fn(traces::traced))
@@ -201,4 +185,26 @@ fn agreed(upgrade: Upgrade) -> Result<WebSocketUpgrade, Refused> {
         .protocols([PROTOCOL])
         .max_message_size(MAX_INPUT)
         .max_frame_size(MAX_INPUT))
+}
+
+/// What is asked of a VirtualMachine.
+fn of_machines(router: Router<Subresources>, machine: &str) -> Router<Subresources> {
+    router
+        .route(&format!("{machine}/expand-spec"), get(expand::stored))
+        .route(&format!("{machine}/start"), put(machine::start))
+        .route(&format!("{machine}/stop"), put(machine::stop))
+        .route(&format!("{machine}/restart"), put(machine::restart))
+        .route(&format!("{machine}/addvolume"), put(volumes::add_to_machine))
+        .route(
+            &format!("{machine}/removevolume"),
+            put(volumes::remove_from_machine),
+        )
+        .route(
+            &format!("{machine}/portforward/{{port}}"),
+            get(ports::serve_machine_tcp),
+        )
+        .route(
+            &format!("{machine}/portforward/{{port}}/{{protocol}}"),
+            get(ports::serve_machine),
+        )
 }
