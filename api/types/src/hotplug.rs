@@ -18,6 +18,9 @@ use crate::{Extra, VirtualMachineInstance};
 /// The bus of disks that come and go.
 pub const BUS: &str = "scsi";
 
+/// What KubeVirt's clients ask for where their user says nothing. It means [`BUS`] here, as guests are told of no other device that comes.
+const DEFAULT_OF_CLIENTS: &str = "virtio";
+
 /// Most volumes of a machine that come and go.
 pub const MAX_VOLUMES: usize = 64;
 
@@ -193,6 +196,7 @@ impl VolumeRequest {
             serde_json::from_value(fields).map_err(|error| format!("the disk cannot be read: {error}"))?;
         if disk.cdrom.is_none() && !disk.extra.contains_key("lun") {
             let target = disk.disk.get_or_insert_with(DiskTarget::default);
+            target.bus = target.bus.take().filter(|bus| bus != DEFAULT_OF_CLIENTS);
             target.bus.get_or_insert_with(|| BUS.to_owned());
         }
         Ok(Some((volume, disk)))

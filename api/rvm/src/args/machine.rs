@@ -220,7 +220,7 @@ pub struct AddVolume {
     /// What it is to the guest; there are disks alone
     #[arg(long, value_name = "TYPE", default_value = "disk", value_parser = ["disk", "lun"])]
     pub disk_type: String,
-    /// By which bus; a machine takes disks by scsi alone while it runs
+    /// By which bus; virtio means scsi, of which a guest that runs is told
     #[arg(long, value_name = "BUS", default_value = "scsi", value_parser = ["virtio", "scsi"])]
     pub bus: String,
     /// No effect: a VirtualMachine keeps it in any case

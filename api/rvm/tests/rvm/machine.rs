@@ -132,12 +132,14 @@ async fn what_there_is_not_is_refused_with_the_reason() {
         line,
         "error: can't access VMI alpine: No graphics devices are present."
     );
-    // A disk of its own would reach no guest that runs.
     let line = lab
-        .error(&["addvolume", "alpine", "--volume-name=data", "--bus=virtio"])
+        .error(&["addvolume", "alpine", "--volume-name=data", "--disk-type=lun"])
         .await;
     let refused = "error: error adding volume, spec.domain.devices.disks";
-    assert!(line.starts_with(refused) && line.contains("--bus scsi"), "{line}");
+    assert!(
+        line.starts_with(refused) && line.contains("is not scsi"),
+        "{line}"
+    );
 }
 
 #[tokio::test]

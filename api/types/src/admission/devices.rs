@@ -50,7 +50,7 @@ fn validate_hotpluggable(vmi: &VirtualMachineInstance, path: &Path, causes: &mut
         let bus = disk.disk.as_ref().and_then(|target| target.bus.as_deref());
         if disk.cdrom.is_some() || bus != Some(hotplug::BUS) {
             causes.push(path.field("disk.bus").not_supported(format_args!(
-                "is not {}, the only bus by which a hotpluggable volume comes (virtctl addvolume --bus scsi)",
+                "is not {}, the only bus by which a hotpluggable volume comes",
                 hotplug::BUS
             )));
         }
