@@ -15,7 +15,7 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use rvm_e2e::distribution::{self, NAME, Visitor, await_boot, await_set_up, user_data, vmi};
 use rvm_harness::patience::{Look, PATIENCE, eventually};
 use rvm_harness::{Handler, HandlerSetup, Kubectl, Manifest, Tools};
-use rvm_outer::Session;
+use rvm_outer::{Output, Session};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -80,6 +80,23 @@ impl Stage {
             Ok(Look::of(says.then(|| vmi.clone()), || vmi["status"].to_string()))
         });
         told.unwrap()
+    }
+
+    /// Has the guest's agent run this in a shell.
+    fn exec(&self, tools: &Tools, script: &str) -> Output {
+        let vmi = self.kubectl.vmi(NAME).unwrap();
+        let machine = self.handler.machine(vmi["metadata"]["uid"].as_str().unwrap());
+        let (rvmm, socket) = (tools.own("rvmm").unwrap(), machine.control_socket());
+        let ask = [
+            rvmm.to_str().unwrap(),
+            "ctl",
+            "--socket",
+            socket.to_str().unwrap(),
+            "exec",
+            "--",
+        ];
+        let ask = [&ask[..], &["/bin/sh", "-c", script]].concat();
+        tools.run(&ask, &[], "").unwrap()
     }
 
     /// What a command prints in the guest, over SSH, line by line.
@@ -199,6 +216,13 @@ fn full_an_ordinary_users_distribution_is_set_up_by_cloud_init_reached_and_left_
         conditions
             .iter()
             .any(|one| one["type"] == "AgentConnected" && one["status"] == "True")
+    );
+
+    // What a probe of a pod asks for: a command in the guest, by its agent.
+    let ran = stage.exec(&tools, "cat /etc/os-release | grep ^ID=; echo no >&2; exit 3");
+    assert_eq!(
+        (ran.status(), ran.text(), ran.error_text()),
+        (Some(3), "ID=debian\n".to_owned(), "no\n".to_owned())
     );
 
     stage.stop("Succeeded");

@@ -1,11 +1,14 @@
 //! `rvmm ctl`: asks a running machine, over its control socket.
 //!
 //! A word a request; with `-o json` the answer as it came, an event a line. Status 0 when it was done, 1 with one line
-//! when it was refused or nobody answered.
+//! when it was refused or nobody answered; a command that ran in the guest ends us with its own status.
+
+mod exec;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -26,6 +29,11 @@ const ASK: &str = "\
 The commands are those of QEMU's guest agent, as the guest's own has them; guest-info lists them. Our init knows guest-shutdown.
 Example:
   rvmm ctl --run-dir DIR agent guest-file-open '{\"path\": \"/etc/hostname\"}'";
+
+const EXEC: &str = "\
+The guest has to run QEMU's guest agent, and that to allow guest-exec. A command whose time is over goes on in the guest.
+Example:
+  rvmm ctl --run-dir DIR exec -- cat /etc/hostname";
 
 const FIND: &str = "\
 The machine must have been started with --transport pci. Its guest finds the device when it looks at its bus again; in Linux:
@@ -102,6 +110,16 @@ enum Word {
         #[arg(value_parser = parse_json)]
         arguments: Option<Value>,
     },
+    /// Have the guest agent run a command in the guest; its output and its status are ours
+    #[command(after_help = EXEC)]
+    Exec {
+        /// How long it may take, such as 30s or 5m
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_time)]
+        timeout: Duration,
+        /// The command, as a path or a name, and its arguments
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// Plug a disk in
     #[command(after_help = FIND_DISK)]
     AddDisk {
@@ -137,7 +155,7 @@ impl Ctl {
     ///
     /// # Errors
     /// Nobody answers, or the machine refuses.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         let in_dir = || self.run_dir.map(|dir| RunDir::new(dir).control_socket());
         let socket = self.socket.or_else(in_dir).context("--run-dir is needed")?;
         let mut client = Client::connect(&socket).with_context(|| format!("'{}'", socket.display()))?;
@@ -149,7 +167,7 @@ impl Ctl {
                 for event in client.subscribe()? {
                     show(&event?, json, event_text)?;
                 }
-                return Ok(());
+                return Ok(ExitCode::SUCCESS);
             }
             Word::Stop { deadline } => {
                 let seconds = u32::try_from(deadline.as_secs()).unwrap_or(u32::MAX);
@@ -167,6 +185,12 @@ impl Ctl {
             Word::AddDisk { disk, id } => return show(&add_disk(&mut client, &disk, id)?, json, device_text),
             Word::AddNet { net, id } => return show(&add_net(&mut client, &net, id)?, json, device_text),
             Word::RemoveDevice { id } => Request::RemoveDevice { id },
+            Word::Exec { timeout, command } => {
+                let ask = |word: &str, arguments| Ok(client.ask_agent(word, Some(arguments))?);
+                let ended = exec::run(ask, &command, timeout)?;
+                ended.write();
+                return Ok(ExitCode::from(ended.status));
+            }
         };
         client.perform(request)?;
         show(&"done", json, |_| String::new())
@@ -203,7 +227,7 @@ fn device_text(device: &Device) -> String {
 }
 
 /// Writes an answer: as it came, or as text if there is any.
-fn show<T: Serialize>(answer: &T, json: bool, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+fn show<T: Serialize>(answer: &T, json: bool, text: impl FnOnce(&T) -> String) -> anyhow::Result<ExitCode> {
     let mut text = if json {
         serde_json::to_string(answer)?
     } else {
@@ -215,7 +239,7 @@ fn show<T: Serialize>(answer: &T, json: bool, text: impl FnOnce(&T) -> String) -
     // A reader that went away has seen enough.
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -37,13 +37,10 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     if let Some(ctl) = args.take_ctl() {
-        return ctl.run().map_or_else(
-            |error| {
-                say(&format!("{error:#}"));
-                ExitCode::FAILURE
-            },
-            |()| ExitCode::SUCCESS,
-        );
+        return ctl.run().unwrap_or_else(|error| {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        });
     }
     let Some(finish) = live(args) else {
         return ExitCode::SUCCESS;

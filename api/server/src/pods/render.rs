@@ -19,6 +19,8 @@ const USER: i64 = 107;
 /// Where its process waits for the machine, and the name of the volume that is there.
 const FOLDER: &str = "/run/rvm";
 const VOLUME: &str = "run";
+/// How long a command of a probe may be waited for, should the kubelet not end that before.
+const PROBE_TIME: &str = "5m";
 /// What the container is called.
 const CONTAINER: &str = "compute";
 /// How long a pod may take to end beyond its guest, in seconds, as with KubeVirt.
@@ -342,15 +344,25 @@ fn ports(vmi: &VirtualMachineInstance) -> Vec<Value> {
     told.collect()
 }
 
-/// A probe as the kubelet does it: it reaches the guest by the pod's address. The guest's agent is asked by rvmm.
+/// A probe as the kubelet does it: it reaches the guest by the pod's address. The guest's agent is asked by rvmm, to answer or to run a
+/// command.
 fn probe(probe: &Value) -> Value {
     let mut probe = probe.clone();
-    if let Some(fields) = probe.as_object_mut()
-        && fields.remove("guestAgentPing").is_some()
-    {
-        let ask = ["rvmm", "ctl", "--run-dir", FOLDER, "agent", "guest-ping"];
-        fields.insert("exec".to_owned(), json!({"command": ask}));
+    let Some(fields) = probe.as_object_mut() else {
+        return probe;
+    };
+    let asked = ["rvmm", "ctl", "--run-dir", FOLDER];
+    let mut asked: Vec<Value> = asked.map(Value::from).to_vec();
+    if fields.remove("guestAgentPing").is_some() {
+        asked.extend(["agent", "guest-ping"].map(Value::from));
+    } else if let Some(exec) = fields.remove("exec") {
+        // The kubelet ends it when its own time is over.
+        asked.extend(["exec", "--timeout", PROBE_TIME, "--"].map(Value::from));
+        asked.extend(exec["command"].as_array().cloned().unwrap_or_default());
+    } else {
+        return probe;
     }
+    fields.insert("exec".to_owned(), json!({"command": asked}));
     probe
 }
 
@@ -527,6 +539,30 @@ mod tests {
         });
         assert_eq!(spec["nodeSelector"], selector);
         assert!(spec.get("evictionStrategy").is_none());
+    }
+
+    #[test]
+    fn a_command_that_probes_is_run_in_the_guest_and_not_in_the_pod() {
+        let exec = json!({"command": ["/bin/sh", "-c", "exit 0"]});
+        let pod = kvm(json!({"readinessProbe": {"exec": exec, "failureThreshold": 2}}));
+        let probe = &pod["spec"]["containers"][0]["readinessProbe"];
+        let command = [
+            "rvmm",
+            "ctl",
+            "--run-dir",
+            "/run/rvm",
+            "exec",
+            "--timeout",
+            "5m",
+            "--",
+            "/bin/sh",
+            "-c",
+            "exit 0",
+        ];
+        assert_eq!(
+            *probe,
+            json!({"exec": {"command": command}, "failureThreshold": 2})
+        );
     }
 
     #[test]
