@@ -245,7 +245,7 @@ fn explain_tells_what_every_kind_is_for() {
     let words: Vec<&str> = settings.split_whitespace().collect();
     let words = words.join(" ");
     assert!(
-        words.contains("one is followed") && words.contains("kept as they were written"),
+        words.contains("two are followed") && words.contains("kept as they were written"),
         "{settings}"
     );
 }
