@@ -123,7 +123,7 @@ fn the_scsi_controller_comes_behind_the_balloon_and_its_disks_take_no_place() {
         .disk(on(DiskBus::Scsi, "/c.img"));
     let text = |spec: Spec| text(&arguments(&spec, &findings(&[false; 3]), &descriptors(&[])));
     let mmio = text(spec.clone().build().unwrap());
-    let end = "-device virtio-balloon-device,deflate-on-oom=on,free-page-reporting=on,bus=virtio-mmio-bus.4\n\
+    let end = "-device virtio-balloon-device,id=balloon,deflate-on-oom=on,free-page-reporting=on,bus=virtio-mmio-bus.4\n\
          -device virtio-scsi-device,id=scsi,num_queues=1,bus=virtio-mmio-bus.3\n\
          -blockdev driver=raw,node-name=disk0,read-only=off,discard=unmap,file.driver=file,file.filename=/a.img\n\
          -device scsi-hd,drive=disk0,werror=report,rerror=report,opt_io_size=524288,rotation_rate=1,dpofua=on,bus=scsi.0,channel=0,scsi-id=0,lun=0\n\
