@@ -21,6 +21,16 @@ const API: &str = "rvm-api";
 const IMAGES: [&str; 4] = [API, "rvm-handler", "rvmm", "rvmm-qemu"];
 /// The release and its namespace.
 pub const RELEASE: &str = "rvm";
+/// What helm is told to take it away.
+pub const UNINSTALL: [&str; 7] = [
+    "uninstall",
+    RELEASE,
+    "--namespace",
+    RELEASE,
+    "--wait",
+    "--timeout",
+    "3m",
+];
 /// How long helm may wait.
 const TIMEOUT: &str = "4m";
 
@@ -135,6 +145,18 @@ impl Installed {
             .chain(values)
             .collect();
         self.helm.ok(&words).map(drop).with_context(|| self.story())
+    }
+
+    /// Says to the KubeVirt whether nodes without KVM may emulate.
+    ///
+    /// # Errors
+    /// kubectl's.
+    pub fn allow_emulation(&self, is_so: bool) -> Result<()> {
+        let patch = json!({"spec": {"configuration": {"developerConfiguration": {"useEmulation": is_so}}}});
+        let patch = patch.to_string();
+        let what = ["patch", "kubevirt", "kubevirt", "-n", "kubevirt"];
+        let how = ["--type=merge", "-p", &patch];
+        self.kubectl().ok(&[&what[..], &how].concat()).map(drop)
     }
 
     /// Helm takes a DaemonSet for ready as long as enough of it is, and of one node that is none.

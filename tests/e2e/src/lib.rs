@@ -7,6 +7,7 @@ pub mod browser;
 pub mod devices;
 pub mod disks;
 pub mod distribution;
+pub mod efi;
 pub mod firmware;
 pub mod forms;
 pub mod full;

@@ -1,6 +1,6 @@
 //! The charts: what an operator gets by helm, on a real node, and how it goes again.
 
-use rvm_e2e::installed::{Installed, RELEASE};
+use rvm_e2e::installed::{Installed, RELEASE, UNINSTALL};
 use rvm_harness::patience::Look;
 use rvm_harness::{Helm, Tools, eventually};
 use serde_json::Value;
@@ -165,16 +165,7 @@ fn an_operator_installs_rvm_changes_it_and_uninstalls_it_without_a_trace() {
     let replicas = kubectl.get(&["deployment", "rvm-api", "-n", RELEASE]).unwrap();
     assert_eq!(replicas["status"]["readyReplicas"], 1);
 
-    let uninstall = [
-        "uninstall",
-        RELEASE,
-        "--namespace",
-        RELEASE,
-        "--wait",
-        "--timeout",
-        "3m",
-    ];
-    let uninstalled = installed.helm().ok(&uninstall);
+    let uninstalled = installed.helm().ok(&UNINSTALL);
     uninstalled.unwrap_or_else(|error| panic!("{error:#}\n{}", installed.story()));
     kubectl
         .ok(&["delete", "namespace", RELEASE, "--wait", "--timeout=120s"])

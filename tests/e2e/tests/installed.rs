@@ -3,7 +3,7 @@
 
 use anyhow::Context;
 use rvm_e2e::guest::{self, NAME, condition};
-use rvm_e2e::installed::{Installed, RELEASE};
+use rvm_e2e::installed::{Installed, RELEASE, UNINSTALL};
 use rvm_e2e::machines;
 use rvm_harness::Manifest;
 use rvm_harness::patience::{Look, eventually};
@@ -201,20 +201,7 @@ fn full_a_node_is_drained_of_machines_as_their_eviction_strategies_say() {
 fn full_where_the_kubevirt_says_no_emulation_a_machine_waits_for_a_node_with_kvm() {
     let installed = Installed::start(&[]).unwrap();
     let kubectl = installed.kubectl();
-    let emulate = |is_so: bool| {
-        let patch = json!({"spec": {"configuration": {"developerConfiguration": {"useEmulation": is_so}}}});
-        let words = [
-            "patch",
-            "kubevirt",
-            "kubevirt",
-            "-n",
-            "kubevirt",
-            "--type=merge",
-            "-p",
-        ];
-        kubectl.ok(&[&words[..], &[&patch.to_string()]].concat()).unwrap();
-    };
-    emulate(false);
+    installed.allow_emulation(false).unwrap();
     kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
     let why = eventually("what the machine waits for", || {
         let vmi = kubectl.vmi(NAME)?;
@@ -229,7 +216,7 @@ fn full_where_the_kubevirt_says_no_emulation_a_machine_waits_for_a_node_with_kvm
     assert!(why.unwrap().contains("Insufficient devices.kubevirt.io/kvm"));
     kubectl.ok(&["delete", "vmi", NAME, "--timeout=120s"]).unwrap();
     installed.await_no_pods().unwrap();
-    emulate(true);
+    installed.allow_emulation(true).unwrap();
     kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
     installed.await_running(NAME).unwrap();
 }
@@ -338,16 +325,7 @@ fn full_rvm_is_not_uninstalled_from_under_its_machines_but_with_them_where_that_
     let kubectl = installed.kubectl();
     kubectl.apply(&[machines::machine("Always").unwrap()]).unwrap();
     machines::await_word(kubectl, "Running").unwrap();
-    let uninstall = [
-        "uninstall",
-        RELEASE,
-        "--namespace",
-        RELEASE,
-        "--wait",
-        "--timeout",
-        "3m",
-    ];
-    let refused = installed.helm().run(&uninstall).unwrap();
+    let refused = installed.helm().run(&UNINSTALL).unwrap();
     assert_ne!(refused.status(), Some(0));
     let why = kubectl.ok(&["logs", "-n", RELEASE, "job/rvm-uninstall"]).unwrap();
     assert!(
@@ -364,7 +342,7 @@ fn full_rvm_is_not_uninstalled_from_under_its_machines_but_with_them_where_that_
         .ok(&["rollback", RELEASE, "1", "--namespace", RELEASE, "--wait"])
         .unwrap();
     installed.upgrade(&["uninstall.machines=remove"]).unwrap();
-    installed.helm().ok(&uninstall).unwrap();
+    installed.helm().ok(&UNINSTALL).unwrap();
     kubectl
         .ok(&["delete", "namespace", RELEASE, "--wait", "--timeout=120s"])
         .unwrap();

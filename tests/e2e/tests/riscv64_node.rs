@@ -3,16 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use anyhow::Context;
+use rvm_e2e::efi as vmi_alpine_efi;
 use rvm_e2e::guest::{self, NAME, condition_of};
 use rvm_e2e::installed::Installed;
 use rvm_guests::debian::machine_arch;
 use rvm_guests::{Cache, efi};
 use rvm_harness::node::{NODE, riscv64};
 use rvm_harness::{Console, Kubectl, Manifest, Riscv64Node, runs};
-use serde_json::{Value, json};
-
-/// What KubeVirt's `vmi-alpine-efi.yaml` boots, by the name that it has there.
-const EFI: &str = "kubevirt/alpine-container-disk-demo:devel";
+use serde_json::Value;
 
 /// Which architecture a node is of.
 const ARCH: &str = "kubernetes.io/arch";
@@ -99,23 +97,6 @@ fn place(vmi: &Value) -> (&str, Option<String>) {
     (node, condition_of(vmi, "SoftwareEmulation"))
 }
 
-/// KubeVirt's `vmi-alpine-efi.yaml`, as it is there.
-fn vmi_alpine_efi() -> Manifest {
-    Manifest(json!({
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
-        "metadata": {"labels": {"special": "vmi-alpine-efi"}, "name": "vmi-alpine-efi"},
-        "spec": {
-            "domain": {
-                "devices": {"disks": [{"disk": {"bus": "virtio"}, "name": "containerdisk"}]},
-                "firmware": {"bootloader": {"efi": {"secureBoot": false}}},
-                "memory": {"guest": "1Gi"}, "resources": {},
-            },
-            "terminationGracePeriodSeconds": 0,
-            "volumes": [{"containerDisk": {"image": format!("registry:5000/{EFI}")}, "name": "containerdisk"}],
-        },
-    }))
-}
-
 #[test]
 fn lab_a_machine_runs_under_kvm_in_a_pod_of_a_riscv64_node_beside_an_emulating_one() {
     let mixed = Mixed::with(&["rvm-handler", "rvmm"]);
@@ -140,11 +121,14 @@ fn lab_a_machine_runs_under_kvm_in_a_pod_of_a_riscv64_node_beside_an_emulating_o
 fn full_lab_a_mixed_cluster_runs_the_same_machine_by_kvm_here_and_emulated_there() {
     let mixed = Mixed::with(&["rvm-handler", "rvmm", "rvmm-qemu"]);
     let node = mixed.installed.cluster().node().unwrap();
-    node.push(&efi::image(&Cache::open().unwrap()).unwrap(), EFI)
-        .unwrap();
+    node.push(
+        &efi::image(&Cache::open().unwrap()).unwrap(),
+        vmi_alpine_efi::REPOSITORY,
+    )
+    .unwrap();
     let kubectl = mixed.kubectl();
-    let efi = "vmi-alpine-efi";
-    kubectl.apply(&[vmi_alpine_efi()]).unwrap();
+    let efi = vmi_alpine_efi::NAME;
+    kubectl.apply(&[vmi_alpine_efi::manifest()]).unwrap();
     assert_eq!(
         place(&mixed.installed.await_running(efi).unwrap()),
         (riscv64::NODE, None)
@@ -159,18 +143,7 @@ fn full_lab_a_mixed_cluster_runs_the_same_machine_by_kvm_here_and_emulated_there
         (riscv64::NODE, None)
     );
     // From now on nodes without KVM may have machines too.
-    let emulate = r#"{"spec": {"configuration": {"developerConfiguration": {"useEmulation": true}}}}"#;
-    let patch = [
-        "patch",
-        "kubevirt",
-        "kubevirt",
-        "-n",
-        "kubevirt",
-        "--type=merge",
-        "-p",
-        emulate,
-    ];
-    kubectl.ok(&patch).unwrap();
+    mixed.installed.allow_emulation(true).unwrap();
     let here = Manifest::demo().unwrap().named("here");
     let here = here.on(ARCH, &machine_arch().unwrap());
     kubectl.apply(&[here]).unwrap();

@@ -6,15 +6,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
+use rvm_e2e::efi as vmi_alpine_efi;
 use rvm_e2e::guest;
 use rvm_e2e::volumes::{LoopDevice, equip, folder, lines, out_of_sync, read, with_disk};
 use rvm_guests::{Cache, efi};
 use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Console, HandlerSetup, Manifest, Tools};
 use serde_json::{Value, json};
-
-/// The image of KubeVirt's `vmi-alpine-efi.yaml`.
-const EFI_IMAGE: &str = "registry:5000/kubevirt/alpine-container-disk-demo:devel";
 
 /// Bytes that the files of a folder take.
 fn allocated(folder: &Path) -> u64 {
@@ -444,28 +442,14 @@ fn a_claim_has_the_folder_or_block_device_of_the_volume_that_it_names() {
 fn kubevirts_efi_manifest_boots_a_container_disk_to_its_prompt() {
     let tools = Tools::open().unwrap();
     let image = efi::image(&Cache::open().unwrap()).unwrap();
-    let mirror = format!("{EFI_IMAGE}=oci:{}", image.display());
+    let mirror = format!("{}=oci:{}", vmi_alpine_efi::IMAGE, image.display());
     let handler = HandlerSetup::local()
         .with(&["--mirror", &mirror])
         .start(&tools)
         .unwrap();
     let kubectl = handler.kubectl().unwrap();
-    // As KubeVirt's examples have it.
-    let vmi = json!({
-        "apiVersion": "kubevirt.io/v1", "kind": "VirtualMachineInstance",
-        "metadata": {"labels": {"special": "vmi-alpine-efi"}, "name": "vmi-alpine-efi"},
-        "spec": {
-            "domain": {
-                "devices": {"disks": [{"disk": {"bus": "virtio"}, "name": "containerdisk"}]},
-                "firmware": {"bootloader": {"efi": {"secureBoot": false}}},
-                "memory": {"guest": "1Gi"}, "resources": {},
-            },
-            "terminationGracePeriodSeconds": 0,
-            "volumes": [{"containerDisk": {"image": EFI_IMAGE}, "name": "containerdisk"}],
-        },
-    });
-    kubectl.apply(&[Manifest(vmi)]).unwrap();
-    let vmi = kubectl.await_phase("vmi-alpine-efi", "Running").unwrap();
+    kubectl.apply(&[vmi_alpine_efi::manifest()]).unwrap();
+    let vmi = kubectl.await_phase(vmi_alpine_efi::NAME, "Running").unwrap();
     let viewer = handler.rvm_on_terminal(&["console", "vmi-alpine-efi"]).unwrap();
     let mut console = Console::at_prompt(viewer, "guest# ").unwrap();
     assert_eq!(console.ask("echo $((6 * 7)) $(uname -m)").unwrap(), "42 riscv64");
