@@ -159,12 +159,8 @@ pub fn spec(
         None => builder,
     };
     match builder.clone().build() {
-        // More than the bus that every guest knows has places for. What nobody asked for by name stays away from the other: a guest
-        // under KVM hangs where a dozen devices there send messages (ARCHITECTURE.md).
-        Err(SpecError::Devices(..)) => {
-            let builder = builder.balloon(false).scsi(false);
-            builder.transport(Transport::Pci).build()
-        }
+        // More than the bus that every guest knows has places for.
+        Err(SpecError::Devices(..)) => builder.transport(Transport::Pci).build(),
         built => built,
     }
 }

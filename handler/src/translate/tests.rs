@@ -190,7 +190,7 @@ fn many_disks_beside_a_network_are_on_pci_which_has_places_for_them() {
             .transport()
     };
     assert_eq!(
-        [3, 4, 28].map(transport),
+        [3, 4, 26].map(transport),
         [Transport::Mmio, Transport::Pci, Transport::Pci]
     );
     assert_eq!(fields(with(31)), ["spec"]);

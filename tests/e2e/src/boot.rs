@@ -90,14 +90,18 @@ pub fn reads_and_writes_a_disk(host: &dyn Host) {
     assert_eq!(&image[2047 * 512..2047 * 512 + 20], b"written by the guest");
 }
 
+/// The last of them is `vdx`.
+const DISKS_ON_PCI: usize = 24;
+
 /// Over PCI a disk is read and written, and the guest's devices interrupt as this host lets them: by messages, a
-/// vector a queue, or by a line that they share. More devices fit than virtio-mmio has places for.
+/// vector a queue, or by a line that they share. More devices fit than virtio-mmio has places for, and than an IMSIC at
+/// fault has messages for.
 pub fn devices_work_on_pci(host: &dyn Host, interrupt: &str) {
     let mut wish = guest(host, "quiet").transport(Transport::Pci).cpus(2);
-    for number in 0..8 {
+    for number in 0..DISKS_ON_PCI {
         let name = format!("disk{number}.img");
         let mut image = vec![0; 64 << 10];
-        image[..7].copy_from_slice(format!("disk {number}\n").as_bytes());
+        image[..7].copy_from_slice(format!("disk {}\n", number % 10).as_bytes());
         host.put(&name, &image).expect("the host takes a file");
         wish = wish.disk(Disk {
             serial: Some(format!("serial-{number}")),
@@ -106,12 +110,14 @@ pub fn devices_work_on_pci(host: &dyn Host, interrupt: &str) {
     }
     let mut vm = spawn(host, wish);
     until_ready(&mut vm);
-    ask(&mut vm, "head -c 6 /dev/vda; echo", "disk 0\r\n");
-    ask(&mut vm, "head -c 6 /dev/vdh; echo", "disk 7\r\n");
-    ask(&mut vm, "cat /sys/block/vdh/serial; echo", "serial-7");
+    for (number, letter) in (0..DISKS_ON_PCI).zip('a'..) {
+        let read = format!("head -c 6 /dev/vd{letter}; echo; cat /sys/block/vd{letter}/serial; echo");
+        let told = format!("disk {}\r\nserial-{number}\r\n", number % 10);
+        ask(&mut vm, &read, &told);
+    }
     ask(
         &mut vm,
-        "echo written over pci | dd of=/dev/vdh bs=512 seek=127 conv=fsync,sync; echo rc=$?",
+        "echo written over pci | dd of=/dev/vdx bs=512 seek=127 conv=fsync,sync; echo rc=$?",
         "rc=0",
     );
     ask(
@@ -123,7 +129,7 @@ pub fn devices_work_on_pci(host: &dyn Host, interrupt: &str) {
     assert!(interrupts.contains(interrupt), "{interrupts}");
     ask(&mut vm, "head -c 64 /dev/hwrng | wc -c", "64\r\n");
     switch_off(&mut vm);
-    let image = host.get("disk7.img").expect("the disk is there");
+    let image = host.get("disk23.img").expect("the disk is there");
     assert_eq!(&image[127 * 512..127 * 512 + 16], b"written over pci");
 }
 

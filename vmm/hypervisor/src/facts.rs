@@ -50,6 +50,8 @@ pub enum Interrupts {
     Aia {
         /// Interrupt identities of each IMSIC.
         ids: u32,
+        /// The highest of them that is sure to arrive: below `ids` where KVM's IMSIC is at fault.
+        sound: u32,
     },
     /// None in the kernel: a PLIC in user space drives the vCPUs' external interrupt.
     Plic,

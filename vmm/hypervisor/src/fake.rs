@@ -69,7 +69,7 @@ pub fn facts() -> Facts {
         cbom_block: None,
         cboz_block: None,
         cbop_block: None,
-        interrupts: Interrupts::Aia { ids: 255 },
+        interrupts: Interrupts::Aia { ids: 255, sound: 255 },
     }
 }
 

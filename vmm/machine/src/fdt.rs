@@ -81,7 +81,7 @@ pub fn build(tree: &Tree<'_>) -> Result<Vec<u8>, Error> {
     fdt.property_null("ranges")?;
     fdt.property_u32("interrupt-parent", CONTROLLER)?;
     match tree.facts.interrupts {
-        Interrupts::Aia { ids } => write_aia(&mut fdt, tree.cpus, ids)?,
+        Interrupts::Aia { ids, .. } => write_aia(&mut fdt, tree.cpus, ids)?,
         Interrupts::Plic => write_plic(&mut fdt, tree.cpus)?,
     }
     write_devices(&mut fdt, tree)?;

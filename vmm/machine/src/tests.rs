@@ -248,6 +248,20 @@ fn doorbells_follow_the_bar_and_every_vector_has_its_event() {
 }
 
 #[test]
+fn where_not_every_identity_arrives_the_devices_that_come_too_late_have_wires() {
+    let mut facts = fake::facts();
+    facts.interrupts = Interrupts::Aia { ids: 255, sound: 19 };
+    // The second vCPU keeps the devices in place.
+    let run = start_with(facts, vec![vec![Act::Shutdown], vec![]], |wish| {
+        wish.transport(Transport::Pci)
+    });
+    run.outcome();
+    // Room for eight: the console's seven, and the rng's two are too many.
+    assert_eq!(run.vm.attached(), [64, 65, 66, 67, 68, 69, 70]);
+    run.machine.stop();
+}
+
+#[test]
 fn a_message_is_routed_when_its_vector_is_unmasked() {
     let entry = PCI_LOW.base + 0x1_0000;
     let msix = write_long(PCI_ECAM.base + 0x8000 + MSIX, 0x8000_0000);

@@ -67,11 +67,11 @@ pub(crate) fn create(config: &Config) -> Result<Created, HypervisorError> {
         registers::enable_debug_console(vcpu);
         isa::switch(vcpu, &config.isa)?;
     }
-    let ids = aia::create(&fd, config)?;
+    let interrupts = aia::create(&fd, config)?.unwrap_or(Interrupts::Plic);
     let first = vcpus
         .first()
         .ok_or_else(|| HypervisorError::kernel("a VM needs a vCPU", std::io::ErrorKind::InvalidInput))?;
-    let facts = registers::facts(first, ids.map_or(Interrupts::Plic, |ids| Interrupts::Aia { ids }))?;
+    let facts = registers::facts(first, interrupts)?;
     let vm = Arc::new(KvmVm::new(fd, config, &vcpus)?);
     let vcpus = vcpus
         .into_iter()
