@@ -90,15 +90,12 @@ pub fn reads_and_writes_a_disk(host: &dyn Host) {
     assert_eq!(&image[2047 * 512..2047 * 512 + 20], b"written by the guest");
 }
 
-/// The last of them is `vdx`.
-const DISKS_ON_PCI: usize = 24;
-
 /// Over PCI a disk is read and written, and the guest's devices interrupt as this host lets them: by messages, a
 /// vector a queue, or by a line that they share. More devices fit than virtio-mmio has places for, and than an IMSIC at
 /// fault has messages for.
 pub fn devices_work_on_pci(host: &dyn Host, interrupt: &str) {
     let mut wish = guest(host, "quiet").transport(Transport::Pci).cpus(2);
-    for number in 0..DISKS_ON_PCI {
+    for number in 0..24 {
         let name = format!("disk{number}.img");
         let mut image = vec![0; 64 << 10];
         image[..7].copy_from_slice(format!("disk {}\n", number % 10).as_bytes());
@@ -110,7 +107,7 @@ pub fn devices_work_on_pci(host: &dyn Host, interrupt: &str) {
     }
     let mut vm = spawn(host, wish);
     until_ready(&mut vm);
-    for (number, letter) in (0..DISKS_ON_PCI).zip('a'..) {
+    for (number, letter) in ('a'..='x').enumerate() {
         let read = format!("head -c 6 /dev/vd{letter}; echo; cat /sys/block/vd{letter}/serial; echo");
         let told = format!("disk {}\r\nserial-{number}\r\n", number % 10);
         ask(&mut vm, &read, &told);
