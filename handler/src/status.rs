@@ -36,6 +36,9 @@ const MAX_TEXT: usize = 1024;
 const ORPHANED: &str = "The handler that runs the VirtualMachineInstance is gone and its node has another one, which does not \
                         find the machine. Delete the VirtualMachineInstance to give the machine up.";
 
+/// No machine can, so neither the devices nor the disks of one are blamed for it.
+const NOT_MIGRATABLE: &str = "rvm cannot move a machine to another node while it runs";
+
 /// Something to be said of a VMI.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
@@ -229,6 +232,10 @@ fn running(edit: &mut Edit, info: &Info, now: Timestamp) {
     edit.add_finalizer(names::finalizers::FOREGROUND_DELETE);
     edit.without_condition(conditions::SYNCHRONIZED);
     edit.condition(Condition::new(conditions::READY, condition::TRUE), now);
+    for kind in [conditions::LIVE_MIGRATABLE, conditions::STORAGE_LIVE_MIGRATABLE] {
+        let fixed = Condition::new(kind, condition::FALSE).because(reasons::NOT_MIGRATABLE, NOT_MIGRATABLE);
+        edit.condition(fixed, now);
+    }
     if info.agent {
         edit.condition(Condition::new(conditions::AGENT_CONNECTED, condition::TRUE), now);
     } else {

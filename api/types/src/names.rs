@@ -93,6 +93,8 @@ pub mod conditions {
     pub const PAUSED: &str = "Paused";
     /// The machine can move to another node while it runs.
     pub const LIVE_MIGRATABLE: &str = "LiveMigratable";
+    /// Its disks can move to another place while it runs.
+    pub const STORAGE_LIVE_MIGRATABLE: &str = "StorageLiveMigratable";
     /// An agent in the guest answers.
     pub const AGENT_CONNECTED: &str = "AgentConnected";
     /// What the guest's agent was to set is set.

@@ -72,6 +72,20 @@ fn a_running_guest_is_ready_and_synchronized() {
 }
 
 #[test]
+fn a_running_guest_is_said_to_stay_where_it_is() {
+    let vmi = applied(&running(), &vmi_in("Scheduled"));
+    for kind in ["LiveMigratable", "StorageLiveMigratable"] {
+        let told = condition(&vmi, kind).unwrap();
+        assert_eq!(
+            (told.status.as_str(), told.reason.as_deref()),
+            ("False", Some("NotMigratable")),
+            "{kind}"
+        );
+        assert!(told.message.as_deref().is_some_and(|why| why.contains("another node")));
+    }
+}
+
+#[test]
 fn emulation_is_told_with_the_vmms_own_reason() {
     let mut info = info(State::Running);
     info.accelerator = Accelerator::Tcg;

@@ -37,6 +37,10 @@ fn a_machine_runs_in_a_pod_by_the_chart_and_its_console_page_and_figures_are_the
         condition(kubectl, "SoftwareEmulation").unwrap().as_deref(),
         Some("True")
     );
+    assert_eq!(
+        condition(kubectl, "LiveMigratable").unwrap().as_deref(),
+        Some("False")
+    );
 
     // At its console through the aggregated API; it is in the pod's logs, too.
     installed.console().unwrap().leave().unwrap();

@@ -213,6 +213,19 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_move_is_known_by_its_condition_as_by_its_silence() {
+        let stays = |strategy: &str, says: &str| {
+            let condition = json!({"type": "LiveMigratable", "status": says, "reason": "NotMigratable"});
+            let status = json!({"phase": "Running", "nodeName": "n1", "conditions": [condition]});
+            judged(strategy, status)
+        };
+        assert_eq!(stays("LiveMigrateIfPossible", "False"), Verdict::Goes);
+        assert!(matches!(stays("LiveMigrate", "False"), Verdict::Stays(why) if why.ends_with("is not live-migratable")));
+        // What said so of itself would be asked to move.
+        assert!(matches!(stays("LiveMigrate", "True"), Verdict::Told(_)));
+    }
+
+    #[test]
     fn who_was_told_is_not_told_again_and_another_nodes_machine_not_at_all() {
         let told = json!({"phase": "Running", "nodeName": "n1", "evacuationNodeName": "n1"});
         let again = "Evacuation in progress: Eviction triggered evacuation of VMI \"default/vm\"";
