@@ -1,4 +1,4 @@
-//! The images that a cluster installs, for every architecture that this machine can build for: `target/images`, an image
+//! The images that a cluster installs, for each architecture of a node: `target/images`, an image
 //! layout, which is pushed to a registry where one is named.
 
 use std::fs;
@@ -12,12 +12,12 @@ use rvm_guests::cross::{self, target_dir};
 use rvm_guests::product::{self, Platform, Written};
 
 use crate::setup::{self, ForBuilding};
-use crate::step;
+use crate::{packages, step};
 
 /// What may be said of the images.
 #[derive(Args)]
 pub struct Wish {
-    /// Only these architectures, such as amd64 [default: riscv64, and all others that a compiler is there for]
+    /// Only these architectures, such as amd64 [default: riscv64, amd64 and arm64]
     #[arg(long)]
     arch: Vec<String>,
     /// Push them to this registry, as REGISTRY/NAME:TAG; a login stands in RVM_REGISTRY_LOGIN as NAME:PASSWORD
@@ -60,8 +60,15 @@ const MACHINE_SIDE: (&str, &[&str]) = ("dist", &["rvmm"]);
 /// Builds, writes and pushes.
 pub fn run(wish: &Wish) -> Result<ExitCode> {
     let ready = setup::for_building()?;
+    let wanted = wanted(&wish.arch)?;
+    // What is missing is said before the first long build, not after it.
+    for architecture in &wanted {
+        packages::ensure_for_arch(architecture.name).with_context(|| {
+            format!("{} cannot be built for (ARCH=… leaves it out)", architecture.name)
+        })?;
+    }
     let mut platforms = Vec::new();
-    for architecture in wanted(&wish.arch)? {
+    for architecture in wanted {
         platforms.push(build(&ready, architecture)?);
     }
     let place = target_dir().join("images");
@@ -91,7 +98,7 @@ pub fn run(wish: &Wish) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Those that were asked for, which must be to be had, else all that are.
+/// Those that were asked for, else all.
 fn wanted(names: &[String]) -> Result<Vec<&'static Architecture>> {
     if let Some(unknown) = names
         .iter()
@@ -99,24 +106,8 @@ fn wanted(names: &[String]) -> Result<Vec<&'static Architecture>> {
     {
         bail!("no images are made for {unknown}; known: riscv64, amd64, arm64");
     }
-    let mut wanted = Vec::new();
-    for architecture in &ARCHITECTURES {
-        let is_named = names.iter().any(|name| architecture.name == name);
-        let lacks = output(Command::new(architecture.compiler).arg("--version")).is_err();
-        match (is_named, lacks) {
-            (true, true) => bail!("{} needs {}", architecture.name, architecture.compiler),
-            (true, false) => wanted.push(architecture),
-            (false, true) if names.is_empty() => {
-                eprintln!(
-                    "no images for {}: there is no {}",
-                    architecture.name, architecture.compiler
-                );
-            }
-            (false, false) if names.is_empty() => wanted.push(architecture),
-            (false, _) => {}
-        }
-    }
-    Ok(wanted)
+    let is_wanted = |known: &&Architecture| names.is_empty() || names.iter().any(|name| name == known.name);
+    Ok(ARCHITECTURES.iter().filter(is_wanted).collect())
 }
 
 fn build(ready: &ForBuilding, architecture: &Architecture) -> Result<Platform> {

@@ -103,6 +103,38 @@ const FUZZING: [Package; 1] = [Package {
     reason: "compiles libFuzzer",
 }];
 
+/// What `make images` needs besides, to compile C and link for an architecture that is not this machine's.
+const FOR_ARM64: [Package; 2] = [
+    Package {
+        name: "gcc-aarch64-linux-gnu",
+        shown_by: &["aarch64-linux-gnu-gcc"],
+        reason: "links arm64 programs",
+    },
+    Package {
+        name: "libc6-dev-arm64-cross",
+        shown_by: &[
+            "/usr/aarch64-linux-gnu/lib/libc.a",
+            "/usr/lib/aarch64-linux-gnu/libc.a",
+        ],
+        reason: "makes them static",
+    },
+];
+const FOR_AMD64: [Package; 2] = [
+    Package {
+        name: "gcc-x86-64-linux-gnu",
+        shown_by: &["x86_64-linux-gnu-gcc"],
+        reason: "links amd64 programs",
+    },
+    Package {
+        name: "libc6-dev-amd64-cross",
+        shown_by: &[
+            "/usr/x86_64-linux-gnu/lib/libc.a",
+            "/usr/lib/x86_64-linux-gnu/libc.a",
+        ],
+        reason: "makes them static",
+    },
+];
+
 /// Makes sure that every package is there: installs what is missing as root, else says what to install.
 pub fn ensure() -> Result<()> {
     ensure_these(&PACKAGES)
@@ -116,6 +148,15 @@ pub fn ensure_for_testing() -> Result<()> {
 /// The same for what only fuzzing needs.
 pub fn ensure_for_fuzzing() -> Result<()> {
     ensure_these(&FUZZING)
+}
+
+/// The same for programs of another architecture, as Debian names it; for riscv64 [`ensure`] has all.
+pub fn ensure_for_arch(arch: &str) -> Result<()> {
+    match arch {
+        "arm64" => ensure_these(&FOR_ARM64),
+        "amd64" => ensure_these(&FOR_AMD64),
+        _ => Ok(()),
+    }
 }
 
 fn ensure_these(packages: &[Package]) -> Result<()> {
@@ -188,6 +229,7 @@ mod tests {
     #[test]
     fn every_package_has_a_reason_and_a_way_to_see_it() {
         let all = PACKAGES.iter().chain(&TESTING).chain(&FUZZING);
+        let all = all.chain(&FOR_ARM64).chain(&FOR_AMD64);
         let lacking = all.filter(|package| package.reason.is_empty() || package.shown_by.is_empty());
         assert_eq!(lacking.count(), 0);
     }
