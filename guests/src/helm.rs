@@ -1,4 +1,4 @@
-//! Helm, for the tests of our charts: built from the Go module `tests/harness/helm`, whose `go.sum` pins every source.
+//! Helm, for the plain manifests and the tests of our charts: built from the Go module `tests/harness/helm`, whose `go.sum` pins every source.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::cache::{Cache, sha256};
-use crate::command::run;
+use crate::command::{output, run};
 use crate::cross::workspace;
 use crate::kube;
 
@@ -49,6 +49,19 @@ pub fn program(cache: &Cache) -> Result<PathBuf> {
         run(kube::in_module(&mut build, &module))
     })?;
     Ok(place.join("bin/helm"))
+}
+
+/// The namespace that all of the plain manifests is in, and its object: helm makes it where it installs.
+const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: rvm\n";
+
+/// What the chart installs as plain YAML, for those who have no helm; `arguments` are given to `helm template` as they are.
+pub fn manifests(cache: &Cache, arguments: &[String]) -> Result<Vec<u8>> {
+    let mut template = Command::new(program(cache)?);
+    // What is done before an uninstallation would be done at once.
+    template.args(["template", "rvm", "--namespace", "rvm", "--no-hooks"]);
+    template.arg(workspace().join("deploy/helm/rvm")).args(arguments);
+    let rendered = output(&mut template)?;
+    Ok([NAMESPACE.as_bytes(), &rendered].concat())
 }
 
 #[cfg(test)]

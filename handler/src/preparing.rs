@@ -1,6 +1,7 @@
 //! Makes everything that a machine needs and does not start it: what other objects of the cluster hold, images, disks, the
 //! run directory.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -226,6 +227,7 @@ fn boot_files(images: &Images, boot: &BootSource) -> Result<BootFiles, NotPrepar
             initrd,
             ..
         } => images.kernel_boot(image, kernel, initrd.as_deref()),
+        BootSource::OwnFirmware { image, path } => return own_firmware(images, image, path),
         BootSource::Firmware(efi) => Ok(BootFiles {
             kernel: firmware(match efi {
                 Efi::UBoot => "uboot",
@@ -294,6 +296,29 @@ impl From<LayingError> for NotPrepared {
 /// An image of the catalog, checked.
 fn firmware(name: &str) -> Result<PathBuf, NotPrepared> {
     rvm_firmware::locate(name).map_err(|error| NotPrepared::because(reasons::FAILED_CREATE, &error))
+}
+
+/// A bank of flash, which no firmware is larger than.
+const MAX_FIRMWARE: u64 = 32 << 20;
+
+/// A firmware that its author brings. Only its size is looked at here: what it is, rvmm reads behind its walls.
+fn own_firmware(images: &Images, image: &str, path: &str) -> Result<BootFiles, NotPrepared> {
+    let because = |error: &dyn std::error::Error| NotPrepared::because(reasons::ERR_IMAGE_PULL, error);
+    let files = images
+        .kernel_boot(image, path, None)
+        .map_err(|error| because(&error))?;
+    let size = fs::metadata(&files.kernel)
+        .map_err(|error| because(&error))?
+        .len();
+    if size > MAX_FIRMWARE {
+        return Err(NotPrepared {
+            reason: reasons::FAILED_CREATE,
+            message: format!(
+                "the firmware '{path}' of '{image}' has {size} bytes; a bank of flash has {MAX_FIRMWARE}"
+            ),
+        });
+    }
+    Ok(files)
 }
 
 /// Where the firmware's variables are kept, beside the machine's disks, and what they are made from at its first boot.

@@ -43,13 +43,15 @@ pub mod firmware {
     pub const UBOOT: &str = "uboot";
     /// EDK2: the reference implementation of UEFI.
     pub const EDK2: &str = "edk2";
+    /// The author's own: the file that `spec.domain.firmware.kernelBoot.container` names is no kernel.
+    pub const KERNEL_BOOT: &str = "kernelBoot";
 }
 
 /// Annotations on a VMI and its node.
 pub mod annotations {
     /// On a VMI: the volume whose image is an ordinary one, booted as the guest's root file system.
     pub const ROOT_FILESYSTEM: &str = "rvm/root-filesystem";
-    /// On a VMI that boots a disk: by which firmware, `uboot` or `edk2`.
+    /// On a VMI that boots a disk: by which firmware, one of [`super::firmware`].
     pub const FIRMWARE: &str = "rvm/firmware";
     /// On a VMI that is to run in a pod: the pod's image, in place of the cluster's.
     pub const LAUNCHER_IMAGE: &str = "rvm/launcher-image";

@@ -12,6 +12,7 @@ use crate::config::AccessCredential;
 use crate::domain::Domain;
 use crate::names::DEFAULT_GRACE_PERIOD_SECONDS;
 use crate::names::annotations::{FIRMWARE, ROOT_FILESYSTEM, VM_GENERATION};
+use crate::names::firmware::KERNEL_BOOT;
 use crate::phase::Phase;
 use crate::status::VirtualMachineInstanceStatus;
 use crate::volume::{Network, Volume};
@@ -120,6 +121,11 @@ impl VirtualMachineInstance {
             .as_ref()?
             .get(FIRMWARE)
             .map(String::as_str)
+    }
+
+    /// Whether the file that `kernelBoot.container` names is a firmware, which boots its disks.
+    pub fn brings_firmware(&self) -> bool {
+        self.firmware() == Some(KERNEL_BOOT)
     }
 
     /// Whether what its firmware notes is to be there at the next boot.

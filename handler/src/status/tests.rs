@@ -81,7 +81,11 @@ fn a_running_guest_is_said_to_stay_where_it_is() {
             ("False", Some("NotMigratable")),
             "{kind}"
         );
-        assert!(told.message.as_deref().is_some_and(|why| why.contains("another node")));
+        assert!(
+            told.message
+                .as_deref()
+                .is_some_and(|why| why.contains("another node"))
+        );
     }
 }
 

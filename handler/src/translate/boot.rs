@@ -1,4 +1,5 @@
-//! What a VMI boots: an ordinary image as root file system, a kernel out of an image, or firmware that looks at its disks.
+//! What a VMI boots: an ordinary image as root file system, a kernel out of an image, or firmware, ours or its author's, that
+//! looks at its disks.
 
 use std::path::PathBuf;
 
@@ -39,6 +40,13 @@ pub enum BootSource {
     },
     /// EFI firmware boots one of the disks.
     Firmware(Efi),
+    /// The author's own firmware does, a file of an image.
+    OwnFirmware {
+        /// The image's reference.
+        image: String,
+        /// The firmware's path in it.
+        path: String,
+    },
 }
 
 /// The firmware that looks for EFI applications on disks.
@@ -80,9 +88,14 @@ pub fn source(vmi: &VirtualMachineInstance) -> Result<BootSource, Cause> {
         return Ok(BootSource::Firmware(efi(vmi)));
     };
     let kernel = container.kernel_path.clone();
+    let kernel = kernel.ok_or_else(|| path.field("kernelPath").required("is missing"))?;
+    let image = container.image.clone();
+    if vmi.brings_firmware() {
+        return Ok(BootSource::OwnFirmware { image, path: kernel });
+    }
     Ok(BootSource::Kernel {
-        image: container.image.clone(),
-        kernel: kernel.ok_or_else(|| path.field("kernelPath").required("is missing"))?,
+        image,
+        kernel,
         initrd: container.initrd_path.clone(),
         args,
     })
@@ -126,7 +139,7 @@ impl BootSource {
     /// What starts, from its file; a firmware keeps its variables in `vars`.
     pub fn boot(&self, payload: PathBuf, initrd: Option<PathBuf>, vars: Option<Vars>) -> Boot {
         match self {
-            Self::Firmware(_) => Boot::firmware(Firmware { image: payload, vars }),
+            Self::Firmware(_) | Self::OwnFirmware { .. } => Boot::firmware(Firmware { image: payload, vars }),
             _ => Boot {
                 initrd,
                 cmdline: self.cmdline(),
@@ -142,7 +155,7 @@ impl BootSource {
                 let ours = format!("{DEFAULT_CMDLINE} quiet rdinit=/rvm-init rvm.hostname={hostname}");
                 args.iter().fold(ours, |line, more| format!("{line} {more}"))
             }
-            Self::Firmware(_) => String::new(),
+            Self::Firmware(_) | Self::OwnFirmware { .. } => String::new(),
             Self::Kernel { args, .. } => args.clone().unwrap_or_else(|| DEFAULT_CMDLINE.to_owned()),
         }
     }

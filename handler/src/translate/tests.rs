@@ -244,6 +244,27 @@ fn a_kernel_out_of_an_image_keeps_its_own_command_line() {
 }
 
 #[test]
+fn a_firmware_out_of_an_image_is_no_kernel_and_boots_the_disks() {
+    let mut spec = alpine();
+    let container = json!({"image": "firmware:1", "kernelPath": "/u-boot.bin"});
+    spec["domain"]["firmware"] = json!({"kernelBoot": {"container": container}});
+    let mut vmi = vmi(spec);
+    let named = [("rvm/firmware".to_owned(), "kernelBoot".to_owned())];
+    vmi.metadata.annotations = Some(named.into());
+    let wants = wanted(&vmi).unwrap();
+    let expected = BootSource::OwnFirmware {
+        image: "firmware:1".into(),
+        path: "/u-boot.bin".into(),
+    };
+    assert_eq!((&wants.boot, wants.disks.len()), (&expected, 1));
+    let boot = wants.boot.boot("/made/u-boot.bin".into(), None, None);
+    assert!(
+        matches!(&boot.payload, Payload::Firmware(firmware) if firmware.image.ends_with("u-boot.bin") && firmware.vars.is_none())
+    );
+    assert_eq!(boot.cmdline, "");
+}
+
+#[test]
 fn a_root_file_system_is_started_by_the_kernel_that_its_author_brings() {
     let mut spec = alpine();
     let container = json!({"image": "kernels:6", "kernelPath": "/boot/Image"});

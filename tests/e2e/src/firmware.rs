@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use rvm_guests::oci::{About, Layer, write_layout};
 use rvm_guests::{Cache, Toolbox, efi};
 use rvm_outer::shell::{PATIENCE, switch_off, until_ready};
 use rvm_outer::{Host, Session};
@@ -70,6 +71,41 @@ impl Places {
             }),
         })
     }
+}
+
+/// What a user's own firmware says first, and what the catalogued one says there.
+pub const OWN: &str = "U-Boat 20";
+const CATALOGUED: &str = "U-Boot 20";
+/// Where it lies in its image.
+pub const OWN_PATH: &str = "/firmware/u-boat.bin";
+
+/// Writes the image of a user's own firmware as a layout into `folder`: U-Boot under another name, so that none of ours can be taken
+/// for it.
+///
+/// # Errors
+/// The file system's, or that U-Boot does not say its name.
+pub fn own_image(folder: &Path) -> Result<()> {
+    let ours = fs::read(Toolbox::open(&Cache::open()?)?.firmware_dir().join("uboot.bin"))?;
+    let mut own = ours.clone();
+    let places: Vec<usize> = ours
+        .windows(CATALOGUED.len())
+        .enumerate()
+        .filter_map(|(at, bytes)| (bytes == CATALOGUED.as_bytes()).then_some(at))
+        .collect();
+    ensure!(!places.is_empty(), "U-Boot does not say its name");
+    for at in places {
+        own[at..at + OWN.len()].copy_from_slice(OWN.as_bytes());
+    }
+    let mut layer = Layer::new();
+    layer
+        .folder("firmware", 0o755)?
+        .file(&OWN_PATH[1..], 0o644, &own)?;
+    let about = About {
+        tag: "own",
+        command: &[],
+        made_by: "rvm's tests, from Debian's u-boot-qemu",
+    };
+    write_layout(folder, &about, layer)
 }
 
 /// Starts a machine with the EFI disk, and waits for its guest's shell.

@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use rvm_guests::{Cache, helm};
 use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Cluster, Console, Helm, Kubectl, Node, Riscv64Node, Tools, images};
 use serde_json::{Value, json};
@@ -101,10 +102,27 @@ impl Installed {
     /// As for [`Installed::start`].
     pub fn install(&self, values: &[&str]) -> Result<()> {
         self.release(&["install", "--create-namespace"], values)?;
+        self.await_served()
+    }
+
+    fn await_served(&self) -> Result<()> {
         let served = ["wait", "--for=condition=Available", "--timeout=120s"];
         let served = [&served[..], &["apiservice/v1.subresources.kubevirt.io"]].concat();
         self.kubectl().ok(&served).with_context(|| self.story())?;
         self.await_handlers()
+    }
+
+    /// The same without helm: applies what `make manifests` writes, and returns it.
+    ///
+    /// # Errors
+    /// As for [`Installed::start`].
+    pub fn apply_manifests(&self) -> Result<String> {
+        let own = self.folder.path().join("values.json").display().to_string();
+        let manifests = helm::manifests(&Cache::open()?, &["-f".to_owned(), own])?;
+        let manifests = String::from_utf8(manifests)?;
+        self.kubectl().feed(&["apply", "-f", "-"], &manifests)?.ok()?;
+        self.await_served()?;
+        Ok(manifests)
     }
 
     /// Has the node's registry know the same images by another tag.

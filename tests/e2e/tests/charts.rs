@@ -1,8 +1,13 @@
 //! The charts: what an operator gets by helm, on a real node, and how it goes again.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use rvm_e2e::guest::NAME;
 use rvm_e2e::installed::{Installed, RELEASE, UNINSTALL};
 use rvm_harness::patience::Look;
-use rvm_harness::{Helm, Tools, eventually};
+use rvm_harness::{Helm, Manifest, Tools, eventually};
 use serde_json::Value;
 
 #[test]
@@ -175,4 +180,123 @@ fn an_operator_installs_rvm_changes_it_and_uninstalls_it_without_a_trace() {
         Ok(Look::of(left.is_empty().then_some(()), || left.join(" ")))
     })
     .unwrap();
+}
+
+#[test]
+fn full_plain_manifests_install_the_same_without_helm_and_take_it_away_again() {
+    let installed = Installed::prepare().unwrap();
+    let before = installed.objects().unwrap();
+    let manifests = installed.apply_manifests().unwrap();
+    installed.kubectl().apply(&[Manifest::demo().unwrap()]).unwrap();
+    installed.await_running(NAME).unwrap();
+    installed.console().unwrap().leave().unwrap();
+    let kubectl = installed.kubectl();
+    kubectl.ok(&["delete", "vmi", NAME, "--timeout=120s"]).unwrap();
+    installed.await_no_pods().unwrap();
+
+    let deleted = kubectl.feed(&["delete", "--timeout=180s", "-f", "-"], &manifests);
+    deleted.unwrap().ok().unwrap();
+    eventually("cluster as it was", || {
+        let left: Vec<String> = installed.objects()?.difference(&before).cloned().collect();
+        Ok(Look::of(left.is_empty().then_some(()), || left.join(" ")))
+    })
+    .unwrap();
+}
+
+/// The values that a chart's schema knows, by their paths.
+fn known(schema: &Value, path: &str, into: &mut BTreeSet<String>) {
+    for (name, value) in schema["properties"].as_object().into_iter().flatten() {
+        let path = format!("{path}{name}");
+        if value["properties"].is_object() {
+            known(value, &format!("{path}."), into);
+        } else {
+            into.insert(path);
+        }
+    }
+}
+
+/// Every value of the chart but those of other charts, set to something else, after what has it count at all.
+const VALUES: [(&str, &str); 47] = [
+    ("", "images.registry=r.example"),
+    ("", "images.tag=2"),
+    ("", "images.pullPolicy=Always"),
+    ("", "images.pullSecrets[0].name=login"),
+    ("", "crds.install=false"),
+    ("", "crds.keep=true"),
+    ("", "kubevirtNamespace.create=false"),
+    ("", "userRoles.create=false"),
+    ("", "launcher=process"),
+    ("", "useEmulation=true"),
+    ("", "webConsole.enabled=false"),
+    ("", "webConsole.service.type=NodePort"),
+    ("", "webConsole.service.port=8443"),
+    ("", "webConsole.service.annotations.a=b"),
+    ("", "metrics.enabled=false"),
+    ("", "metrics.handlerPort=9186"),
+    ("", "metrics.serviceMonitor.enabled=true"),
+    (
+        "metrics.serviceMonitor.enabled=true",
+        "metrics.serviceMonitor.interval=7s",
+    ),
+    (
+        "metrics.serviceMonitor.enabled=true",
+        "metrics.serviceMonitor.labels.a=b",
+    ),
+    ("", "networkPolicy.enabled=true"),
+    ("", "uninstall.machines=remove"),
+    ("", "api.replicas=3"),
+    ("", "api.logFormat=text"),
+    ("", "api.grpcNames[0]=n.example"),
+    ("", "api.nodeStaleAfter=77"),
+    ("", "api.extraArgs[0]=--log-format=text"),
+    ("", "api.resources.requests.cpu=7m"),
+    ("", "api.nodeSelector.a=b"),
+    ("", "api.tolerations[0].operator=Exists"),
+    ("", "api.affinity.podAffinity.a=b"),
+    ("", "api.podAnnotations.a=b"),
+    ("", "handler.accel=tcg"),
+    ("", "handler.logFormat=text"),
+    ("", "handler.grpcPort=9187"),
+    ("", "handler.machineNetwork=10.9.0.0/24"),
+    ("", "handler.imageCacheLimit=7Gi"),
+    ("", "handler.stateDir=/a"),
+    ("", "handler.runDir=/a"),
+    ("", "handler.kubeletDir=/a"),
+    ("", "handler.registries=a"),
+    ("", "handler.hostDiskDirs[0]=/a"),
+    ("", "handler.extraArgs[0]=--log-format=text"),
+    ("", "handler.resources.requests.cpu=7m"),
+    ("", "handler.nodeSelector.a=b"),
+    ("", "handler.tolerations[0].key=a"),
+    ("", "handler.podAnnotations.a=b"),
+    ("", "handler.maxUnavailable=2"),
+];
+
+#[test]
+fn full_every_value_of_the_chart_changes_what_is_installed() {
+    let tools = Tools::open().unwrap();
+    let helm = Helm::alone(&tools).unwrap();
+    let chart = helm.chart("rvm");
+    let render = |settings: [&str; 2]| {
+        let settings = settings.into_iter().filter(|setting| !setting.is_empty());
+        let settings = settings.flat_map(|setting| ["--set", setting]);
+        let words: Vec<&str> = ["template", "rvm", &chart].into_iter().chain(settings).collect();
+        helm.ok(&words).unwrap()
+    };
+    let schema = fs::read_to_string(Path::new(&chart).join("values.schema.json")).unwrap();
+    let mut left = BTreeSet::new();
+    known(&serde_json::from_str(&schema).unwrap(), "", &mut left);
+    left.remove("global");
+    for (before, setting) in VALUES {
+        assert_ne!(
+            render([before, setting]),
+            render([before, ""]),
+            "{setting} does nothing"
+        );
+        left.retain(|path| {
+            let rest = setting.strip_prefix(path.as_str());
+            !rest.is_some_and(|rest| rest.starts_with(['=', '.', '[']))
+        });
+    }
+    assert!(left.is_empty(), "not tried: {left:?}");
 }

@@ -1,8 +1,11 @@
 //! The chart of one machine with its web console: what a release of it is, and that it runs.
 
+use rvm_e2e::firmware::{self, OWN, OWN_PATH};
 use rvm_e2e::installed::Installed;
+use rvm_guests::{Cache, efi};
 use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Console, Helm, Tools};
+use rvm_outer::shell::PATIENCE;
 
 /// The release, and so its machine.
 const NAME: &str = "web";
@@ -68,11 +71,37 @@ fn the_chart_of_a_machine_is_in_order_and_each_of_its_values_counts() {
     }
     let disk = run(&["images.console=c", "bios=uboot"]).ok().unwrap();
     assert!(disk.contains("rvm/firmware: uboot") && !disk.contains("rvm/root-filesystem"));
+    let own = run(&[
+        "images.console=c",
+        "firmware.image=f:1",
+        "firmware.path=/u-boot.bin",
+        "images.pullSecrets[0].name=login",
+    ]);
+    let own = own.ok().unwrap();
+    for word in [
+        "rvm/firmware: kernelBoot",
+        "image: f:1\n              kernelPath: /u-boot.bin\n              imagePullSecret: login",
+    ] {
+        assert!(own.contains(word), "no {word}: {own}");
+    }
+    assert!(!own.contains("rvm/root-filesystem"), "{own}");
     for (settings, why) in [
         (&["images.console=c", "bios=seabios"][..], "bios"),
         (
             &["images.console=c", "bios=edk2", "kernel.image=k"],
+            "bios excludes kernel.image",
+        ),
+        (
+            &["images.console=c", "bios=edk2", "firmware.image=f"],
             "exclude each other",
+        ),
+        (
+            &["images.console=c", "firmware.image=f", "kernel.args=quiet"],
+            "firmware.image excludes kernel.image",
+        ),
+        (
+            &["images.console=c", "firmware.image=f", "firmware.path=f"],
+            "firmware",
         ),
         (&["images.console=c", "memory=lots"], "memory"),
         (&[], "images.console is not set"),
@@ -165,4 +194,49 @@ fn full_a_release_is_a_machine_with_its_console_and_goes_with_it() {
         .ok(&["get", "vm,vmi,deploy,role,rolebinding", "-o", "name"])
         .unwrap();
     assert_eq!(left.trim(), "");
+}
+
+#[test]
+fn full_a_release_boots_its_disk_by_a_firmware_of_its_author_s() {
+    let installed = Installed::start(&[]).unwrap();
+    let (node, folder) = (installed.cluster().node().unwrap(), tempfile::tempdir().unwrap());
+    firmware::own_image(folder.path()).unwrap();
+    node.push(folder.path(), "own/firmware:1").unwrap();
+    let disk = efi::image(&Cache::open().unwrap()).unwrap();
+    node.push(&disk, "own/disk:1").unwrap();
+    let own = |name: &str| format!("198.18.0.1:5000/{name}");
+    let settings = [
+        format!("images.console={}", own("rvm-api:test")),
+        format!("images.data={}", own("own/disk:1")),
+        format!("firmware.image={}", own("own/firmware:1")),
+        format!("firmware.path={OWN_PATH}"),
+        "cpu.count=1".to_owned(),
+        "memory=512".to_owned(),
+        "service.type=ClusterIP".to_owned(),
+    ];
+    let chart = installed.helm().chart("vm");
+    let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+    let words = ["install", NAME, &chart];
+    let words: Vec<&str> = words.into_iter().chain(settings).collect();
+    installed.helm().ok(&words).unwrap();
+    let kubectl = installed.kubectl();
+    eventually("the machine's instance", || {
+        let said = kubectl.run(&["get", "vmi", NAME, "-o", "name"])?;
+        Ok(Look::of((said.status() == Some(0)).then_some(()), || {
+            said.error_text()
+        }))
+    })
+    .and_then(|()| installed.await_running(NAME))
+    .unwrap();
+    let mut viewer = kubectl.on_terminal(&["rvm", "console", NAME], &[]).unwrap();
+    viewer.expect(OWN, PATIENCE).unwrap();
+    let mut console = Console::at_prompt(viewer, "guest# ").unwrap();
+    let listed = console.ask("ls /sys/firmware/efi").unwrap();
+    assert!(listed.contains("systab"), "{listed}");
+    console.leave().unwrap();
+    installed
+        .helm()
+        .ok(&["uninstall", NAME, "--wait", "--timeout", "3m"])
+        .unwrap();
+    installed.await_no_pods().unwrap();
 }

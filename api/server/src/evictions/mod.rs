@@ -220,7 +220,9 @@ mod tests {
             judged(strategy, status)
         };
         assert_eq!(stays("LiveMigrateIfPossible", "False"), Verdict::Goes);
-        assert!(matches!(stays("LiveMigrate", "False"), Verdict::Stays(why) if why.ends_with("is not live-migratable")));
+        assert!(
+            matches!(stays("LiveMigrate", "False"), Verdict::Stays(why) if why.ends_with("is not live-migratable"))
+        );
         // What said so of itself would be asked to move.
         assert!(matches!(stays("LiveMigrate", "True"), Verdict::Told(_)));
     }

@@ -49,9 +49,10 @@ pub fn overhead(vmi: &VirtualMachineInstance, guest: u64, accelerator: Accelerat
     let firmware = vmi.spec.domain.firmware.as_ref();
     let boots_disks =
         vmi.root_filesystem().is_none() && firmware.is_none_or(|firmware| firmware.kernel_boot.is_none());
-    // U-Boot, the other one, lies in the guest's own memory.
-    let flash = boots_disks
-        && (vmi.firmware() == Some(rvm_types::names::firmware::EDK2) || vmi.keeps_efi_variables());
+    // U-Boot, the other one, lies in the guest's own memory. Of an author's own nobody knows before it is read.
+    let flash = vmi.brings_firmware()
+        || boots_disks
+            && (vmi.firmware() == Some(rvm_types::names::firmware::EDK2) || vmi.keeps_efi_variables());
     program + each.saturating_mul(vcpus(vmi)) + guest / PAGE_TABLES + if flash { FLASH } else { 0 }
 }
 
@@ -76,5 +77,13 @@ mod tests {
         assert_eq!(of(four, Accelerator::Either), (256 + 4 * 8 + 2) * MIB);
         let flash = json!({"domain": {"firmware": {"bootloader": {"efi": {"persistent": true}}}}});
         assert_eq!(of(flash, Accelerator::Kvm), (16 + 2 + 2 + 64) * MIB);
+        let mut own =
+            sample::vmi(json!({"domain": {"firmware": {"kernelBoot": {"container": {"image": "f"}}}}}));
+        assert_eq!(overhead(&own, 1024 * MIB, Accelerator::Kvm), (16 + 2 + 2) * MIB);
+        own.metadata.annotations = Some([("rvm/firmware".to_owned(), "kernelBoot".to_owned())].into());
+        assert_eq!(
+            overhead(&own, 1024 * MIB, Accelerator::Kvm),
+            (16 + 2 + 2 + 64) * MIB
+        );
     }
 }

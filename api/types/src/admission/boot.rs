@@ -2,14 +2,15 @@
 //!
 //! Three ways are known: a kernel out of an image (`kernelBoot.container`), an ordinary image as the root file system
 //! (annotation `rvm/root-filesystem`), which our own kernel and init start, and, where neither is asked for, EFI firmware
-//! that finds a boot loader on a disk.
+//! that finds a boot loader on a disk. The author may bring that firmware himself, where a kernel would be named
+//! (annotation `rvm/firmware: kernelBoot`).
 
 use super::volumes::{validate_image, validate_path_in_image};
 use super::{Cause, Path};
 use crate::VirtualMachineInstance;
 use crate::domain::{Firmware, KernelBoot};
 use crate::names::annotations::{FIRMWARE, ROOT_FILESYSTEM};
-use crate::names::firmware::{EDK2, UBOOT};
+use crate::names::firmware::{EDK2, KERNEL_BOOT, UBOOT};
 use crate::volume::Volume;
 
 /// Longest command line of a kernel, in bytes: what riscv64 Linux keeps of it.
@@ -24,13 +25,13 @@ pub(super) fn validate(vmi: &VirtualMachineInstance, spec: &Path, causes: &mut V
     validate_choice(vmi, causes);
     let kernel = firmware.kernel_boot.as_ref();
     let container = kernel.and_then(|kernel| kernel.container.as_ref());
+    let has_own_kernel = vmi.root_filesystem().is_some();
     if let Some(kernel) = kernel {
-        validate_kernel(
-            kernel,
-            vmi.root_filesystem().is_some(),
-            &path.field("kernelBoot"),
-            causes,
-        );
+        validate_kernel(kernel, has_own_kernel, &path.field("kernelBoot"), causes);
+    }
+    if vmi.brings_firmware() {
+        validate_own_firmware(vmi, kernel, &path, causes);
+        return;
     }
     match (container, vmi.root_filesystem()) {
         (None, None) if !vmi.spec.volumes.iter().any(can_be_booted) => {
@@ -90,8 +91,53 @@ fn validate_choice(vmi: &VirtualMachineInstance, causes: &mut Vec<Cause>) {
         UBOOT if vmi.keeps_efi_variables() => causes.push(path.invalid(format_args!(
             "is {UBOOT:?}, which keeps no variables; spec.domain.firmware.bootloader.efi.persistent needs {EDK2:?}"
         ))),
-        UBOOT | EDK2 => {}
-        _ => causes.push(path.invalid(format_args!("must be {UBOOT:?} or {EDK2:?}"))),
+        UBOOT | EDK2 | KERNEL_BOOT => {}
+        _ => causes.push(path.invalid(format_args!("must be {UBOOT:?}, {EDK2:?} or {KERNEL_BOOT:?}"))),
+    }
+}
+
+/// A firmware out of an image: it needs a disk to boot, and has neither what a kernel is given nor a place for variables, whose
+/// template nobody has named.
+fn validate_own_firmware(
+    vmi: &VirtualMachineInstance,
+    kernel: Option<&KernelBoot>,
+    path: &Path,
+    causes: &mut Vec<Cause>,
+) {
+    let annotation = Path::new(&format!("metadata.annotations[{FIRMWARE}]"));
+    let container = kernel.and_then(|kernel| kernel.container.as_ref());
+    if container.is_none() {
+        causes.push(annotation.invalid(format_args!(
+            "is {KERNEL_BOOT:?}; spec.domain.firmware.kernelBoot.container names no firmware"
+        )));
+    }
+    if vmi.root_filesystem().is_some() {
+        causes.push(annotation.invalid(format_args!(
+            "and the annotation {ROOT_FILESYSTEM} exclude each other"
+        )));
+    } else if !vmi.spec.volumes.iter().any(can_be_booted) {
+        causes.push(path.invalid("names a firmware, and no volume is a disk that it could boot"));
+    }
+    let kernels_alone = [
+        (
+            "container.initrdPath",
+            container.is_some_and(|container| container.initrd_path.is_some()),
+        ),
+        (
+            "kernelArgs",
+            kernel.is_some_and(|kernel| kernel.kernel_args.as_ref().is_some_and(|args| !args.is_empty())),
+        ),
+    ];
+    for (field, _) in kernels_alone.into_iter().filter(|(_, is_there)| *is_there) {
+        let field = path.field("kernelBoot").field(field);
+        causes.push(
+            field.invalid("is for a kernel; a firmware finds one on a disk, with all that belongs to it"),
+        );
+    }
+    if vmi.keeps_efi_variables() {
+        causes.push(path.field("bootloader.efi.persistent").invalid(format_args!(
+            "needs {EDK2:?}: of another firmware it is not known what its variables are made from"
+        )));
     }
 }
 

@@ -373,6 +373,63 @@ fn a_root_file_system_may_have_another_kernel_and_no_initial_ram_disk_besides() 
 }
 
 #[test]
+fn a_firmware_of_its_author_s_boots_a_disk_and_takes_nothing_that_is_a_kernel_s() {
+    let with = |boot: &Value, annotations: Value, firmware: Value| {
+        let mut object = alpine_with("/spec/domain/firmware", firmware);
+        object["spec"]["domain"]["firmware"]["kernelBoot"] = boot.clone();
+        object["metadata"]["annotations"] = annotations;
+        object
+    };
+    let own = || json!({ "rvm/firmware": "kernelBoot" });
+    let boot = json!({ "container": { "image": "f:1", "kernelPath": "/u-boot.bin" } });
+    assert_eq!(refused(with(&boot, own(), json!({}))), []);
+    let efi = json!({ "bootloader": { "efi": { "secureBoot": false } } });
+    assert_eq!(refused(with(&boot, own(), efi)), []);
+
+    let path = "spec.domain.firmware.";
+    let mut initrd = boot.clone();
+    initrd["container"]["initrdPath"] = json!("/initrd");
+    let mut args = boot.clone();
+    args["kernelArgs"] = json!("quiet");
+    for (boot, annotations, firmware, field) in [
+        (
+            &initrd,
+            own(),
+            json!({}),
+            format!("{path}kernelBoot.container.initrdPath"),
+        ),
+        (&args, own(), json!({}), format!("{path}kernelBoot.kernelArgs")),
+        (
+            &boot,
+            own(),
+            json!({ "bootloader": { "efi": { "secureBoot": false, "persistent": true } } }),
+            format!("{path}bootloader.efi.persistent"),
+        ),
+        (
+            &json!({}),
+            own(),
+            json!({}),
+            "metadata.annotations[rvm/firmware]".to_owned(),
+        ),
+        (
+            &boot,
+            json!({ "rvm/firmware": "kernelBoot", "rvm/root-filesystem": "root" }),
+            json!({}),
+            "metadata.annotations[rvm/firmware]".to_owned(),
+        ),
+    ] {
+        assert_cause(
+            with(boot, annotations, firmware),
+            Reason::FieldValueInvalid,
+            &field,
+        );
+    }
+    let mut diskless = with(&boot, own(), json!({}));
+    diskless["spec"]["volumes"] = json!([{ "name": "scratch", "emptyDisk": { "capacity": "1Gi" } }]);
+    assert_cause(diskless, Reason::FieldValueInvalid, "spec.domain.firmware");
+}
+
+#[test]
 fn a_kernel_out_of_an_image_is_fit_to_run_and_needs_its_path() {
     let container = json!({ "image": "k:1", "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initramfs" });
     let mut object = alpine_with(
