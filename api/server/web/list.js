@@ -38,6 +38,8 @@ export function mark(phase) {
 /** Shows the list until the returned function is called. */
 export function list(root, { linkState }) {
   const known = { virtualmachines: new Map(), virtualmachineinstances: new Map() };
+  /** The kinds that have been listed: before all have, nobody knows that there is no machine. */
+  const listed = new Set();
   const shown = new Map();
   const namespace = localStorage.getItem("rvm.namespace") ?? "";
   const body = el("tbody", { role: "rowgroup" });
@@ -46,7 +48,8 @@ export function list(root, { linkState }) {
     el("h2", {}, "No machines here yet"),
     el("p", {}, "Apply a manifest, and it appears:"),
     el("pre", {}, el("code", {}, "kubectl apply -f vmi.yaml")));
-  const problem = el("p", { class: "wrong", role: "alert" });
+  const unmatched = el("p", { class: "card empty muted", hidden: true });
+  const problem = el("p", { class: "wrong notice", role: "alert" });
   const filter = el("input", { type: "search", id: "filter", placeholder: "Name, node, phase …", oninput: draw });
   const table = el("table", { role: "table", "aria-label": "Virtual machines" },
     el("thead", { role: "rowgroup" }, el("tr", { role: "row" },
@@ -57,7 +60,7 @@ export function list(root, { linkState }) {
       el("div", {}, el("h1", {}, "Virtual machines"), count),
       el("div", { class: "fields" }, namespaceField(namespace),
         el("label", { for: "filter" }, "Filter", filter))),
-    problem, el("div", { class: "card rows" }, table), empty);
+    problem, el("div", { class: "card rows", hidden: true }, table), unmatched, empty);
   document.title = "Virtual machines – rvm";
 
   function machines() {
@@ -89,8 +92,10 @@ export function list(root, { linkState }) {
     });
     const running = all.filter((machine) => facts(machine).runs).length;
     setText(count, all.length ? `${all.length} ${all.length === 1 ? "machine" : "machines"}, ${running} running` : "");
-    empty.hidden = all.length > 0;
-    table.parentElement.hidden = all.length === 0;
+    setText(unmatched, `None of them has “${filter.value.trim()}” in its name, node, phase or address.`);
+    empty.hidden = all.length > 0 || listed.size < Object.keys(known).length;
+    unmatched.hidden = all.length === 0 || matching.length > 0;
+    table.parentElement.hidden = matching.length === 0;
   }
 
   const scope = namespace ? `/namespaces/${namespace}` : "";
@@ -98,6 +103,7 @@ export function list(root, { linkState }) {
   const stops = Object.keys(known).map((kind) => follow(`${OBJECTS}${scope}/${kind}`, {}, {
     all(items) {
       known[kind] = new Map(items.map((object) => [keyOf(object), object]));
+      listed.add(kind);
       draw();
     },
     one(type, object) {
@@ -149,9 +155,12 @@ function newRow(machine, isNamespaceShown) {
     element: el("tr", { role: "row" }, cells),
     update(now) {
       const known = facts(now);
-      if (phase.dataset.is !== known.phase) phase.replaceChildren(mark(known.phase));
-      phase.dataset.is = known.phase;
-      phase.title = known.problem;
+      const said = `${known.phase} ${known.problem}`;
+      if (phase.dataset.is !== said) {
+        phase.replaceChildren(mark(known.phase),
+          known.problem ? el("span", { class: "muted why", title: known.problem }, known.problem) : "");
+      }
+      phase.dataset.is = said;
       setText(node, known.node || "–");
       setText(address, known.address || "–");
       setText(accelerator, known.accelerator || "–");

@@ -21,10 +21,12 @@ const SAID = {
 /** Shows a machine until the returned function is called. */
 export function machine(root, { namespace, name, linkState }) {
   const now = { vm: null, vmi: null };
+  /** Which of both have been asked for: one that is not there yet is not gone. */
+  const listed = new Set();
   const key = `${namespace}/${name}`;
   const parts = { actions: actions(namespace, name), console: consoleCard(namespace, name), facts: factsCard(key) };
   const phase = el("span", { class: "phase" });
-  const problem = el("p", { class: "wrong", role: "status" });
+  const problem = el("p", { class: "wrong notice", role: "status" });
   const events = eventsCard();
   const manifest = manifestCard();
   root.replaceChildren(
@@ -39,6 +41,7 @@ export function machine(root, { namespace, name, linkState }) {
   document.title = `${name} – rvm`;
 
   function draw() {
+    if (!now.vm && !now.vmi && listed.size < 2) return;
     const known = now.vm || now.vmi ? facts(now) : { phase: "Gone", addresses: [], runs: false };
     if (phase.dataset.is !== known.phase) phase.replaceChildren(mark(known.phase));
     phase.dataset.is = known.phase;
@@ -54,6 +57,7 @@ export function machine(root, { namespace, name, linkState }) {
   const collection = (kind, short) => follow(`${OBJECTS}/namespaces/${namespace}/${kind}`, named, {
     all(items) {
       now[short] = items[0] ?? null;
+      listed.add(short);
       draw();
     },
     one(type, object) {
@@ -61,8 +65,9 @@ export function machine(root, { namespace, name, linkState }) {
       now[short] = type === "DELETED" ? null : object;
       draw();
     },
-    state(word) {
+    state(word, error) {
       states[kind] = word;
+      if (word === "refused") setText(problem, error.message);
       linkState(Object.values(states).includes("lost") ? "lost" : "live");
     },
   });
@@ -236,7 +241,7 @@ function factsCard(key) {
         ["Node", known.node], ["Address", known.addresses.join(", ")],
         ["Accelerator", known.accelerator], ["Why", known.acceleratorReason],
         ["Processors", String(sockets * cores * threads)],
-        ["Memory", domain.memory?.guest ?? domain.resources?.requests?.memory],
+        ["Memory", (domain.memory?.guest ?? domain.resources?.requests?.memory)?.replace(/[KMGT]i$/, " $&B")],
         ["System", guest], ["Run strategy", vm?.spec.runStrategy],
         ["Started", vmi ? `${age(vmi.metadata.creationTimestamp)} ago` : ""],
       ];

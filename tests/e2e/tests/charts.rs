@@ -218,7 +218,7 @@ fn known(schema: &Value, path: &str, into: &mut BTreeSet<String>) {
 /// Every value of the chart but those of other charts, set to something else, after what has it count at all.
 const VALUES: [(&str, &str); 47] = [
     ("", "images.registry=r.example"),
-    ("", "images.tag=2"),
+    ("", "images.tag=v2"),
     ("", "images.pullPolicy=Always"),
     ("", "images.pullSecrets[0].name=login"),
     ("", "crds.install=false"),
