@@ -363,6 +363,7 @@ impl Page {
             self.size(width)?;
             // Colours do not change at once.
             std::thread::sleep(std::time::Duration::from_millis(400));
+            self.script("scrollTo(0, 0)")?;
             self.picture(&pictures.join(format!("{name}-{}-{scheme}.png", width.0)))?;
             let script = json!({"expression": format!("{axe}; axe.run().then((found) => JSON.stringify(found.violations.map((v) => [v.id, v.help, v.nodes.map((n) => n.html + ' ' + n.failureSummary)])))"), "awaitPromise": true});
             let said = self.devtools("Runtime.evaluate", &script)?;
