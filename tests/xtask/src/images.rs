@@ -2,6 +2,7 @@
 //! layout, which is pushed to a registry where one is named.
 
 use std::fs;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -149,7 +150,7 @@ fn build_static(
     // Of its own: what is built with other flags there would be built anew each time.
     let place = target_dir().join("images-build");
     cargo
-        .args(["build", "--quiet", "--locked", "--bins", "--target", target])
+        .args(["build", "--locked", "--bins", "--target", target])
         .args(["--profile", profile, "--target-dir"])
         .arg(&place)
         .args(packages.iter().flat_map(|package| ["--package", package]))
@@ -157,6 +158,10 @@ fn build_static(
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(&place)?)
         .env(format!("CFLAGS_{name}"), c_flags()?)
         .env(linker, architecture.compiler);
+    // It takes minutes: who looks on sees how far it is. A log has no use for hundreds of names.
+    if !std::io::stderr().is_terminal() {
+        cargo.arg("--quiet");
+    }
     let what = format!("{} for {}", packages.join(", "), architecture.name);
     step::run(&what, &mut cargo)?;
     Ok(place.join(target).join(profile))
