@@ -249,4 +249,30 @@ mod tests {
             "no images are made for sparc; known: riscv64, amd64, arm64"
         );
     }
+
+    #[test]
+    fn programs_are_told_no_path_of_this_machine_and_the_innermost_counts() {
+        let place = target_dir().join("images-build");
+        let flags = rust_flags(&place).unwrap();
+        let remapped: Vec<_> = flags
+            .split('\u{1f}')
+            .filter_map(|flag| flag.strip_prefix("--remap-path-prefix="))
+            .collect();
+        let expected = [
+            format!("{}=/cargo", cargo_home().unwrap().display()),
+            format!("{}=/rvm", cross::workspace().display()),
+            format!("{}=/target", place.display()),
+        ];
+        assert_eq!(remapped, expected);
+    }
+
+    #[test]
+    fn all_architectures_are_built_for_unless_some_are_named() {
+        let names = |asked: &[&str]| -> Vec<&str> {
+            let asked: Vec<String> = asked.iter().map(|&name| name.to_owned()).collect();
+            wanted(&asked).unwrap().into_iter().map(|one| one.name).collect()
+        };
+        assert_eq!(names(&[]), ["riscv64", "amd64", "arm64"]);
+        assert_eq!(names(&["arm64", "riscv64"]), ["riscv64", "arm64"]);
+    }
 }
