@@ -48,6 +48,15 @@ function adopted(stand) {
   return stand;
 }
 
+/**
+ * Letters in a colour of their own, be it the guest's or one that a selection makes legible, get it from the terminal by an attribute,
+ * which the page's policy lets nobody write. The same by the element's object is let.
+ */
+HTMLSpanElement.prototype.setAttribute = function (name, value) {
+  if (name === "style") this.style.cssText = value;
+  else Element.prototype.setAttribute.call(this, name, value);
+};
+
 export class Screen {
   /** In this element; typed(text) is told what is typed, left() that the keyboard is wanted elsewhere. */
   constructor(place, { typed, left }) {

@@ -13,6 +13,7 @@ use rvm_e2e::guest::{NAME, PROMPT};
 use rvm_e2e::machines;
 use rvm_harness::patience::Look;
 use rvm_harness::{Api, Cluster, Handler, HandlerSetup, Manifest, Tools, eventually};
+use serde_json::json;
 
 /// Keys that are no letters, as WebDriver has them.
 const ENTER: char = '\u{e007}';
@@ -125,6 +126,13 @@ fn a_console_in_a_browser_is_typed_at_looked_on_at_taken_over_and_found_again() 
     type_line(&first, "echo $((40 + 5)) here");
     let shown = first.expect_shown(&["45 here"]).unwrap();
     assert_eq!(shown.matches("44 again").count(), 1, "{shown}");
+
+    // Any colour that a guest asks for, within the page's policy; and what is selected is legible in it.
+    type_line(&first, "printf '\\033[38;2;0;255;0mgr%s\\033[0m\\n' een");
+    first.expect_shown(&["green"]).unwrap();
+    let coloured = "return [...document.querySelectorAll('.xterm-rows span')].filter((e) => e.textContent === 'green').map((e) => getComputedStyle(e).color)";
+    assert_eq!(first.script(coloured).unwrap(), json!(["rgb(0, 255, 0)"]));
+    first.press("Copy").unwrap();
 
     // The switches; and the keyboard alone leads out of the console to them.
     first.press("Pause").unwrap();
