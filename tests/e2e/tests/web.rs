@@ -340,6 +340,7 @@ fn full_in_a_cluster_each_user_may_do_what_their_roles_let_them() {
     page.expect("td.cpu", "%").unwrap();
     page.click("td.name a").unwrap();
     page.expect("#console-state", "You are typing.").unwrap();
+    page.expect_shown(&[PROMPT]).unwrap();
     type_line(&page, "echo $((6 * 7)) $(uname -m)");
     page.expect_shown(&["42 riscv64"]).unwrap();
     page.expect(".events", "Started").unwrap();
