@@ -448,7 +448,7 @@ mod tests {
         assert_eq!(
             of(json!({})),
             json!({
-                "requests": {"memory": "153354240", "cpu": "100m", "ephemeral-storage": "50M",
+                "requests": {"memory": "153616384", "cpu": "100m", "ephemeral-storage": "50M",
                              "devices.kubevirt.io/kvm": "1", "devices.kubevirt.io/tun": "1"},
                 "limits": {"devices.kubevirt.io/kvm": "1", "devices.kubevirt.io/tun": "1"},
             })
@@ -456,7 +456,7 @@ mod tests {
         let same = json!({"cpu": "1", "memory": "128Mi"});
         let guaranteed = of(json!({"domain": {"resources": {"requests": same, "limits": same}}}));
         for list in ["requests", "limits"] {
-            assert_eq!(guaranteed[list]["memory"], "153354240");
+            assert_eq!(guaranteed[list]["memory"], "153616384");
             assert_eq!(guaranteed[list]["cpu"], "1");
         }
         let none = json!({"domain": {"resources": {"overcommitGuestOverhead": true}}});

@@ -46,7 +46,7 @@ fn a_kernel_alone_gives_this_command() {
          -display none\n\
          -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny\n\
          -machine virt,aia=aplic-imsic\n\
-         -accel tcg,thread=multi,tb-size=128\n\
+         -accel tcg,thread=multi,tb-size=64\n\
          -cpu rv64\n\
          -smp 1\n\
          -m 256M\n\
@@ -324,7 +324,7 @@ fn a_firmware_in_flash_has_its_two_banks_and_no_kernel() {
     let machine = "-blockdev driver=file,node-name=flash0,read-only=on,filename=/code.fd\n\
          -blockdev driver=file,node-name=flash1,read-only=off,filename=/v,,1.fd\n\
          -machine virt,aia=aplic-imsic,acpi=off,pflash0=flash0,pflash1=flash1\n\
-         -accel tcg,thread=multi,tb-size=128\n\
+         -accel tcg,thread=multi,tb-size=64\n\
          -cpu rv64,zbb=off,v=on\n";
     assert!(text.contains(machine), "{text}");
     assert!(text.contains("\n-bios default\n-dtb /dtb\n-chardev"), "{text}");
