@@ -66,15 +66,17 @@ impl Installed {
         Self::prepare_with(|tools, node| images::push(tools, node, &IMAGES).map(drop))
     }
 
-    /// The same with a node of riscv64 besides, which has KVM. The registry has rvm-api for this machine's architecture, and
-    /// these images for both.
+    /// The same with a node of riscv64 besides, which has KVM. The registry has these images for both, and rvm-api at least for
+    /// this machine's architecture.
     ///
     /// # Errors
     /// As for [`Installed::prepare`].
-    pub fn prepare_mixed(of_nodes: &[&str]) -> Result<(Self, Riscv64Node)> {
+    pub fn prepare_mixed(for_both: &[&str]) -> Result<(Self, Riscv64Node)> {
         let installed = Self::prepare_with(|tools, node| {
-            images::push(tools, node, &[API])?;
-            images::push_for_both(tools, node, of_nodes).map(drop)
+            if !for_both.contains(&API) {
+                images::push(tools, node, &[API])?;
+            }
+            images::push_for_both(tools, node, for_both).map(drop)
         })?;
         let far = installed.cluster.start_riscv64_node()?;
         Ok((installed, far))
@@ -300,6 +302,24 @@ impl Installed {
             names.extend(said.lines().map(str::to_owned));
         }
         Ok(names)
+    }
+
+    /// Whether `kubectl drain` empties a node of machines, and what it says. The node takes new ones again afterwards.
+    ///
+    /// # Errors
+    /// kubectl's.
+    pub fn drain(&self, node: &str) -> Result<(bool, String)> {
+        let words = [
+            "drain",
+            node,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--pod-selector=kubevirt.io=virt-launcher",
+            "--timeout=40s",
+        ];
+        let said = self.kubectl().run(&words)?;
+        self.kubectl().ok(&["uncordon", node])?;
+        Ok((said.status() == Some(0), said.text() + &said.error_text()))
     }
 
     /// What is known of all that runs, for an error.

@@ -18,6 +18,7 @@ pub mod kills;
 pub mod lab_node;
 pub mod machines;
 pub mod paused;
+pub mod pod_memory;
 pub mod scsi;
 pub mod shares;
 pub mod volumes;

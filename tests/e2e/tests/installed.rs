@@ -1,11 +1,11 @@
 //! Machines by the chart, on a real node: what an operator's users do with what was installed, and what upgrades and an end do to it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use anyhow::Context;
 use rvm_e2e::guest::{self, NAME, condition};
 use rvm_e2e::installed::{Installed, RELEASE, UNINSTALL};
 use rvm_e2e::machines;
 use rvm_harness::Manifest;
+use rvm_harness::node::NODE;
 use rvm_harness::patience::{Look, eventually};
 use serde_json::{Value, json};
 
@@ -114,21 +114,6 @@ fn full_machines_go_on_while_rvm_is_upgraded_to_other_images() {
     assert!(image(&pod).ends_with(":next"), "{}", image(&pod));
 }
 
-/// Whether `kubectl drain` empties the node of machines, and what it says. The node takes new ones again afterwards.
-fn drained(installed: &Installed) -> (bool, String) {
-    let kubectl = installed.kubectl();
-    let words = [
-        "drain",
-        "n1",
-        "--ignore-daemonsets",
-        "--delete-emptydir-data",
-        "--pod-selector=kubevirt.io=virt-launcher",
-    ];
-    let said = kubectl.run(&[&words[..], &["--timeout=40s"]].concat()).unwrap();
-    kubectl.ok(&["uncordon", "n1"]).unwrap();
-    (said.status() == Some(0), said.text() + &said.error_text())
-}
-
 /// The demo guest with this strategy, which runs.
 fn run_with_strategy(installed: &Installed, strategy: Option<&str>) {
     let vmi = Manifest::demo().unwrap();
@@ -145,7 +130,7 @@ fn full_a_node_is_drained_of_machines_as_their_eviction_strategies_say() {
     for strategy in [None, Some("None"), Some("LiveMigrateIfPossible")] {
         run_with_strategy(&installed, strategy);
         assert_eq!(budgets(), 0, "{strategy:?}");
-        let (is_drained, said) = drained(&installed);
+        let (is_drained, said) = installed.drain(NODE).unwrap();
         assert!(is_drained, "{strategy:?}: {said}");
         installed.await_no_pods().unwrap();
         let phase = kubectl.phase(NAME).unwrap().unwrap_or_default();
@@ -163,7 +148,7 @@ fn full_a_node_is_drained_of_machines_as_their_eviction_strategies_say() {
     ] {
         run_with_strategy(&installed, Some(strategy));
         assert_eq!(budgets(), 1, "{strategy}");
-        let (is_drained, said) = drained(&installed);
+        let (is_drained, said) = installed.drain(NODE).unwrap();
         assert!(!is_drained && said.contains(why), "{strategy}: {said}");
         let vmi = kubectl.vmi(NAME).unwrap();
         assert_eq!(vmi["status"]["phase"], "Running", "{strategy}");
@@ -193,7 +178,7 @@ fn full_a_node_is_drained_of_machines_as_their_eviction_strategies_say() {
             "--timeout=120s",
         ])
         .unwrap();
-    let (is_drained, said) = drained(&installed);
+    let (is_drained, said) = installed.drain(NODE).unwrap();
     assert!(
         !is_drained && said.contains("violate the pod's disruption budget"),
         "{said}"
@@ -223,65 +208,6 @@ fn full_where_the_kubevirt_says_no_emulation_a_machine_waits_for_a_node_with_kvm
     installed.allow_emulation(true).unwrap();
     kubectl.apply(&[Manifest::demo().unwrap()]).unwrap();
     installed.await_running(NAME).unwrap();
-}
-
-/// The most memory that a pod has had since it began, in bytes, by its cgroup's own account.
-fn most_memory(installed: &Installed, pod: &Value) -> u64 {
-    let uid = pod["metadata"]["uid"].as_str().unwrap();
-    let look = format!(
-        "for g in $(find /sys/fs/cgroup -type d -name 'pod{uid}'); do cat $g/memory.peak $g/memory.max_usage_in_bytes; done"
-    );
-    let said = installed
-        .cluster()
-        .node()
-        .unwrap()
-        .run(&["sh", "-c", &look])
-        .unwrap();
-    let figures = said.text();
-    let most = figures.lines().filter_map(|line| line.trim().parse().ok()).max();
-    most.with_context(|| figures + &said.error_text()).unwrap()
-}
-
-#[test]
-fn full_a_guest_that_fills_its_memory_stays_within_what_its_pod_may_have() {
-    let installed = Installed::start(&[]).unwrap();
-    let kubectl = installed.kubectl();
-    let limited = Manifest::demo().unwrap().with(|vmi| {
-        let same = json!({"cpu": "500m", "memory": "256Mi"});
-        vmi["spec"]["domain"]["resources"] = json!({"requests": same, "limits": same});
-    });
-    kubectl.apply(&[limited]).unwrap();
-    installed.await_running(NAME).unwrap();
-    let mut console = installed.console().unwrap();
-    let pod = installed.pod().unwrap();
-    let limit: u64 = pod["spec"]["containers"][0]["resources"]["limits"]["memory"]
-        .as_str()
-        .and_then(|limit| limit.parse().ok())
-        .unwrap();
-    let idle = most_memory(&installed, &pod);
-    console
-        .ask("mkdir -p /w && mount -t tmpfs -o size=80% w /w")
-        .unwrap();
-    // Until it is full: what is written differs from page to page, so that nothing of it can be shared.
-    console.ask("cat /dev/urandom >/w/fill").unwrap();
-    let filled = console.ask("du -m /w/fill").unwrap();
-    let mebibytes = filled
-        .split_whitespace()
-        .next()
-        .and_then(|word| word.parse::<u64>().ok());
-    assert!(mebibytes.is_some_and(|filled| filled > 120), "{filled:?}");
-    // Every program is new code to translate.
-    console.ask("all=$(busybox --list)").unwrap();
-    console
-        .ask("for a in $all; do $a --help >/dev/null 2>&1; done")
-        .unwrap();
-    let busy = most_memory(&installed, &pod);
-    console.leave().unwrap();
-    println!("pod of 256 MiB by emulation: idle {idle}, filled {busy}, limit {limit} bytes");
-    assert!(busy < limit, "{busy} of {limit}");
-    let pod = installed.pod().unwrap();
-    assert_eq!(pod["status"]["phase"], "Running");
-    assert_eq!(pod["status"]["containerStatuses"][0]["restartCount"], 0);
 }
 
 #[test]

@@ -38,37 +38,30 @@ const PROGRAMS: [&str; 3] = [API, HANDLER, RVMM];
 /// # Errors
 /// A program was not built, or the registry's.
 pub fn push(tools: &Tools, node: &Node, names: &[&str]) -> Result<String> {
-    push_all(tools, node, names, false)
+    node.push_named(&layout(tools, names, None)?)?;
+    Ok(REGISTRY.to_owned())
 }
 
-/// The same for nodes of riscv64 as well, where these are images of what runs on nodes. Those programs are the ones that the
-/// lab's tests run.
+/// The same for nodes of riscv64 as well. Those programs are the ones that the lab's tests run.
 ///
 /// # Errors
 /// As for [`push`].
 pub fn push_for_both(tools: &Tools, node: &Node, names: &[&str]) -> Result<String> {
-    push_all(tools, node, names, true)
-}
-
-fn push_all(tools: &Tools, node: &Node, names: &[&str], both: bool) -> Result<String> {
-    let (of_nodes, other): (Vec<&str>, Vec<&str>) = names.iter().partition(|name| both && **name != API);
-    if !other.is_empty() {
-        node.push_named(&layout(tools, &other, None)?)?;
-    }
-    if !of_nodes.is_empty() {
-        node.push_named(&layout(tools, &of_nodes, Some(riscv64()?))?)?;
-    }
+    node.push_named(&layout(tools, names, Some(riscv64(names)?))?)?;
     Ok(REGISTRY.to_owned())
 }
 
-/// The programs of a node of riscv64. Its image of [`API`], which may be anywhere in a cluster, is not made.
-fn riscv64() -> Result<Platform> {
+/// The programs of a node of riscv64. [`API`], which may be anywhere in a cluster, is one of them where its image is wanted there.
+fn riscv64(names: &[&str]) -> Result<Platform> {
     let cache = Cache::open()?;
     let handler = cross::program(&cache, HANDLER, HANDLER)?;
     Ok(Platform {
         arch: "riscv64".to_owned(),
         target: cross::TARGET.to_owned(),
-        api: handler.with_file_name(API),
+        api: match names.contains(&API) {
+            true => cross::program(&cache, "rvm-server", API)?,
+            false => handler.with_file_name(API),
+        },
         rvmm: cross::program(&cache, RVMM, RVMM)?,
         handler,
         is_static: true,
@@ -97,9 +90,12 @@ fn layout(tools: &Tools, names: &[&str], other: Option<Platform>) -> Result<Path
     }
     for program in other
         .iter()
-        .flat_map(|platform| [&platform.handler, &platform.rvmm])
+        .flat_map(|platform| [&platform.api, &platform.handler, &platform.rvmm])
     {
-        key.push_str(&sha256_of(program)?);
+        // Of one that is not there no image is made.
+        if program.exists() {
+            key.push_str(&sha256_of(program)?);
+        }
     }
     let (layout, noted) = (place.join("layout"), place.join("key"));
     let key = sha256(key.as_bytes());

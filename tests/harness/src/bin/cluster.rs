@@ -2,7 +2,7 @@
 //! comes.
 //!
 //! `--bare` leaves out our CRDs and roles, for an installation by hand. `--riscv64` adds a node of riscv64 with KVM, and images of
-//! what runs on nodes are for it too. Each IMAGE, such as `rvm-api`, is pushed to the node's
+//! ours are for it too. Each IMAGE, such as `rvm-api`, is pushed to the node's
 //! registry from what cargo has built; the demo guest's image is there as `library/alpine:3.23`.
 
 use std::io::BufRead;
