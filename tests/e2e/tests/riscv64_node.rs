@@ -5,12 +5,13 @@
 use anyhow::Context;
 use rvm_e2e::efi as vmi_alpine_efi;
 use rvm_e2e::guest::{self, NAME, condition_of};
-use rvm_e2e::installed::Installed;
+use rvm_e2e::installed::{Installed, RELEASE, UNINSTALL};
 use rvm_guests::debian::machine_arch;
 use rvm_guests::{Cache, efi};
 use rvm_harness::node::{NODE, riscv64};
+use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Console, Kubectl, Manifest, Riscv64Node, runs};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Which architecture a node is of.
 const ARCH: &str = "kubernetes.io/arch";
@@ -32,14 +33,19 @@ struct Mixed {
 impl Mixed {
     /// One whose registry has these images for both nodes. Nodes without KVM run no machines, unless the KubeVirt says so.
     fn with(images: &[&str]) -> Self {
+        // rvm-api may be on any node; here, where it is not emulated.
+        Self::kept(images, &[("api", &machine_arch().unwrap())])
+    }
+
+    /// One with these parts of rvm on nodes of these architectures alone.
+    fn kept(images: &[&str], parts: &[(&str, &str)]) -> Self {
         let (installed, far) = Installed::prepare_mixed(images).unwrap();
-        // It may be on any node; here, where it is not emulated.
-        let near = format!(
-            "api.nodeSelector.{}={}",
-            ARCH.replace('.', "\\."),
-            machine_arch().unwrap()
-        );
-        installed.install(&["useEmulation=false", &near]).unwrap();
+        let arch = ARCH.replace('.', "\\.");
+        let kept = |(part, on): &(&str, &str)| format!("{part}.nodeSelector.{arch}={on}");
+        let mut values = vec!["useEmulation=false".to_owned()];
+        values.extend(parts.iter().map(kept));
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        installed.install(&values).unwrap();
         Self { far, installed }
     }
 
@@ -63,6 +69,27 @@ impl Mixed {
         let said = console.ask("uname -a").unwrap();
         assert!(said.starts_with("Linux ") && said.contains(" riscv64 "), "{said}");
         assert_eq!(console.leave().unwrap().status(), Some(0));
+    }
+
+    /// Waits until the condition Ready of the demo's machine is this.
+    fn await_ready(&self, status: &str) {
+        eventually("condition Ready", || {
+            let ready = condition_of(&self.kubectl().vmi(NAME)?, "Ready");
+            Ok(Look::of((ready.as_deref() == Some(status)).then_some(()), || {
+                self.installed.story()
+            }))
+        })
+        .unwrap();
+    }
+
+    /// Waits until the demo's machine is over.
+    fn await_over(&self) {
+        eventually("end of the machine", || {
+            let phase = self.kubectl().phase(NAME)?.unwrap_or_default();
+            let is_over = ["Succeeded", "Failed"].contains(&phase.as_str());
+            Ok(Look::of(is_over.then_some(()), || phase.clone()))
+        })
+        .unwrap();
     }
 
     fn end(&self, name: &str) {
@@ -187,4 +214,86 @@ fn full_lab_a_mixed_cluster_runs_the_same_machine_by_kvm_here_and_emulated_there
     assert_eq!(kubectl.phase(NAME).unwrap().as_deref(), Some("Running"));
     mixed.end(NAME);
     mixed.end("here");
+}
+
+/// What the guest serves, where, and by which address of a Service.
+const PAGE: &str = "from the guest";
+const PORT: u16 = 8080;
+const SERVICE: &str = "198.18.2.64";
+
+/// The demo guest behind its pod's address, ready when it serves a page, and with an eviction strategy.
+fn served(strategy: &str) -> Manifest {
+    Manifest::demo().unwrap().with(|vmi| {
+        let spec = &mut vmi["spec"];
+        spec["networks"] = json!([{"name": "default", "pod": {}}]);
+        spec["domain"]["devices"]["interfaces"] = json!([{"name": "default", "masquerade": {}}]);
+        spec["readinessProbe"] =
+            json!({"httpGet": {"port": PORT}, "periodSeconds": 2, "failureThreshold": 2});
+        spec["evictionStrategy"] = strategy.into();
+    })
+}
+
+#[test]
+fn full_lab_rvm_is_whole_on_a_node_of_riscv64_alone() {
+    let parts = [("api", "riscv64"), ("handler", "riscv64")];
+    let mixed = Mixed::kept(&["rvm-api", "rvm-handler", "rvmm"], &parts);
+    let kubectl = mixed.kubectl();
+    let pods = kubectl.get(&["pods", "-n", RELEASE]).unwrap();
+    let pods = pods["items"].as_array().unwrap();
+    assert_eq!(pods.len(), 2, "{pods:?}");
+    for pod in pods {
+        assert_eq!(pod["spec"]["nodeName"], riscv64::NODE, "{pod}");
+    }
+
+    // At its console by way of the rvm-api there, and in the pod's logs.
+    kubectl.apply(&[served("LiveMigrate")]).unwrap();
+    let vmi = mixed.installed.await_running(NAME).unwrap();
+    assert_eq!(place(&vmi), (riscv64::NODE, None));
+    mixed.says_riscv64(NAME, guest::PROMPT);
+    let pod = mixed.installed.pod().unwrap();
+    let pod = pod["metadata"]["name"].as_str().unwrap();
+    eventually("guest's console in the pod's logs", || {
+        let logs = kubectl.ok(&["logs", pod])?;
+        Ok(Look::of(logs.contains("uname -a").then_some(()), || logs))
+    })
+    .unwrap();
+
+    // Its probe and its Service find what the guest serves, once it does.
+    mixed.await_ready("False");
+    let mut console = mixed.console(NAME, guest::PROMPT);
+    console.ask("mkdir -p /w").unwrap();
+    console.ask(&format!("echo {PAGE} >/w/index.html")).unwrap();
+    console.ask(&format!("httpd -p {PORT} -h /w")).unwrap();
+    console.leave().unwrap();
+    mixed.await_ready("True");
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "guest"},
+        "spec": {"clusterIP": SERVICE, "selector": {"vmi.kubevirt.io/id": NAME},
+                 "ports": [{"port": 80, "targetPort": PORT}]},
+    });
+    let fed = kubectl.feed(&["apply", "-f", "-"], &service.to_string());
+    fed.unwrap().ok().unwrap();
+    eventually("guest's page by its Service", || {
+        let said = mixed.installed.page(&format!("{SERVICE}:80"))?;
+        Ok(Look::of(said.contains(PAGE).then_some(()), || said.clone()))
+    })
+    .unwrap();
+
+    // Who drains its node is refused, and who deletes its pod ends it.
+    let (is_drained, said) = mixed.installed.drain(riscv64::NODE).unwrap();
+    assert!(!is_drained && said.contains("is not live-migratable"), "{said}");
+    assert_eq!(kubectl.phase(NAME).unwrap().as_deref(), Some("Running"));
+    kubectl.ok(&["delete", "pod", pod, "--timeout=120s"]).unwrap();
+    mixed.await_over();
+    mixed.end(NAME);
+
+    // One that says nothing against it goes with its node.
+    kubectl.apply(&[served("None")]).unwrap();
+    mixed.installed.await_running(NAME).unwrap();
+    let (is_drained, said) = mixed.installed.drain(riscv64::NODE).unwrap();
+    assert!(is_drained, "{said}");
+    mixed.await_over();
+    mixed.end(NAME);
+    mixed.installed.await_no_pods().unwrap();
+    mixed.installed.helm().ok(&UNINSTALL).unwrap();
 }
