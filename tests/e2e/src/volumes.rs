@@ -75,6 +75,32 @@ pub fn out_of_sync(kubectl: &Kubectl, name: &str, words: &str) -> Result<String>
     })
 }
 
+/// Waits until this is said of a VMI's volume; nothing where it is to be gone.
+///
+/// # Errors
+/// It is not said.
+pub fn await_volume(kubectl: &Kubectl, vmi: &str, name: &str, phase: Option<&str>) -> Result<Value> {
+    eventually(&format!("the volume {name} that is {phase:?}"), || {
+        let vmi = kubectl.vmi(vmi)?;
+        let mut all = vmi["status"]["volumeStatus"].as_array().into_iter().flatten();
+        let told = all.find(|told| told["name"] == name).cloned().unwrap_or_default();
+        let found = told["phase"].as_str() == phase;
+        Ok(Look::of(found.then_some(told), || vmi["status"].to_string()))
+    })
+}
+
+/// Waits in the guest until the disk is there, or is not.
+///
+/// # Errors
+/// The guest does not answer.
+pub fn sees(console: &mut Console, disk: &str, is_there: bool) -> Result<()> {
+    let until = if is_there { "until" } else { "while" };
+    let wait = format!("{until} [ -e /dev/{disk} ]; do sleep 1; done; echo seen=$((6 * 7))");
+    let said = lines(console, &wait)?;
+    ensure!(said == ["seen=42"], "the guest said {said:?}");
+    Ok(())
+}
+
 /// A folder that host disks may lie in, whatever the umask.
 ///
 /// # Errors

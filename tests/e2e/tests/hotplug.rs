@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rvm_e2e::guest::{self, NAME};
 use rvm_e2e::machines::{SUBRESOURCES, await_word, machine};
-use rvm_e2e::volumes::{folder, lines};
+use rvm_e2e::volumes::{await_volume, folder, lines, sees};
 use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Api, Cluster, Console, Handler, HandlerSetup, Kubectl, Manifest, Tools};
 use serde_json::{Value, json};
@@ -24,25 +24,6 @@ fn claim(name: &str, volume: Option<&str>) -> Manifest {
         claim["spec"]["volumeName"] = volume.into();
     }
     Manifest(claim)
-}
-
-/// Waits until this is said of the volume; nothing where it is to be gone.
-fn await_volume(kubectl: &Kubectl, name: &str, phase: Option<&str>) -> Value {
-    eventually(&format!("the volume {name} that is {phase:?}"), || {
-        let vmi = kubectl.vmi(NAME)?;
-        let mut all = vmi["status"]["volumeStatus"].as_array().into_iter().flatten();
-        let told = all.find(|told| told["name"] == name).cloned().unwrap_or_default();
-        let found = told["phase"].as_str() == phase;
-        Ok(Look::of(found.then_some(told), || vmi["status"].to_string()))
-    })
-    .unwrap()
-}
-
-/// Waits in the guest until the disk is there, or is not.
-fn sees(console: &mut Console, disk: &str, is_there: bool) {
-    let until = if is_there { "until" } else { "while" };
-    let wait = format!("{until} [ -e /dev/{disk} ]; do sleep 1; done; echo seen=$((6 * 7))");
-    assert_eq!(lines(console, &wait).unwrap(), ["seen=42"]);
 }
 
 fn console(handler: &Handler) -> Console {
@@ -95,7 +76,7 @@ fn a_volume_that_rvm_adds_is_in_the_guest_at_once_and_after_a_restart_until_it_i
         "{started}"
     );
     assert_eq!(kubectl.phase(NAME).unwrap().as_deref(), Some("Running"));
-    let ready = await_volume(&kubectl, "data", Some("Ready"));
+    let ready = await_volume(&kubectl, NAME, "data", Some("Ready")).unwrap();
     assert_eq!(
         (&ready["target"], &ready["size"]),
         (&json!("sda"), &json!(4 << 20))
@@ -113,10 +94,11 @@ fn a_volume_that_rvm_adds_is_in_the_guest_at_once_and_after_a_restart_until_it_i
         .unwrap()
         .ok()
         .unwrap();
-    assert_eq!(await_volume(&kubectl, "more", Some("Ready"))["target"], "sdb");
+    let more = await_volume(&kubectl, NAME, "more", Some("Ready")).unwrap();
+    assert_eq!(more["target"], "sdb");
 
     let mut guest = console(&handler);
-    sees(&mut guest, "sda", true);
+    sees(&mut guest, "sda", true).unwrap();
     let serial = "tail -c +5 /sys/block/sda/device/vpd_pg80; echo";
     assert_eq!(lines(&mut guest, serial).unwrap(), ["DATA-1"]);
     guest
@@ -133,10 +115,10 @@ fn a_volume_that_rvm_adds_is_in_the_guest_at_once_and_after_a_restart_until_it_i
         "{again}"
     );
 
-    sees(&mut guest, "sdb", true);
+    sees(&mut guest, "sdb", true).unwrap();
     let remove = ["removevolume", NAME, "--volume-name=more", "--persist"];
     handler.rvm(&remove).unwrap().ok().unwrap();
-    sees(&mut guest, "sdb", false);
+    sees(&mut guest, "sdb", false).unwrap();
     leave(guest);
     let vm = templated(&kubectl, &["rootfs", "data"]);
     assert!(!has_condition(&vm, "RestartRequired"), "{vm}");
@@ -154,7 +136,7 @@ fn a_volume_that_rvm_adds_is_in_the_guest_at_once_and_after_a_restart_until_it_i
     })
     .unwrap();
     let mut guest = console(&handler);
-    sees(&mut guest, "sda", true);
+    sees(&mut guest, "sda", true).unwrap();
     assert_eq!(
         lines(&mut guest, "head -n 1 /dev/sda").unwrap(),
         ["kept for ever"]
@@ -162,9 +144,9 @@ fn a_volume_that_rvm_adds_is_in_the_guest_at_once_and_after_a_restart_until_it_i
 
     let remove = ["removevolume", NAME, "--volume-name=data", "--persist"];
     handler.rvm(&remove).unwrap().ok().unwrap();
-    sees(&mut guest, "sda", false);
+    sees(&mut guest, "sda", false).unwrap();
     leave(guest);
-    await_volume(&kubectl, "data", None);
+    await_volume(&kubectl, NAME, "data", None).unwrap();
     templated(&kubectl, &["rootfs"]);
     let events = kubectl.events(NAME).unwrap();
     for reason in ["VolumeReady", "VolumeUnplugged"] {
@@ -236,7 +218,7 @@ fn a_volume_is_added_to_an_instance_of_a_cluster_when_its_claim_can_be_had() {
     });
     put("addvolume", add).ok().unwrap();
     let waits = eventually("a reason to wait", || {
-        let told = await_volume(kubectl, "data", Some("Pending"));
+        let told = await_volume(kubectl, NAME, "data", Some("Pending")).unwrap();
         let found = told["reason"] == "FailedPvcNotFound";
         Ok(Look::of(found.then(|| told.clone()), || told.to_string()))
     })
@@ -247,17 +229,17 @@ fn a_volume_is_added_to_an_instance_of_a_cluster_when_its_claim_can_be_had() {
         "{message}"
     );
     bind(kubectl, "data", folder.path());
-    await_volume(kubectl, "data", Some("Ready"));
+    await_volume(kubectl, NAME, "data", Some("Ready")).unwrap();
 
     let mut guest = console(&node);
-    sees(&mut guest, "sda", true);
+    sees(&mut guest, "sda", true).unwrap();
     guest
         .ask("echo in a cluster | dd of=/dev/sda conv=fsync")
         .unwrap();
     put("removevolume", json!({"name": "data"})).ok().unwrap();
-    sees(&mut guest, "sda", false);
+    sees(&mut guest, "sda", false).unwrap();
     leave(guest);
-    await_volume(kubectl, "data", None);
+    await_volume(kubectl, NAME, "data", None).unwrap();
     let disk = fs::read(folder.path().join("disk.img")).unwrap();
     assert!(disk.starts_with(b"in a cluster\n"));
     let gone = put("removevolume", json!({"name": "data"})).error_text();
