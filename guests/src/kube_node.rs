@@ -30,6 +30,9 @@ const ALSO: [&str; 2] = ["kube-proxy", "kube-scheduler"];
 /// The folder of its sources in the module.
 const FOLDER: &str = "node";
 
+/// What the driver is built as, and the folder of its sources.
+const DRIVER: &str = "disks";
+
 /// What the node's root is made of.
 const PACKAGES: [&str; 17] = [
     "containerd",
@@ -102,6 +105,17 @@ fn programs(cache: &Cache, arch: &str) -> Result<PathBuf> {
         },
     )?;
     Ok(place.join("bin"))
+}
+
+/// A driver of disks for such a node, by the Container Storage Interface.
+pub fn driver(cache: &Cache) -> Result<PathBuf> {
+    let (module, go) = (kube::module(), kube::go(cache)?);
+    let source = sha256_of(&module.join(DRIVER).join("main.go"))?;
+    let key = format!("kube-disks 1\n{source}\n{}", kube::key(&module, &go)?);
+    let place = cache.slow_entry("kube-disks", &key, Duration::from_secs(60), |dir| {
+        kube::build(&go, &module, DRIVER, &machine_arch()?, &dir.join(DRIVER))
+    })?;
+    Ok(place.join(DRIVER))
 }
 
 /// Kubernetes' own program, from the sources that kubelet is built from.

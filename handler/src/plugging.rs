@@ -159,7 +159,8 @@ impl Effects {
         let me = self.me.borrow().clone();
         let by = (&self.client, self.claims.as_ref(), &me);
         let wishes = [wish];
-        let material = match volumes::gather(by, id, vmi, &wishes).await {
+        // A pod that runs is given nothing more.
+        let material = match volumes::gather(by, id, vmi, &wishes, None).await {
             Ok(material) => material,
             Err(error) => return Ok(Err(error.into())),
         };

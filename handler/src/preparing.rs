@@ -15,6 +15,7 @@ use tracing::Span;
 use crate::events::Happening;
 use crate::images::store::InUse;
 use crate::images::{BootFiles, Images, labels};
+use crate::launch::NoPod;
 use crate::networks::client::{self, NetworkError, Networks};
 use crate::networks::wish::NetworkWish;
 use crate::plan::Step;
@@ -117,7 +118,11 @@ impl Effects {
         };
         let me = self.me.borrow().clone();
         let by = (&self.client, self.claims.as_ref(), &me);
-        let material = match volumes::gather(by, id, vmi, &wants.disks).await {
+        let pod = match self.launcher.folder(self, id).await? {
+            Ok(pod) => pod,
+            Err(NoPod) => return Ok(Err(NotPrepared::because(reasons::FAILED_CREATE, &NoPod))),
+        };
+        let material = match volumes::gather(by, id, vmi, &wants.disks, pod.as_ref()).await {
             Ok(material) => material,
             Err(error) => return Ok(Err(NotPrepared::because(error.reason(), &error))),
         };

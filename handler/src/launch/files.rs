@@ -6,8 +6,11 @@
 //! | the machine's own, only read: disks of a few files | the user owns it, and it is read-only |
 //! | shared: images, kernels, firmware | everybody may read it; it stays root's, so that nobody else can write it |
 //!
+//! | in the pod's own volumes | as above; where its group may do it, it stays as it is |
+//! | a block device of the pod's | the user owns its node in the container; the descriptor only names it |
+//!
 //! The descriptors are opened anew by whoever receives them, which is held against these modes; the folders that they lie in stay
-//! closed. Block devices are refused: a container may open none that its pod did not ask for.
+//! closed. Block devices of the node are refused: a container may open none that its pod did not ask for.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -18,6 +21,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchmod, fchown};
 use rvmm_control::launch;
 use rvmm_spec::{Payload, Spec};
+
+use crate::volumes::brought::{self, PodFolder};
+use crate::volumes::host_disk::HostDiskError;
 
 /// Who a pod's process is: KubeVirt's user.
 pub const USER: u32 = 107;
@@ -39,17 +45,38 @@ pub enum FileError {
     /// A pipe, a folder, a socket.
     #[error("'{0}' is no file")]
     Kind(PathBuf),
+    /// What the kubelet has brought.
+    #[error("what the pod was given cannot be handed to it")]
+    Brought(#[from] HostDiskError),
 }
 
-/// Opens all files of a machine, in the order in which they are handed over. `own` are the folders of what is the machine's alone.
+/// Where a machine's files come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// Folders of what is the machine's alone.
+    pub own: [&'a Path; 2],
+    /// What the kubelet has brought to its pod.
+    pub pod: &'a PodFolder,
+    /// A process of the pod's container.
+    pub process: u32,
+}
+
+/// Opens all files of a machine, in the order in which they are handed over.
 ///
 /// # Errors
 /// [`FileError`], for the first that cannot be had.
-pub fn open(spec: &Spec, own: &[&Path]) -> Result<Vec<OwnedFd>, FileError> {
+pub fn open(spec: &Spec, from: &Sources<'_>) -> Result<Vec<OwnedFd>, FileError> {
     make_variables(spec)?;
     let files = launch::files(spec).into_iter();
     let opened = files.map(|(path, written)| {
-        let is_own = own.iter().any(|folder| path.starts_with(folder));
+        if let Some(device) = from.pod.in_container(path) {
+            return Ok(brought::device(from.process, &device, USER)?);
+        }
+        if from.pod.holds(path) {
+            let file = brought::open(path, written)?;
+            return fit(file, path, written, false);
+        }
+        let is_own = from.own.iter().any(|folder| path.starts_with(folder));
         open_one(path, written, is_own)
     });
     opened.collect()
@@ -76,16 +103,28 @@ pub fn open_one(path: &Path, written: bool, is_own: bool) -> Result<OwnedFd, Fil
     if !metadata.is_file() {
         return Err(FileError::Kind(path.to_owned()));
     }
+    fit(file, path, written, is_own)
+}
+
+/// Makes a file one that the user may do with what the machine does.
+fn fit(file: File, path: &Path, written: bool, is_own: bool) -> Result<OwnedFd, FileError> {
+    let failed = |error: io::Error| FileError::Io(path.to_owned(), error);
+    let metadata = file.metadata().map_err(failed)?;
+    let needed = if written { 0o6 } else { 0o4 };
+    let of_group =
+        metadata.gid() == USER && metadata.uid() != USER && metadata.mode() >> 3 & needed == needed;
     let give = |mode: Option<u32>| {
         fchown(&file, Some(Uid::from_raw(USER)), Some(Gid::from_raw(USER)))?;
         mode.map_or(Ok(()), |mode| fchmod(&file, Mode::from_raw_mode(mode)))
     };
     let fit = match (written, is_own) {
+        _ if of_group && !is_own => Ok(()),
         (true, _) if metadata.uid() == USER && metadata.mode() & 0o600 == 0o600 => Ok(()),
         (true, true) => give(Some(0o600)),
         // What others of its owner's could do with it they still can.
         (true, false) => give(None),
         (false, true) => give(Some(0o400)),
+        (false, false) if metadata.uid() == USER && metadata.mode() & 0o400 != 0 => Ok(()),
         (false, false) if metadata.mode() & OTHERS_READ != 0 => Ok(()),
         (false, false) => fchmod(&file, Mode::from_raw_mode(metadata.mode() & 0o777 | 0o444)),
     };
@@ -115,6 +154,16 @@ mod tests {
     use super::*;
     use rvmm_spec::{Boot, Disk, Firmware, Vars};
     use std::os::unix::fs::PermissionsExt;
+
+    fn opened(spec: &Spec, own: &Path) -> Result<Vec<OwnedFd>, FileError> {
+        let pod = PodFolder::new(Path::new("/kubelet"), "1-a");
+        let from = Sources {
+            own: [own, own],
+            pod: &pod,
+            process: std::process::id(),
+        };
+        open(spec, &from)
+    }
 
     #[test]
     fn each_file_is_as_open_as_its_machine_needs_it() {
@@ -147,7 +196,7 @@ mod tests {
             .disk(Disk::new(path("claims/disk")))
             .build()
             .unwrap();
-        let opened = open(&spec, &[&path("own")]).unwrap();
+        let opened = opened(&spec, &path("own")).unwrap();
         assert_eq!(opened.len(), 4);
         let seen = |name: &str| {
             let metadata = fs::metadata(path(name)).unwrap();
@@ -163,9 +212,9 @@ mod tests {
     fn what_is_no_file_is_refused_and_nobody_waits_for_it() {
         let folder = tempfile::tempdir().unwrap();
         let spec = |path: &Path| Spec::builder(Boot::new(path)).build().unwrap();
-        let refused = open(&spec(folder.path()), &[]).unwrap_err();
+        let refused = opened(&spec(folder.path()), folder.path()).unwrap_err();
         assert!(matches!(refused, FileError::Kind(_)), "{refused}");
-        let refused = open(&spec(&folder.path().join("missing")), &[]).unwrap_err();
+        let refused = opened(&spec(&folder.path().join("missing")), folder.path()).unwrap_err();
         assert!(matches!(refused, FileError::Io(..)), "{refused}");
     }
 

@@ -24,6 +24,12 @@ pub use process::Processes;
 use crate::plan::Berth;
 use crate::steps::{Effects, Outcome, StepError};
 use crate::vm::VmId;
+use crate::volumes::brought::PodFolder;
+
+/// A machine that should have a pod has none.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("its pod is not here")]
+pub struct NoPod;
 
 /// A way in which machines get their processes.
 #[tonic::async_trait]
@@ -35,6 +41,13 @@ pub trait Launcher: std::fmt::Debug + Send + Sync {
         id: &VmId,
         vmi: &VirtualMachineInstance,
     ) -> Result<Berth, StepError>;
+
+    /// What the kubelet has brought for a machine that is to be laid out, if that has a pod.
+    async fn folder(
+        &self,
+        effects: &Effects,
+        id: &VmId,
+    ) -> Result<Result<Option<PodFolder>, NoPod>, StepError>;
 
     /// Starts a machine that is laid out.
     async fn start(

@@ -31,9 +31,9 @@ use rvmm_control::Client as Control;
 use rvmm_control::launch::{self, LaunchError, SOCKET};
 use rvmm_spec::wire::{Document, WireError};
 
-use super::Launcher;
-use super::files::{self, FileError, USER};
+use super::files::{self, FileError, Sources, USER};
 use super::network::{self, Doors, PodNetworkError};
+use super::{Launcher, NoPod};
 use crate::events::Happening;
 use crate::networks::client;
 use crate::networks::door::Door;
@@ -43,9 +43,10 @@ use crate::process::{Machines, POD_LINK};
 use crate::steps::{Effects, Outcome, StepError, chain};
 use crate::translate;
 use crate::vm::{VmId, is_uid};
+use crate::volumes::brought::PodFolder;
 
-/// Where the kubelet keeps a pod's volume of this name, below the pod's folder.
-const VOLUME: &str = "volumes/kubernetes.io~empty-dir/run";
+/// The volume in which a pod's process waits.
+const VOLUME: &str = "run";
 
 /// Machines in pods.
 #[derive(Debug)]
@@ -107,8 +108,8 @@ impl Pods {
         Ok(found.iter().find_map(|pod| here(pod, id, node)))
     }
 
-    fn folder(&self, pod: &str) -> PathBuf {
-        self.kubelet.join("pods").join(pod).join(VOLUME)
+    fn folder_of(&self, pod: &Here) -> PodFolder {
+        PodFolder::new(&self.kubelet, &pod.uid)
     }
 }
 
@@ -131,8 +132,19 @@ impl Launcher for Pods {
             // It was put here, and nothing tells us when it runs.
             return Ok(Berth::Soon);
         };
-        let waits = fs::symlink_metadata(self.folder(&pod.uid).join(SOCKET)).is_ok();
+        let waits = self.folder_of(&pod).empty_dir(VOLUME).join(SOCKET);
+        let waits = fs::symlink_metadata(waits).is_ok();
         Ok(if waits { Berth::Here } else { Berth::Soon })
+    }
+
+    async fn folder(
+        &self,
+        effects: &Effects,
+        id: &VmId,
+    ) -> Result<Result<Option<PodFolder>, NoPod>, StepError> {
+        let node = effects.me.borrow().node.clone();
+        let pod = self.pod(&effects.client, id, &node).await?;
+        Ok(pod.map(|pod| Some(self.folder_of(&pod))).ok_or(NoPod))
     }
 
     async fn start(
@@ -152,7 +164,7 @@ impl Launcher for Pods {
         let giving = Giving {
             machines: Arc::clone(&effects.machines),
             id: id.clone(),
-            folder: self.folder(&pod.uid),
+            folder: self.folder_of(&pod),
             addresses: pod.addresses,
             wish,
         };
@@ -229,8 +241,8 @@ fn here(pod: &Pod, id: &VmId, node: &str) -> Option<Here> {
 struct Giving {
     machines: Arc<Machines>,
     id: VmId,
-    /// The pod's volume.
-    folder: PathBuf,
+    /// The pod's folder.
+    folder: PodFolder,
     addresses: Vec<IpAddr>,
     wish: Option<NetworkWish>,
 }
@@ -246,6 +258,7 @@ impl Giving {
         if peer.uid.as_raw() != USER {
             return Err(PodError::Stranger(peer.uid.as_raw()));
         }
+        let process = peer.pid.as_raw_nonzero().get().unsigned_abs();
         let own = self.machines.folder(&self.id);
         let failed = |path: &PathBuf| {
             let path = path.clone();
@@ -255,7 +268,6 @@ impl Giving {
         let spec = Document::parse(&fs::read(&path).map_err(failed(&path))?)?;
         let mut door = None;
         if let Some(wish) = self.wish.as_ref().filter(|_| !spec.nets().is_empty()) {
-            let process = peer.pid.as_raw_nonzero().get().unsigned_abs();
             let mut plan = network::plan(wish, &self.addresses, process)?;
             door = Some(network::furnish(&mut plan, process)?);
             let path = own.join(client::PLAN);
@@ -263,10 +275,15 @@ impl Giving {
             told.and_then(|plan| fs::write(&path, plan))
                 .map_err(failed(&path))?;
         }
-        let files = files::open(&spec, &[&own, &self.machines.disks_of(&self.id)])?;
+        let from = Sources {
+            own: [&own, &self.machines.disks_of(&self.id)],
+            pod: &self.folder,
+            process,
+        };
+        let files = files::open(&spec, &from)?;
         let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         let link = own.join(POD_LINK);
-        symlink(&self.folder, &link).map_err(failed(&link))?;
+        symlink(self.folder.empty_dir(VOLUME), &link).map_err(failed(&link))?;
         match launch::hand_over(&stream, &spec, &files) {
             Ok(()) => Ok(door),
             Err(LaunchError::Refused(why)) => {
@@ -285,7 +302,7 @@ impl Giving {
         let folder = options
             .read(true)
             .custom_flags(flags.bits().cast_signed())
-            .open(&self.folder)?;
+            .open(self.folder.empty_dir(VOLUME))?;
         UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))
     }
 }

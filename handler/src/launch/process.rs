@@ -5,11 +5,12 @@ use std::sync::Arc;
 use rvm_types::VirtualMachineInstance;
 use rvm_types::names::events;
 
-use super::Launcher;
+use super::{Launcher, NoPod};
 use crate::events::Happening;
 use crate::plan::{Berth, POLL};
 use crate::steps::{Effects, Outcome, StepError, chain};
 use crate::vm::VmId;
+use crate::volumes::brought::PodFolder;
 
 /// Machines as processes of ours.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,6 +20,10 @@ pub struct Processes;
 impl Launcher for Processes {
     async fn berth(&self, _: &Effects, _: &VmId, _: &VirtualMachineInstance) -> Result<Berth, StepError> {
         Ok(Berth::Anywhere)
+    }
+
+    async fn folder(&self, _: &Effects, _: &VmId) -> Result<Result<Option<PodFolder>, NoPod>, StepError> {
+        Ok(Ok(None))
     }
 
     async fn start(

@@ -8,8 +8,10 @@
 //! ```
 //!
 //! In local mode we bind claims ourselves (binder.rs), in a cluster its own controller does. Its volumes lie where their
-//! `nodeAffinity` says, so a VMI is only claimed where all of its disks are: [`Claims::fit`]. What a driver would have to bring
-//! to the node, pods alone get.
+//! `nodeAffinity` says, so a VMI is only claimed where all of its disks are: [`Claims::fit`].
+//!
+//! A machine in a pod starts with claims that are the pod's, which the cluster has brought there by whatever driver (brought.rs); a
+//! `hostPath`, which the kubelet has no place for, and what is plugged in later are those of the node as above.
 //!
 //! A disk has one machine that writes it, whatever the claim's access modes say, or many that read it.
 
@@ -26,6 +28,7 @@ use rvm_types::status::VolumeStatus;
 use rvm_types::volume::{ClaimVolume, Volume};
 use rvm_types::{Phase, VirtualMachineInstance};
 
+use super::brought::{self, PodFolder};
 use super::host_disk::{Allowed, HostDiskError};
 use super::{affinity, binder};
 use crate::hotplug;
@@ -41,14 +44,15 @@ const DISK: &str = "disk.img";
 
 /// Why a claim of a cluster has no disk.
 const NO_VOLUME: &str = "the cluster has given it no PersistentVolume; where its StorageClass waits for a first consumer, that is a pod, \
-                         which rvm has none of";
+                         which has it from its start";
 
 /// A claim's disk cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
     /// Only a pod would get it.
     #[error(
-        "the PersistentVolumeClaim '{0}' has a volume of {1}; rvm can use `local` and `hostPath` volumes alone"
+        "the PersistentVolumeClaim '{0}' has a volume of {1}, which only a pod that starts with it gets; `local` and `hostPath` volumes \
+         can be used without one"
     )]
     Driver(String, String),
     /// Another node has it.
@@ -63,6 +67,11 @@ pub enum ClaimError {
     /// It names a PersistentVolume that it does not have.
     #[error("the PersistentVolumeClaim '{0}' is not bound: {1}")]
     Unbound(String, String),
+    /// There is nothing to lay another file over.
+    #[error(
+        "the PersistentVolumeClaim '{0}' is a block device, over which a machine in a pod can have no ephemeral disk"
+    )]
+    NoBase(String),
     /// Two would write it.
     #[error("the PersistentVolumeClaim '{0}' is in use by the VMI '{1}'")]
     InUse(String, String),
@@ -109,6 +118,10 @@ enum Place {
     Folder(PathBuf),
     /// A block device of the node.
     Device(PathBuf),
+    /// In a folder that the kubelet has brought to the pod.
+    Brought(PathBuf),
+    /// A block device of the pod's container.
+    InContainer(PathBuf),
 }
 
 /// Whether this node can run a VMI, as far as its claims go.
@@ -134,6 +147,46 @@ pub struct Claims {
     folder: Option<PathBuf>,
 }
 
+/// What a machine's pod was given: its folder, and the volume that has the claim.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// The pod's folder.
+    pub folder: &'a PodFolder,
+    /// The volume's name in it.
+    pub volume: &'a str,
+}
+
+// === impl Given ===
+
+impl Given<'_> {
+    fn place(&self, volume: &PersistentVolume, spec: &PersistentVolumeSpec, is_block: bool) -> Option<Place> {
+        let folder = self.folder.file_system(&volume.name_any(), spec)?;
+        Some(if is_block {
+            Place::InContainer(self.folder.device(self.volume))
+        } else {
+            Place::Brought(folder)
+        })
+    }
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// Whether it can be read past the page cache, where that is known without looking at its file.
+    pub fn can_be_direct(&self) -> Option<bool> {
+        match &self.place {
+            Place::Brought(folder) => Some(brought::can_be_direct(&folder.join(DISK))),
+            Place::InContainer(_) => Some(true),
+            Place::Own(_) | Place::Folder(_) | Place::Device(_) => None,
+        }
+    }
+
+    /// Whether it is a device that only its pod can open.
+    pub fn is_in_container(&self) -> bool {
+        matches!(self.place, Place::InContainer(_))
+    }
+}
+
 // === impl Claims ===
 
 impl Claims {
@@ -156,8 +209,12 @@ impl Claims {
 
     /// Whether this node can have the disks of a VMI's claims. A claim that another VMI uses is no obstacle yet.
     pub async fn fit(&self, client: &Client, id: &VmId, vmi: &VirtualMachineInstance, me: &Me) -> Fit {
+        if me.in_pods {
+            // Its pod is here, and whoever put it here has looked.
+            return Fit::Here;
+        }
         for (name, comes_later) in names(vmi) {
-            match self.locate(client, id, name, me).await {
+            match self.locate(client, id, name, me, None).await {
                 Ok(_) => {}
                 Err(ClaimError::Elsewhere(_)) => return Fit::Elsewhere,
                 // The machine starts without it.
@@ -173,7 +230,7 @@ impl Claims {
         Fit::Here
     }
 
-    /// Asks for a claim that a VMI is to write, or only to read.
+    /// Asks for a claim that a VMI is to write, or only to read, and that its pod may have been given.
     ///
     /// # Errors
     /// Any [`ClaimError`].
@@ -183,8 +240,9 @@ impl Claims {
         id: &VmId,
         (name, reads): (&str, bool),
         me: &Me,
+        given: Option<Given<'_>>,
     ) -> Result<Claim, ClaimError> {
-        let claim = self.locate(client, id, name, me).await?;
+        let claim = self.locate(client, id, name, me, given).await?;
         let vmis: Api<VirtualMachineInstance> = Api::namespaced(client.clone(), &id.namespace);
         let vmis = vmis.list(&ListParams::default()).await;
         let vmis = vmis.map_err(|error| ClaimError::Api(name.to_owned(), Box::new(error)))?;
@@ -200,7 +258,14 @@ impl Claims {
     }
 
     /// Where a claim's disk is, and how large.
-    async fn locate(&self, client: &Client, id: &VmId, name: &str, me: &Me) -> Result<Claim, ClaimError> {
+    async fn locate(
+        &self,
+        client: &Client,
+        id: &VmId,
+        name: &str,
+        me: &Me,
+        given: Option<Given<'_>>,
+    ) -> Result<Claim, ClaimError> {
         let failed = |error| ClaimError::Api(name.to_owned(), Box::new(error));
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &id.namespace);
         let found = claims.get_opt(name).await.map_err(failed)?;
@@ -219,7 +284,7 @@ impl Claims {
                 let volumes: Api<PersistentVolume> = Api::all(client.clone());
                 let volume = volumes.get_opt(volume).await.map_err(failed)?;
                 // In local mode there is one node.
-                bound(&found, volume.as_ref(), (!self.are_ours()).then_some(me))?
+                bound(&found, volume.as_ref(), (!self.are_ours()).then_some(me), given)?
             }
         };
         let size = found.status.as_ref().and_then(|status| status.capacity.as_ref());
@@ -236,15 +301,18 @@ impl Claims {
             Place::Own(uid) => self.own(uid, claim.size)?,
             Place::Folder(folder) => allowed.disk(&folder.join(DISK), Some(claim.size))?,
             Place::Device(device) => allowed.device(device)?,
+            Place::Brought(folder) => {
+                let path = folder.join(DISK);
+                let size = brought::disk(&path, Some(claim.size))?;
+                return Ok(raw(path, size));
+            }
+            // Whoever opens it sees its true size.
+            Place::InContainer(device) => return Ok(raw(device.clone(), claim.size)),
         };
         // A block device tells its size only this way.
         let size = File::open(&path).and_then(|mut file| file.seek(SeekFrom::End(0)));
         let size = size.map_err(|error| ClaimError::Io(path.clone(), error))?;
-        Ok(DiskImage {
-            path,
-            format: DiskFormat::Raw,
-            size,
-        })
+        Ok(raw(path, size))
     }
 
     fn own(&self, uid: &str, size: u64) -> Result<PathBuf, ClaimError> {
@@ -285,11 +353,20 @@ impl Claims {
     }
 }
 
+fn raw(path: PathBuf, size: u64) -> DiskImage {
+    DiskImage {
+        path,
+        format: DiskFormat::Raw,
+        size,
+    }
+}
+
 /// Where the disk of a bound claim is, and whether that is at this node, where there are others.
 fn bound(
     claim: &PersistentVolumeClaim,
     volume: Option<&PersistentVolume>,
     me: Option<&Me>,
+    given: Option<Given<'_>>,
 ) -> Result<Place, ClaimError> {
     let name = || claim.name_any();
     let unbound = |why: String| ClaimError::Unbound(name(), why);
@@ -301,6 +378,12 @@ fn bound(
         is_bound && holder.is_some_and(|holder| holder.uid == claim.metadata.uid)
     });
     let spec = spec.ok_or_else(|| unbound("its PersistentVolume is about to be".to_owned()))?;
+    let is_block = spec.volume_mode.as_deref() == Some("Block");
+    if let Some(given) = given
+        && let Some(place) = given.place(volume, spec, is_block)
+    {
+        return Ok(place);
+    }
     let local = spec.local.as_ref().map(|local| &local.path);
     let path = local.or(spec.host_path.as_ref().map(|host| &host.path));
     let path = path
@@ -313,9 +396,10 @@ fn bound(
     {
         return Err(ClaimError::Elsewhere(name()));
     }
-    Ok(match spec.volume_mode.as_deref() {
-        Some("Block") => Place::Device(path),
-        _ => Place::Folder(path),
+    Ok(if is_block {
+        Place::Device(path)
+    } else {
+        Place::Folder(path)
     })
 }
 
@@ -443,7 +527,12 @@ mod tests {
             node: "n1".to_owned(),
             ..Me::default()
         };
-        let place = bound(&serde_json::from_value(claim).unwrap(), Some(&volume), Some(&me));
+        let place = bound(
+            &serde_json::from_value(claim).unwrap(),
+            Some(&volume),
+            Some(&me),
+            None,
+        );
         place.map_err(|error| error.to_string())
     }
 
@@ -465,7 +554,10 @@ mod tests {
             spec["local"] = json!(null);
             spec["nfs"] = json!({"server": "a", "path": "/"});
         });
-        assert!(nfs.unwrap_err().contains("`local` and `hostPath` volumes alone"));
+        assert!(
+            nfs.unwrap_err()
+                .contains("`local` and `hostPath` volumes can be used without one")
+        );
     }
 
     #[test]

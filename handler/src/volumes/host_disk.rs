@@ -36,6 +36,9 @@ pub enum HostDiskError {
     /// A file, a folder …
     #[error("'{0}' is not a block device")]
     NoDevice(PathBuf),
+    /// The file system's is smaller.
+    #[error("'{0}' cannot be made with {1} bytes: its file system has {2} left")]
+    NoRoom(PathBuf, u64, u64),
     /// Anything else.
     #[error("'{0}' cannot be used")]
     Io(PathBuf, #[source] io::Error),
@@ -122,7 +125,7 @@ impl Allowed {
 }
 
 /// Opens what lies below a folder, over no link of any kind.
-fn beneath(root: &OwnedFd, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+pub(super) fn beneath(root: &OwnedFd, path: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     openat2(root, path, flags, mode, resolve)
 }

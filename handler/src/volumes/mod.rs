@@ -13,6 +13,7 @@
 
 pub mod affinity;
 pub mod binder;
+pub mod brought;
 pub mod claims;
 pub mod cloud_init;
 pub mod downward;
@@ -21,7 +22,7 @@ pub mod iso;
 pub mod objects;
 pub mod overlay;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kube::Client;
 use rvm_types::VirtualMachineInstance;
@@ -33,7 +34,8 @@ use crate::plan::Me;
 use crate::process::{LayOutError, Machines};
 use crate::translate::disks::{CacheWish, DiskSource, DiskWish, FilesSource, SECTOR};
 use crate::vm::VmId;
-use claims::{Claim, ClaimError, Claims};
+use brought::PodFolder;
+use claims::{Claim, ClaimError, Claims, Given};
 use cloud_init::Identity;
 use host_disk::{Allowed, HostDiskError};
 use iso::{File, IsoError};
@@ -123,7 +125,7 @@ pub struct Seed {
     pub content: Vec<u8>,
 }
 
-/// Asks the cluster for what the disks are made of.
+/// Asks the cluster for what the disks are made of, some of which a machine's pod may have.
 ///
 /// # Errors
 /// [`VolumeError`].
@@ -132,6 +134,7 @@ pub async fn gather(
     id: &VmId,
     vmi: &VirtualMachineInstance,
     wishes: &[DiskWish],
+    pod: Option<&PodFolder>,
 ) -> Result<Material, VolumeError> {
     let objects = Objects::of(client, &id.namespace);
     let mut material = Vec::with_capacity(wishes.len());
@@ -143,10 +146,16 @@ pub async fn gather(
             }
             DiskSource::Claim { name, over } => {
                 let reads = *over || wish.read_only;
-                let claim = claims.find(client, id, (name, reads), me).await;
-                claim
-                    .map(Gathered::Claim)
-                    .map_err(|why| failed(wish, why.into()))?
+                let given = pod.map(|folder| Given {
+                    folder,
+                    volume: &wish.volume,
+                });
+                let claim = claims.find(client, id, (name, reads), me, given).await;
+                let claim = claim.map_err(|why| failed(wish, why.into()))?;
+                if *over && claim.is_in_container() {
+                    return Err(failed(wish, ClaimError::NoBase(name.clone()).into()));
+                }
+                Gathered::Claim(claim)
             }
             _ => Gathered::Nothing,
         });
@@ -288,7 +297,14 @@ impl Maker<'_> {
         };
         // Not every file system can do without its cache.
         let under = disk.base.as_ref().map(|base| base.path.as_path());
-        let can = can_be_direct(&disk.path) && under.is_none_or(can_be_direct);
+        let of_claim = |path: &Path| match gathered {
+            Gathered::Claim(claim) => claim.can_be_direct().unwrap_or_else(|| can_be_direct(path)),
+            _ => can_be_direct(path),
+        };
+        let can = match under {
+            None => of_claim(&disk.path),
+            Some(under) => can_be_direct(&disk.path) && of_claim(under),
+        };
         disk.direct = wish.cache == CacheWish::None && can;
         Ok(disk)
     }
@@ -310,7 +326,7 @@ impl Maker<'_> {
 }
 
 /// Whether a file can be read past the page cache.
-fn can_be_direct(path: &std::path::Path) -> bool {
+fn can_be_direct(path: &Path) -> bool {
     use rustix::fs::{Mode, OFlags, open};
     open(
         path,

@@ -58,6 +58,22 @@ const SCRIPTS: [(&str, &str); 2] = [
     ("run.sh", include_str!("node/run.sh")),
 ];
 
+/// How `nsenter` gets into it, and what is found there.
+const INSIDE: [&str; 9] = [
+    "-m",
+    "-n",
+    "-u",
+    "-i",
+    "-p",
+    "-C",
+    "--",
+    "env",
+    "PATH=/usr/sbin:/usr/bin:/opt/kube",
+];
+
+/// What volumes name that its driver of disks has.
+pub const DRIVER: &str = "disks.rvm.test";
+
 /// The addresses of its pods.
 const PODS: &str = "198.18.1.0/24";
 
@@ -193,6 +209,31 @@ impl Node {
         self.to_registry.port()
     }
 
+    /// Starts a driver of disks on it, which kubelet knows when this returns: volumes of the CSI driver [`DRIVER`] are below this folder of
+    /// the node.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn drive_disks(&self, below: &Path) -> Result<Process> {
+        let program = kube_node::driver(&Cache::open()?)?;
+        let here = self.put("driver", &[("disks", &program)])?;
+        let log = self.folder.path().join("disks.log");
+        let target = self.pid.to_string();
+        let by = [&["nsenter", "-t", &target][..], &INSIDE].concat();
+        let by: Vec<String> = by.into_iter().map(str::to_owned).collect();
+        let mut process = Process::start_by(&by, &here.join("disks"), &log, |command| {
+            command.arg(below).args(["/var/lib/kubelet", NODE]);
+        })?;
+        eventually("driver that kubelet knows", || {
+            process.must_live()?;
+            let said = process.said();
+            Ok(Look::of(said.contains("registered: true").then_some(()), || {
+                said.clone()
+            }))
+        })?;
+        Ok(process)
+    }
+
     /// A port on loopback that leads to an address in its network: a pod's, a Service's, its own.
     ///
     /// # Errors
@@ -207,21 +248,8 @@ impl Node {
     /// It cannot be run; how it ended is for the caller to judge.
     pub fn run(&self, argv: &[&str]) -> Result<Output> {
         let target = self.pid.to_string();
-        let enter = [
-            "nsenter",
-            "-t",
-            &target,
-            "-m",
-            "-n",
-            "-u",
-            "-i",
-            "-p",
-            "-C",
-            "--",
-            "env",
-            "PATH=/usr/sbin:/usr/bin:/opt/kube",
-        ];
-        self.tools.run(&[&enter, argv].concat(), &[], "")
+        let enter = ["nsenter", "-t", &target];
+        self.tools.run(&[&enter[..], &INSIDE, argv].concat(), &[], "")
     }
 
     /// The number of its first process, seen from here.

@@ -12,7 +12,7 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::watcher;
 use kube::{Client, ResourceExt};
 use rvm_types::VirtualMachineInstance;
-use rvm_types::names::labels;
+use rvm_types::names::{events, labels, reasons};
 
 use super::plan::{Seen, Step, plan};
 use super::render::Launcher;
@@ -75,9 +75,15 @@ async fn reconcile(vmi: Arc<VirtualMachineInstance>, effects: Arc<Effects>) -> R
             }
             match effects.perform(&vmi, step).await {
                 Err(StepError::Refused(why)) => {
-                    let told = status::refused(&vmi, &why, Timestamp::now());
+                    let told = status::refused(&vmi, (events::FAILED_CREATE, &why), Timestamp::now());
                     effects.report(&vmi, &told).await?;
                     return Err(StepError::Refused(why));
+                }
+                Err(error @ StepError::NoClaim(_)) => {
+                    let why = error.to_string();
+                    let told = status::refused(&vmi, (reasons::FAILED_PVC_NOT_FOUND, &why), Timestamp::now());
+                    effects.report(&vmi, &told).await?;
+                    return Err(error);
                 }
                 done => done?,
             }

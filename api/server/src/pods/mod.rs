@@ -27,6 +27,7 @@
 //!   not having been seen. A VMI whose pod was there and is not any more gets no other: it has failed.
 //! - Nothing is kept in memory: another controller can go on at any moment. There must be one at a time, though.
 
+mod claims;
 mod controller;
 mod overhead;
 mod plan;

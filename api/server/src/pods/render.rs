@@ -12,6 +12,7 @@ use rvm_types::{VirtualMachineInstance, admission};
 use serde_json::{Map, Value, json};
 use sha1::{Digest, Sha1};
 
+use super::claims::{Claims, InPod};
 use super::overhead::{Accelerator, overhead};
 
 /// Who a pod's process is: KubeVirt's, which nobody else on a node is.
@@ -98,8 +99,8 @@ impl Launcher {
         }
     }
 
-    /// The pod of a VMI.
-    pub fn pod(&self, vmi: &VirtualMachineInstance, accelerator: Accelerator) -> Value {
+    /// The pod of a VMI, which has these claims.
+    pub fn pod(&self, vmi: &VirtualMachineInstance, accelerator: Accelerator, claims: &Claims) -> Value {
         let mut defaulted = vmi.clone();
         admission::default(&mut defaulted);
         let vmi = &defaulted;
@@ -108,17 +109,23 @@ impl Launcher {
         if accelerator == Accelerator::Either {
             prefer_kvm(&mut spec);
         }
+        let mut claims = claims.in_pod(vmi);
+        claims.volumes.insert(0, json!({"name": VOLUME, "emptyDir": {}}));
+        claims
+            .mounts
+            .insert(0, json!({"name": VOLUME, "mountPath": FOLDER}));
         let fixed = json!({
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": vmi.grace_period().as_secs().saturating_add(MARGIN),
             "automountServiceAccountToken": false,
             "enableServiceLinks": false,
             "securityContext": {
-                "runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": true,
+                // What is mounted is that group's, where its driver can do that.
+                "runAsUser": USER, "runAsGroup": USER, "runAsNonRoot": true, "fsGroup": USER,
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
-            "containers": [self.container(vmi, accelerator)],
-            "volumes": [{"name": VOLUME, "emptyDir": {}}],
+            "containers": [self.container(vmi, accelerator, &claims)],
+            "volumes": claims.volumes,
         });
         if let Value::Object(fixed) = fixed {
             spec.extend(fixed);
@@ -126,7 +133,7 @@ impl Launcher {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata(vmi), "spec": spec})
     }
 
-    fn container(&self, vmi: &VirtualMachineInstance, accelerator: Accelerator) -> Value {
+    fn container(&self, vmi: &VirtualMachineInstance, accelerator: Accelerator, claims: &InPod) -> Value {
         let grace = vmi.grace_period().as_secs().to_string();
         let mut container = json!({
             "name": CONTAINER,
@@ -139,8 +146,11 @@ impl Launcher {
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "resources": resources(vmi, accelerator),
-            "volumeMounts": [{"name": VOLUME, "mountPath": FOLDER}],
+            "volumeMounts": claims.mounts,
         });
+        if !claims.devices.is_empty() {
+            container["volumeDevices"] = json!(claims.devices);
+        }
         let ports = ports(vmi);
         if !ports.is_empty() {
             container["ports"] = json!(ports);
@@ -380,7 +390,7 @@ mod tests {
     }
 
     fn kvm(spec: Value) -> Value {
-        launcher().pod(&sample::vmi(spec), Accelerator::Kvm)
+        launcher().pod(&sample::vmi(spec), Accelerator::Kvm, &Claims::default())
     }
 
     #[test]
@@ -390,7 +400,7 @@ mod tests {
             "annotations": {"mine": "kept", "rvm/claim": "n/h/u", "kubectl.kubernetes.io/last-applied-configuration": "{}"},
         });
         let vmi = sample::with(json!({}), metadata, json!({}));
-        let pod = launcher().pod(&vmi, Accelerator::Kvm);
+        let pod = launcher().pod(&vmi, Accelerator::Kvm, &Claims::default());
         let expected = json!({
             "generateName": "virt-launcher-vm-",
             "namespace": "default",
@@ -423,7 +433,8 @@ mod tests {
         });
         assert_eq!(container["securityContext"], own);
         let of_pod = json!({
-            "runAsUser": 107, "runAsGroup": 107, "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"},
+            "runAsUser": 107, "runAsGroup": 107, "runAsNonRoot": true, "fsGroup": 107,
+            "seccompProfile": {"type": "RuntimeDefault"},
         });
         assert_eq!(spec["securityContext"], of_pod);
         assert_eq!(spec["automountServiceAccountToken"], false);
@@ -472,7 +483,7 @@ mod tests {
         let devices = json!({"devices": {"autoattachPodInterface": false}});
         for (affinity, terms) in [(Value::Null, 1), (json!({}), 1), (written, 2)] {
             let vmi = sample::vmi(json!({"domain": devices, "affinity": affinity}));
-            let pod = launcher().pod(&vmi, launcher().accelerator(Some(true)));
+            let pod = launcher().pod(&vmi, launcher().accelerator(Some(true)), &Claims::default());
             let container = &pod["spec"]["containers"][0];
             assert_eq!(container["image"], "rvm/rvmm-tcg:1");
             assert_eq!(container["resources"]["limits"], json!({"rvm/accelerator": "1"}));
@@ -493,7 +504,10 @@ mod tests {
     fn a_machine_may_bring_the_image_of_its_pod_and_gets_no_other_rights_by_it() {
         let metadata = json!({"annotations": {"rvm/launcher-image": "mine/rvmm:2"}});
         let own = sample::with(json!({}), metadata, json!({}));
-        let (own, other) = (launcher().pod(&own, Accelerator::Kvm), kvm(json!({})));
+        let (own, other) = (
+            launcher().pod(&own, Accelerator::Kvm, &Claims::default()),
+            kvm(json!({})),
+        );
         let (own, other) = (&own["spec"]["containers"][0], &other["spec"]["containers"][0]);
         assert_eq!(own["image"], "mine/rvmm:2");
         for field in ["command", "securityContext", "resources"] {

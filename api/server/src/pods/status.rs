@@ -15,6 +15,9 @@ const NOT_RUNNING: &str = "Guest VM is not reported as running";
 const MISSING: &str = "The virt-launcher pod does not say whether it is ready";
 const GONE: &str = "The virt-launcher pod is gone";
 
+/// Reasons for which there is no pod.
+const NOT_MADE: [&str; 2] = [events::FAILED_CREATE, reasons::FAILED_PVC_NOT_FOUND];
+
 /// Reasons for which a container waits that are told of the VMI.
 const WAITS: [&str; 2] = [reasons::ERR_IMAGE_PULL, reasons::IMAGE_PULL_BACK_OFF];
 
@@ -44,9 +47,13 @@ pub fn without_pod(vmi: &VirtualMachineInstance, now: Timestamp) -> VirtualMachi
 }
 
 /// The status of a VMI whose pod could not be made.
-pub fn refused(vmi: &VirtualMachineInstance, why: &str, now: Timestamp) -> VirtualMachineInstanceStatus {
+pub fn refused(
+    vmi: &VirtualMachineInstance,
+    (reason, why): (&str, &str),
+    now: Timestamp,
+) -> VirtualMachineInstanceStatus {
     let mut status = vmi.status.clone().unwrap_or_default();
-    let condition = Condition::new(conditions::SYNCHRONIZED, FALSE).because(events::FAILED_CREATE, why);
+    let condition = Condition::new(conditions::SYNCHRONIZED, FALSE).because(reason, why);
     set(&mut status, condition, now);
     set(
         &mut status,
@@ -147,7 +154,8 @@ fn waiting(status: &mut VirtualMachineInstanceStatus, pod: &Pod, now: Timestamp)
             set(status, told, now);
         }
         // That the pod could not be made is over, now that it is there.
-        None if reason_of(status, conditions::SYNCHRONIZED) == Some(events::FAILED_CREATE)
+        None if reason_of(status, conditions::SYNCHRONIZED)
+            .is_some_and(|reason| NOT_MADE.contains(&reason))
             && status.node_name.is_none() =>
         {
             condition::remove(&mut status.conditions, conditions::SYNCHRONIZED);

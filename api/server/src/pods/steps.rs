@@ -10,6 +10,7 @@ use rvm_types::names::{events, labels};
 use rvm_types::{KubeVirt, VirtualMachineInstance, VirtualMachineInstanceStatus};
 use serde_json::{Map, Value, json};
 
+use super::claims::Claims;
 use super::plan::Step;
 use super::render::Launcher;
 use crate::evictions;
@@ -34,6 +35,9 @@ pub enum StepError {
     /// The cluster does not take the pod.
     #[error("the pod is refused: {0}")]
     Refused(String),
+    /// A claim is not there, so it is not known what the pod would need for it.
+    #[error("failed to render launch manifest: didn't find PVC {0}")]
+    NoClaim(String),
 }
 
 // === impl Effects ===
@@ -84,7 +88,8 @@ impl Effects {
         // A pod that is to stay is guarded from its beginning.
         evictions::guard(&self.client, vmi).await?;
         let accelerator = self.launcher.accelerator(self.use_emulation().await?);
-        let pod = self.launcher.pod(vmi, accelerator);
+        let claims = Claims::of(&self.client, vmi).await?;
+        let pod = self.launcher.pod(vmi, accelerator, &claims);
         match self.make(vmi, pod).await {
             Ok(made) => {
                 let note = format!("Created virtual machine pod {}", made.name_any());

@@ -15,6 +15,9 @@ const OF_POD: [&str; 7] = [
     "spec.topologySpreadConstraints",
 ];
 
+/// A volume that each machine's pod has, where rvmm waits.
+pub const OWN_VOLUME: &str = "run";
+
 /// All that is wrong with a VMI whose machine is to be in a pod, or cannot be done there.
 pub fn validate_in_pods(vmi: &VirtualMachineInstance) -> Vec<Cause> {
     let mut causes = validate(vmi);
@@ -26,6 +29,15 @@ pub fn validate_in_pods(vmi: &VirtualMachineInstance) -> Vec<Cause> {
                 path.field("bridge")
                     .not_supported("is not supported by rvm in pods: masquerade is"),
             );
+        }
+    }
+    for (index, volume) in vmi.spec.volumes.iter().enumerate() {
+        let claims = volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some();
+        if claims && volume.name == OWN_VOLUME {
+            let path = Path::new("spec.volumes").index(index).field("name");
+            causes.push(path.invalid(format_args!(
+                "is {OWN_VOLUME:?}, which the pod has as a volume of its own"
+            )));
         }
     }
     causes
@@ -71,6 +83,10 @@ mod tests {
             with(json!({"livenessProbe": {"exec": {"command": ["true"]}}})),
             none
         );
+        let named =
+            |name: &str| json!({"volumes": [{"name": name, "persistentVolumeClaim": {"claimName": "c"}}]});
+        assert_eq!(with(named("run")), ["spec.volumes[0].name"]);
+        assert_eq!(with(named("data")), none);
         let bridge = json!({"domain": {"memory": {"guest": "128Mi"},
                                        "devices": {"interfaces": [{"name": "default", "bridge": {}}]}}});
         assert_eq!(with(bridge), ["spec.domain.devices.interfaces[0].bridge"]);

@@ -32,9 +32,11 @@ fi
 # Devices of its own, with modes of their own: a handler opens some to all. What udev opens to all, is.
 mount -t tmpfs -o mode=755 tmpfs dev
 mkdir dev/net dev/pts dev/shm dev/mqueue
-for device in null zero full random urandom tty kmsg fuse kvm vhost-net net/tun loop-control loop0 loop1 loop2 loop3; do
+for device in null zero full random urandom tty kmsg fuse kvm vhost-net net/tun loop-control; do
     [ ! -e "/dev/$device" ] || cp -a "/dev/$device" "dev/$device"
 done
+# Those of them that are in use here are others'.
+for number in $(seq 0 31); do mknod -m 660 "dev/loop$number" b 7 "$number"; done
 [ ! -e dev/net/tun ] || chmod 666 dev/net/tun
 mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts
 mount -t tmpfs tmpfs dev/shm
