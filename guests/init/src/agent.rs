@@ -1,11 +1,12 @@
-//! A guest agent that knows enough to be found, to tell who the guest is, to keep its disks still and to switch it off, in QEMU's protocol.
+//! A guest agent that knows enough to be found, to tell who the guest is, to keep its disks still, to run a command and to switch it off,
+//! in QEMU's protocol.
 //!
 //! ```text
 //!   host: 0xff {"execute":"guest-sync-delimited","arguments":{"id":1}}      we: 0xff {"return":1}
 //!         {"execute":"guest-shutdown","arguments":{"mode":"powerdown"}}     we: nothing, and the guest ends
 //! ```
 //!
-//! Besides these it knows `guest-ping`, `guest-sync`, `guest-info`, what `facts` tells of the guest, and what `freeze` does of `guest-fsfreeze-…`. Its port is that of a
+//! Besides these it knows `guest-ping`, `guest-sync`, `guest-info`, what `facts` tells of the guest, what `freeze` does of `guest-fsfreeze-…` and `exec` of `guest-exec…`. Its port is that of a
 //! virtio console, which the kernel may find at any time; a guest without one has an agent that waits.
 
 use std::fs::{self, File, OpenOptions};
@@ -17,6 +18,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::exec::Commands;
 use crate::facts;
 use crate::freeze::Frozen;
 
@@ -32,7 +34,7 @@ const MAX_COMMAND: usize = 4 << 10;
 const DELIMITER: u8 = 0xff;
 
 /// What we know, with whether there is an answer when it works.
-const COMMANDS: [(&str, bool); 11] = [
+const COMMANDS: [(&str, bool); 13] = [
     ("guest-ping", true),
     ("guest-sync", true),
     ("guest-sync-delimited", true),
@@ -43,6 +45,8 @@ const COMMANDS: [(&str, bool); 11] = [
     ("guest-fsfreeze-status", true),
     ("guest-fsfreeze-freeze", true),
     ("guest-fsfreeze-thaw", true),
+    ("guest-exec", true),
+    ("guest-exec-status", true),
     ("guest-shutdown", false),
 ];
 
@@ -66,6 +70,23 @@ struct Command {
 struct Arguments {
     id: Option<i64>,
     mode: Option<String>,
+    path: Option<String>,
+    #[serde(default)]
+    arg: Vec<String>,
+    #[serde(default, rename = "capture-output")]
+    captures: bool,
+    pid: Option<u32>,
+    /// What we do not do with a command: its input and its variables.
+    #[serde(rename = "input-data")]
+    input: Option<String>,
+    env: Option<Vec<String>>,
+}
+
+/// What outlasts a command.
+#[derive(Debug, Default)]
+struct State {
+    frozen: Frozen,
+    commands: Commands,
 }
 
 /// What comes of a command.
@@ -84,11 +105,11 @@ struct Ear {
 
 /// Serves the host for as long as the guest lives. `end` is called when it is to end.
 pub fn serve(end: impl Fn(Shutdown)) -> ! {
-    let mut frozen = Frozen::default();
+    let mut state = State::default();
     loop {
         if let Some(mut port) = find(Path::new(PORTS)).and_then(|path| open(&path).ok()) {
             // The host may close its end and open it again.
-            let _ = listen(&mut port, &mut frozen, &end);
+            let _ = listen(&mut port, &mut state, &end);
         }
         sleep(LOOK);
     }
@@ -108,7 +129,7 @@ fn find(ports: &Path) -> Option<PathBuf> {
 }
 
 /// Answers until the host closes its end.
-fn listen(port: &mut (impl Read + Write), frozen: &mut Frozen, end: &impl Fn(Shutdown)) -> io::Result<()> {
+fn listen(port: &mut (impl Read + Write), state: &mut State, end: &impl Fn(Shutdown)) -> io::Result<()> {
     let mut ear = Ear::default();
     let mut buffer = [0; 512];
     loop {
@@ -117,11 +138,11 @@ fn listen(port: &mut (impl Read + Write), frozen: &mut Frozen, end: &impl Fn(Shu
             return Ok(());
         }
         for line in ear.hear(buffer.get(..count).unwrap_or_default()) {
-            match obey(&line, frozen) {
+            match obey(&line, state) {
                 Outcome::Say(answer) => port.write_all(&answer)?,
                 Outcome::End(shutdown) => {
                     // What ends may still have something to write.
-                    frozen.thaw();
+                    state.frozen.thaw();
                     end(shutdown);
                 }
             }
@@ -152,7 +173,8 @@ impl Ear {
     }
 }
 
-fn obey(line: &[u8], frozen: &mut Frozen) -> Outcome {
+fn obey(line: &[u8], state: &mut State) -> Outcome {
+    let frozen = &mut state.frozen;
     let command: Command = match serde_json::from_slice(line) {
         Ok(command) => command,
         Err(error) => return refuse("GenericError", &format!("not a command: {error}")),
@@ -182,6 +204,11 @@ fn obey(line: &[u8], frozen: &mut Frozen) -> Outcome {
             Err(why) => refuse("GenericError", &why),
         },
         ("guest-fsfreeze-thaw", ..) => answer(&json!(frozen.thaw())),
+        ("guest-exec", ..) => said(begin(&mut state.commands, arguments)),
+        ("guest-exec-status", ..) => said(match arguments.pid {
+            Some(pid) => state.commands.ask(pid),
+            None => Err("Parameter 'pid' is missing".to_owned()),
+        }),
         ("guest-shutdown", _, None | Some("powerdown" | "halt")) => Outcome::End(Shutdown::PowerOff),
         ("guest-shutdown", _, Some("reboot")) => Outcome::End(Shutdown::Reset),
         ("guest-shutdown", _, Some(_)) => refuse("GenericError", "mode is powerdown, halt or reboot"),
@@ -189,6 +216,21 @@ fn obey(line: &[u8], frozen: &mut Frozen) -> Outcome {
             "CommandNotFound",
             &format!("The command {name:?} has not been found"),
         ),
+    }
+}
+
+fn begin(commands: &mut Commands, arguments: &Arguments) -> Result<Value, String> {
+    if arguments.input.is_some() || arguments.env.is_some() {
+        return Err("input-data and env are not supported".to_owned());
+    }
+    let path = arguments.path.as_deref().ok_or("Parameter 'path' is missing")?;
+    commands.begin(path, &arguments.arg, arguments.captures)
+}
+
+fn said(done: Result<Value, String>) -> Outcome {
+    match done {
+        Ok(value) => answer(&value),
+        Err(why) => refuse("GenericError", &why),
     }
 }
 
@@ -216,7 +258,7 @@ mod tests {
         host.write_all(said).unwrap();
         host.shutdown(std::net::Shutdown::Write).unwrap();
         let ends = RefCell::new(Vec::new());
-        listen(&mut port, &mut Frozen::default(), &|end| {
+        listen(&mut port, &mut State::default(), &|end| {
             ends.borrow_mut().push(end);
         })
         .unwrap();
@@ -245,7 +287,7 @@ mod tests {
     fn questions_are_answered_and_what_is_not_known_is_refused() {
         let (said, ends) = answers(
             b"{\"execute\":\"guest-ping\"}\n{\"execute\":\"guest-sync\",\"arguments\":{\"id\":-3}}\n\
-              {\"execute\":\"guest-exec\",\"arguments\":{\"path\":\"/bin/sh\"}}\nhello\n{\"execute\":\"guest-sync\"}\n",
+              {\"execute\":\"guest-file-open\",\"arguments\":{\"path\":\"/bin/sh\"}}\nhello\n{\"execute\":\"guest-sync\"}\n",
         );
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(lines[..2], ["{\"return\":{}}", "{\"return\":-3}"]);
@@ -254,6 +296,21 @@ mod tests {
             "{said}"
         );
         assert!(lines[4].contains("'id' is missing") && ends.is_empty(), "{said}");
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_run_as_it_is_asked_for_is_refused() {
+        let (said, _) = answers(
+            b"{\"execute\":\"guest-exec\"}\n{\"execute\":\"guest-exec-status\",\"arguments\":{\"pid\":9}}\n\
+              {\"execute\":\"guest-exec\",\"arguments\":{\"path\":\"cat\",\"input-data\":\"eA==\"}}\n",
+        );
+        let lines: Vec<&str> = said.lines().collect();
+        assert!(lines[0].contains("'path' is missing"), "{said}");
+        assert!(lines[1].contains("PID 9 does not exist"), "{said}");
+        assert!(
+            lines[2].contains("input-data and env are not supported"),
+            "{said}"
+        );
     }
 
     #[test]

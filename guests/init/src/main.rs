@@ -31,11 +31,14 @@ mod session;
 
 use std::process::ExitCode;
 
+use rvm_guest_init::exec;
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     match arguments.next() {
         Some(first) if first == session::WORD => return session::become_it(arguments),
         Some(first) if first == network::WORD => return network::become_it(arguments),
+        Some(first) if first == exec::WORD => return exec::become_it(arguments),
         _ => {}
     }
     if !rustix::process::getpid().is_init() {
