@@ -36,6 +36,7 @@ impl Node {
             network: "default".to_owned(),
             binding,
             mac: "02:00:00:00:00:07".parse().unwrap(),
+            own_mac: false,
             queues: 1,
             ports: Vec::new(),
             hostname: "vm".to_owned(),

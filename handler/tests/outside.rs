@@ -50,6 +50,7 @@ fn plan(networks: &Networks, run: &Path, id: &VmId) {
         network: "default".to_owned(),
         binding: Binding::Masquerade,
         mac: "02:00:00:00:00:07".parse().unwrap(),
+        own_mac: false,
         queues: 1,
         ports: Vec::new(),
         hostname: "vm".to_owned(),

@@ -1,8 +1,12 @@
 //! A guest's network in its pod: the cluster's network plugin has made the pod's half, and the guest's is made here, by whoever may.
 //!
 //! ```text
-//!   the cluster's network ── eth0 [the pod's namespace: rules] tap0 ── guest 10.0.2.2
+//!   masquerade   the cluster's network ── eth0 [the pod's namespace: rules] tap0 ── guest 10.0.2.2
+//!   bridge       the cluster's network ── eth0 ── br0 ── tap0 ── guest, which has eth0's addresses from now on
 //! ```
+//!
+//! What a bridge takes from the pod's link is written down before it is taken (`net.json`): whoever tries again, or comes after this
+//! process, goes by that.
 //!
 //! The tap is given to the pod's user: rvmm takes hold of it by its name, for which it needs no right. DHCP is answered by this
 //! process; the socket is opened again by whoever comes after it, as is whatever else is seen to of a machine that lives.
@@ -16,13 +20,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rustix::fs::OFlags;
+use rvmm_spec::{MacAddress, ParseNetError};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::AbortHandle;
 
 use super::files::USER;
 use crate::networks::door::Door;
-use crate::networks::model::{Addressing, Binding, MASQUERADE, MTU, POD_LINK, Plan, TAP, TAP_MAC};
+use crate::networks::model::{
+    Addressing, Binding, MASQUERADE, MTU, POD_BRIDGE, POD_LINK, Plan, TAP, TAP_MAC,
+};
 use crate::networks::namespace::{self, Namespace};
 use crate::networks::netlink::Netlink;
 use crate::networks::node::{self, BuildError};
@@ -34,6 +41,8 @@ const MAX_RESOLV: u64 = 16 << 10;
 /// Most name servers and domains that a guest is told, as the resolver of C libraries takes.
 const MAX_SERVERS: usize = 3;
 const MAX_DOMAINS: usize = 32;
+/// The hardware address of the pod's link once its own is the guest's: nothing ever comes from it.
+const LINK_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x03];
 
 /// The guest's network in a pod cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +56,14 @@ pub enum PodNetworkError {
     /// The cluster's network plugin.
     #[error("the pod has no IPv4 address, which its guest's network needs")]
     NoAddress,
+    /// The cluster's network plugin gives each pod a network of its own.
+    #[error(
+        "the pod's IPv4 network /{0} has no router in it, so that a guest with the pod's address would find no way out: use masquerade"
+    )]
+    NoRouter(u8),
+    /// Its link.
+    #[error("the pod's link has no hardware address that a guest could have")]
+    Mac(#[from] ParseNetError),
     /// What is made there.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -121,26 +138,80 @@ pub fn plan(wish: &NetworkWish, addresses: &[IpAddr], process: u32) -> Result<Pl
         IpAddr::V4(_) => None,
     });
     let (dns, search) = resolver(&read_resolv(process).map_err(PodNetworkError::Namespace)?);
+    // Of the pod's half only its addresses matter: the rest is the plugin's.
+    let pod = Addressing {
+        v4: v4.ok_or(PodNetworkError::NoAddress)?,
+        v4_prefix: 32,
+        v4_gateway: Ipv4Addr::UNSPECIFIED,
+        v6: v6.unwrap_or(Ipv6Addr::UNSPECIFIED),
+        v6_prefix: 128,
+        v6_gateway: Ipv6Addr::UNSPECIFIED,
+    };
+    let taken = match wish.binding {
+        Binding::Masquerade => None,
+        Binding::Bridge => Some(within(of_process(process)?, take)?),
+    };
+    let (pod, mac, mtu) = match taken {
+        None => (pod, wish.mac, MTU),
+        Some(Taken { link, mac, mtu }) => (link?, if wish.own_mac { wish.mac } else { mac? }, mtu),
+    };
     Ok(Plan {
         network: wish.network.clone(),
-        binding: Binding::Masquerade,
-        mac: wish.mac,
+        binding: wish.binding,
+        mac,
         queues: wish.queues,
-        mtu: MTU,
-        // Of the pod's half only its addresses matter: the rest is the plugin's.
-        pod: Addressing {
-            v4: v4.ok_or(PodNetworkError::NoAddress)?,
-            v4_prefix: 32,
-            v4_gateway: Ipv4Addr::UNSPECIFIED,
-            v6: v6.unwrap_or(Ipv6Addr::UNSPECIFIED),
-            v6_prefix: 128,
-            v6_gateway: Ipv6Addr::UNSPECIFIED,
+        mtu,
+        pod,
+        guest: match wish.binding {
+            Binding::Masquerade => MASQUERADE,
+            Binding::Bridge => pod,
         },
-        guest: MASQUERADE,
         dns,
         search,
         hostname: wish.hostname.clone(),
         ports: wish.ports.clone(),
+    })
+}
+
+/// What a guest takes from the pod's link.
+struct Taken {
+    link: Result<Addressing, PodNetworkError>,
+    mac: Result<MacAddress, ParseNetError>,
+    mtu: u16,
+}
+
+/// Looks at what there is to take, in the namespace that this thread is in. Of IPv6 it is nothing: no router would tell the guest.
+fn take() -> Result<Taken, BuildError> {
+    let mut netlink = Netlink::open()?;
+    let outer = netlink.index(POD_LINK)?;
+    let address = netlink
+        .addresses(outer)?
+        .into_iter()
+        .find_map(|(address, prefix)| match address {
+            IpAddr::V4(v4) => Some((v4, prefix)),
+            IpAddr::V6(_) => None,
+        });
+    let router = netlink.router(outer)?;
+    Ok(Taken {
+        link: on_link(address, router),
+        mac: MacAddress::try_from(netlink.mac(outer)?),
+        mtu: netlink.mtu(outer)?.min(MTU),
+    })
+}
+
+/// An address with the router of its network.
+fn on_link(address: Option<(Ipv4Addr, u8)>, router: Option<Ipv4Addr>) -> Result<Addressing, PodNetworkError> {
+    let (v4, v4_prefix) = address.ok_or(PodNetworkError::NoAddress)?;
+    let of_network =
+        |address: Ipv4Addr| u64::from(u32::from(address)) >> 32_u32.saturating_sub(v4_prefix.into());
+    let router = router.filter(|router| of_network(*router) == of_network(v4));
+    Ok(Addressing {
+        v4,
+        v4_prefix,
+        v4_gateway: router.ok_or(PodNetworkError::NoRouter(v4_prefix))?,
+        v6: Ipv6Addr::UNSPECIFIED,
+        v6_prefix: 128,
+        v6_gateway: Ipv6Addr::UNSPECIFIED,
     })
 }
 
@@ -151,6 +222,9 @@ pub fn plan(wish: &NetworkWish, addresses: &[IpAddr], process: u32) -> Result<Pl
 /// [`PodNetworkError`].
 pub fn furnish(plan: &mut Plan, process: u32) -> Result<Door, PodNetworkError> {
     let namespace = of_process(process)?;
+    if plan.binding == Binding::Bridge {
+        return within(namespace, || bridged(plan));
+    }
     let (door, mtu) = within(namespace, || {
         let mut netlink = Netlink::open()?;
         netlink.remove(TAP)?;
@@ -176,6 +250,34 @@ pub fn furnish(plan: &mut Plan, process: u32) -> Result<Door, PodNetworkError> {
     })?;
     plan.mtu = mtu;
     Ok(door)
+}
+
+/// Has the guest take the place of the pod's link, in the namespace that this thread is in.
+fn bridged(plan: &Plan) -> Result<Door, BuildError> {
+    let mut netlink = Netlink::open()?;
+    netlink.remove(TAP)?;
+    netlink.remove(POD_BRIDGE)?;
+    let outer = netlink.index(POD_LINK)?;
+    // Nothing is told to a guest's frames before there are rules, and nobody holds the tap.
+    nft::apply(&rules::ruleset(plan))?;
+    // No link here has anything to say of its own: pods beside this one have bridges of the same addresses.
+    if node::has_v6() {
+        namespace::set("ipv6/conf/all/disable_ipv6", "1")?;
+    }
+    for (address, prefix) in netlink.addresses(outer)? {
+        netlink.remove_address(outer, address, prefix)?;
+    }
+    // A bridge keeps for itself what is for the address of one of its ports, and that one is the guest's now.
+    if netlink.mac(outer)? == plan.mac.octets() {
+        netlink.switch_on(outer, Some(LINK_MAC), None)?;
+    }
+    tap::make(TAP, plan.queues, Some(USER))?;
+    let inner = netlink.index(TAP)?;
+    netlink.switch_on(inner, Some(TAP_MAC), Some(plan.mtu))?;
+    let bridge = netlink.add_bridge(POD_BRIDGE, None, plan.mtu)?;
+    netlink.plug(outer, bridge)?;
+    netlink.plug(inner, bridge)?;
+    Door::open(plan, inner).map_err(BuildError::Door)
 }
 
 /// Answers a guest's DHCP again, in the pod of this process. Blocks.
@@ -270,6 +372,28 @@ mod tests {
     fn nothing_is_made_in_the_nodes_own_network() {
         let own = of_process(std::process::id());
         assert!(matches!(own, Err(PodNetworkError::Nodes)), "{own:?}");
+    }
+
+    #[test]
+    fn a_guest_with_the_pods_address_needs_a_router_in_its_network() {
+        let of = |address: &str, prefix, router: &str| {
+            let address = address.parse().ok().map(|address| (address, prefix));
+            on_link(address, router.parse().ok()).map_err(|error| error.to_string())
+        };
+        let found = of("10.1.2.3", 24, "10.1.2.1").unwrap();
+        assert_eq!(
+            (found.v4_prefix, found.v4_gateway),
+            (24, Ipv4Addr::new(10, 1, 2, 1))
+        );
+        for (prefix, router) in [(32, "169.254.1.1"), (24, "10.1.3.1"), (24, "")] {
+            assert!(
+                of("10.1.2.3", prefix, router)
+                    .unwrap_err()
+                    .ends_with("use masquerade")
+            );
+        }
+        assert!(of("10.1.2.3", 0, "192.0.2.1").is_ok());
+        assert!(of("", 24, "10.1.2.1").unwrap_err().contains("no IPv4 address"));
     }
 
     #[test]

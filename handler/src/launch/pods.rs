@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -37,6 +37,7 @@ use super::{Launcher, NoPod};
 use crate::events::Happening;
 use crate::networks::client;
 use crate::networks::door::Door;
+use crate::networks::model::{Binding, Plan};
 use crate::networks::wish::NetworkWish;
 use crate::plan::{Berth, POLL, SETTLE};
 use crate::process::{Machines, POD_LINK};
@@ -265,15 +266,13 @@ impl Giving {
             move |error| PodError::Io(path, error)
         };
         let path = own.join("spec.json");
-        let spec = Document::parse(&fs::read(&path).map_err(failed(&path))?)?;
+        let mut spec = Document::parse(&fs::read(&path).map_err(failed(&path))?)?;
         let mut door = None;
         if let Some(wish) = self.wish.as_ref().filter(|_| !spec.nets().is_empty()) {
-            let mut plan = network::plan(wish, &self.addresses, process)?;
-            door = Some(network::furnish(&mut plan, process)?);
             let path = own.join(client::PLAN);
-            let told = serde_json::to_vec(&plan).map_err(io::Error::from);
-            told.and_then(|plan| fs::write(&path, plan))
-                .map_err(failed(&path))?;
+            let (plan, opened) = self.network(wish, process, &path)?;
+            spec = spec.with_mac(plan.mac);
+            door = Some(opened);
         }
         let from = Sources {
             own: [&own, &self.machines.disks_of(&self.id)],
@@ -293,6 +292,33 @@ impl Giving {
             // It may have been taken; that is seen.
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Makes the guest's network, as it is written down there.
+    fn network(&self, wish: &NetworkWish, process: u32, path: &Path) -> Result<(Plan, Door), PodError> {
+        let write = |plan: &Plan| {
+            let told = serde_json::to_vec(plan).map_err(io::Error::from);
+            let fresh = path.with_extension("new");
+            let written = told
+                .and_then(|plan| fs::write(&fresh, plan))
+                .and_then(|()| fs::rename(&fresh, path));
+            written.map_err(|error| PodError::Io(path.to_owned(), error))
+        };
+        let before = match wish.binding {
+            // An earlier try may have taken from the pod's link what it was planned with.
+            Binding::Bridge => fs::read(path)
+                .ok()
+                .and_then(|told| serde_json::from_slice(&told).ok()),
+            Binding::Masquerade => None,
+        };
+        let mut plan = match before {
+            Some(plan) => plan,
+            None => network::plan(wish, &self.addresses, process)?,
+        };
+        write(&plan)?;
+        let door = network::furnish(&mut plan, process)?;
+        write(&plan)?;
+        Ok((plan, door))
     }
 
     /// By the folder's descriptor: a socket's address has no room for long paths.

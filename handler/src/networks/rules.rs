@@ -112,6 +112,12 @@ fn let_in(ports: &[Port]) -> Vec<String> {
 }
 
 fn bridge(plan: &Plan) -> String {
+    // One without an address of the kind says nothing by it but to its own link.
+    let own6 = if plan.has_v6() {
+        format!("::, {}, fe80::/10", plan.pod.v6)
+    } else {
+        "::, fe80::/10".to_owned()
+    };
     // An IPv6 neighbour's advertisement names its target behind 8 bytes: the guest speaks for its addresses only.
     let body = format!(
         r#"  chain from_guest {{
@@ -125,7 +131,7 @@ fn bridge(plan: &Plan) -> String {
     icmpv6 type {{ nd-router-solicit, nd-router-advert }} drop
     icmpv6 type nd-neighbor-advert @th,64,16 != 0xfe80 @th,64,128 != {target} drop
     ip saddr {pod4} accept
-    ip6 saddr {{ ::, {pod6}, fe80::/10 }} accept
+    ip6 saddr {{ {own6} }} accept
     drop
   }}
   chain to_guest {{
@@ -136,7 +142,6 @@ fn bridge(plan: &Plan) -> String {
 "#,
         mac = plan.mac,
         pod4 = plan.pod.v4,
-        pod6 = plan.pod.v6,
         target = format_args!("{:#x}", u128::from(plan.pod.v6)),
     );
     table("bridge", TABLE, &body)
@@ -183,6 +188,14 @@ mod tests {
         assert!(text.starts_with("add table inet rvm\ndelete table inet rvm\ntable inet rvm {\n"));
         let text = ruleset(&sample::bridge());
         assert!(text.starts_with("add table bridge rvm\ndelete table bridge rvm\ntable bridge rvm {\n"));
+    }
+
+    #[test]
+    fn a_bridged_guest_without_ipv6_speaks_it_on_its_own_link_only() {
+        let mut plan = sample::bridge();
+        plan.pod.v6 = std::net::Ipv6Addr::UNSPECIFIED;
+        let text = ruleset(&plan);
+        assert!(text.contains("ip6 saddr { ::, fe80::/10 } accept"), "{text}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct NetworkWish {
     pub binding: Binding,
     /// The guest's hardware address.
     pub mac: MacAddress,
+    /// Its author has chosen that.
+    pub own_mac: bool,
     /// Pairs of queues.
     pub queues: u8,
     /// What is let in; everything where none is given.
@@ -61,6 +63,7 @@ impl NetworkWish {
                 Binding::Bridge
             },
             mac,
+            own_mac: interface.mac_address.is_some(),
             queues: queues(vmi),
             ports: ports(interface, &path)?,
             hostname: boot::hostname(vmi),

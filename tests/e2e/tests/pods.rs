@@ -318,6 +318,63 @@ fn full_a_quota_refuses_a_pod_and_who_deletes_a_pod_ends_its_machine() {
     stage.await_running("second");
 }
 
+#[test]
+fn full_a_bridged_guest_has_its_pods_addresses_and_is_reached_as_the_pod_would_be() {
+    let stage = Stage::new().unwrap();
+    let bridged = served().with(|vmi| {
+        vmi["spec"]["domain"]["devices"]["interfaces"] = json!([{"name": "default", "bridge": {}}]);
+        vmi["spec"]["readinessProbe"] =
+            json!({"httpGet": {"port": 8080}, "periodSeconds": 1, "failureThreshold": 1});
+    });
+    stage.kubectl().apply(&[bridged]).unwrap();
+    let vmi = stage.await_running(NAME);
+    let [pod] = stage.pods().try_into().unwrap();
+    let address = pod["status"]["podIP"].as_str().unwrap().to_owned();
+    assert_eq!(vmi["status"]["interfaces"][0]["ipAddress"], address);
+    let mut console = guest::answers(stage.handler.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
+    // A line that is longer than the terminal is not shown as it was typed.
+    console.ask("stty cols 400").unwrap();
+    let has = format!("until ip -4 addr show eth0 | grep -q ' {address}/24 '; do sleep 1; done; echo ok");
+    assert_eq!(console.ask(&has).unwrap(), "ok");
+    let mac = console.ask("cat /sys/class/net/eth0/address").unwrap();
+    assert_eq!(vmi["status"]["interfaces"][0]["mac"], mac);
+    // Its router is the node, which it reaches as itself.
+    assert!(
+        console
+            .ask("ip route")
+            .unwrap()
+            .contains("default via 198.18.1.1")
+    );
+    console.ask("mkdir -p /w").unwrap();
+    console.ask(&format!("echo {PAGE} >/w/index.html")).unwrap();
+    console.ask("httpd -p 8080 -h /w").unwrap();
+    eventually("condition Ready, by a probe that reaches the guest", || {
+        let ready = condition(stage.kubectl(), "Ready")?;
+        Ok(Look::of((ready.as_deref() == Some("True")).then_some(()), || {
+            format!("{ready:?}")
+        }))
+    })
+    .unwrap();
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"clusterIP": "198.18.2.20", "selector": {"vmi.kubevirt.io/id": NAME},
+                 "ports": [{"port": 80, "targetPort": 8080}]},
+    });
+    let fed = stage.kubectl().feed(&["apply", "-f", "-"], &service.to_string());
+    fed.unwrap().ok().unwrap();
+    let lead = stage.cluster.node().unwrap().lead("198.18.2.20:80").unwrap();
+    eventually("guest's page by its Service", || {
+        let said = ask(lead.port());
+        Ok(Look::of(said.contains(PAGE).then_some(()), || said.clone()))
+    })
+    .unwrap();
+    console.leave().unwrap();
+    stage
+        .kubectl()
+        .ok(&["delete", "vmi", NAME, "--timeout=120s"])
+        .unwrap();
+}
+
 fn ask(port: u16) -> String {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else {
         return "nobody listens".to_owned();

@@ -164,9 +164,22 @@ impl FromStr for MacAddress {
             let part = parts.next().filter(|p| p.len() == 2).ok_or_else(err)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| err())?;
         }
-        let group = octets[0] & 1 == 1;
-        if parts.next().is_some() || group || octets == [0; 6] {
-            return Err(err());
+        let rest = parts.next();
+        Self::try_from(octets)
+            .ok()
+            .filter(|_| rest.is_none())
+            .ok_or_else(err)
+    }
+}
+
+impl TryFrom<[u8; 6]> for MacAddress {
+    type Error = ParseNetError;
+
+    /// Of a link, which no group is, and which has one.
+    fn try_from(octets: [u8; 6]) -> Result<Self, Self::Error> {
+        let is_group = octets[0] & 1 == 1;
+        if is_group || octets == [0; 6] {
+            return Err(ParseNetError::Mac(Self(octets).to_string()));
         }
         Ok(Self(octets))
     }

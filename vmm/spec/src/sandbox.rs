@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::SpecError;
 use crate::limits::MAX_ALLOWED_PATHS;
-use crate::{Payload, Spec};
+use crate::{MacAddress, Payload, Spec};
 
 /// The walls around rvmm.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -96,6 +96,16 @@ impl Spec {
         }
         spec
     }
+
+    /// The same machine with this address of its first interface, if it has one.
+    #[must_use]
+    pub fn with_mac(&self, mac: MacAddress) -> Self {
+        let mut spec = self.clone();
+        if let Some(net) = spec.nets.first_mut() {
+            net.mac = mac;
+        }
+        spec
+    }
 }
 
 #[cfg(test)]
@@ -138,6 +148,21 @@ mod tests {
                 ("base", false)
             ]
         );
+    }
+
+    #[test]
+    fn the_first_interface_can_have_another_address() {
+        let tap = || "tap0".parse().unwrap();
+        let (first, second) = ("02:00:00:00:00:11", "02:00:00:00:00:12");
+        let mac = |text: &str| text.parse().ok();
+        let spec = Spec::builder(Boot::new("Image"))
+            .net(tap(), mac(first))
+            .net("tap1".parse().unwrap(), mac(second))
+            .build()
+            .unwrap();
+        let given = spec.with_mac("02:00:00:00:00:13".parse().unwrap());
+        let macs: Vec<String> = given.nets().iter().map(|net| net.mac.to_string()).collect();
+        assert_eq!(macs, ["02:00:00:00:00:13", second]);
     }
 
     #[test]

@@ -22,15 +22,6 @@ pub const OWN_VOLUME: &str = "run";
 pub fn validate_in_pods(vmi: &VirtualMachineInstance) -> Vec<Cause> {
     let mut causes = validate(vmi);
     causes.retain(|cause| !OF_POD.contains(&cause.field.as_str()));
-    for (index, interface) in vmi.spec.domain.devices.interfaces.iter().enumerate() {
-        if interface.masquerade.is_none() {
-            let path = Path::new("spec.domain.devices.interfaces").index(index);
-            causes.push(
-                path.field("bridge")
-                    .not_supported("is not supported by rvm in pods: masquerade is"),
-            );
-        }
-    }
     for (index, volume) in vmi.spec.volumes.iter().enumerate() {
         let claims = volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some();
         if claims && volume.name == OWN_VOLUME {
@@ -87,8 +78,5 @@ mod tests {
             |name: &str| json!({"volumes": [{"name": name, "persistentVolumeClaim": {"claimName": "c"}}]});
         assert_eq!(with(named("run")), ["spec.volumes[0].name"]);
         assert_eq!(with(named("data")), none);
-        let bridge = json!({"domain": {"memory": {"guest": "128Mi"},
-                                       "devices": {"interfaces": [{"name": "default", "bridge": {}}]}}});
-        assert_eq!(with(bridge), ["spec.domain.devices.interfaces[0].bridge"]);
     }
 }
