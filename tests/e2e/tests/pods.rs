@@ -319,6 +319,46 @@ fn full_a_quota_refuses_a_pod_and_who_deletes_a_pod_ends_its_machine() {
 }
 
 #[test]
+fn full_the_command_of_a_probe_runs_in_the_guest_and_not_in_its_pod() {
+    let stage = Stage::new().unwrap();
+    let probed = Manifest::demo().unwrap().with(|vmi| {
+        let command = json!(["/bin/sh", "-c", "test -e /run/served && uname -m | grep -q riscv64"]);
+        vmi["spec"]["readinessProbe"] =
+            json!({"exec": {"command": command}, "periodSeconds": 1, "timeoutSeconds": 20, "failureThreshold": 1});
+    });
+    stage.kubectl().apply(&[probed]).unwrap();
+    stage.await_running(NAME);
+    let await_ready = |status: &str| {
+        eventually("condition Ready", || {
+            let ready = condition(stage.kubectl(), "Ready")?;
+            Ok(Look::of((ready.as_deref() == Some(status)).then_some(()), || {
+                let events = stage.kubectl().run(&["describe", "pods"]);
+                events.map_or_else(|error| error.to_string(), |said| said.text())
+            }))
+        })
+        .unwrap();
+    };
+    // There is no such file yet.
+    eventually("probe that has failed", || {
+        let unhealthy = ["get", "events", "--field-selector", "reason=Unhealthy"];
+        let events = stage.kubectl().ok(&unhealthy)?;
+        Ok(Look::of(
+            events.contains("Readiness probe failed").then_some(()),
+            || events,
+        ))
+    })
+    .unwrap();
+    await_ready("False");
+    let mut console = guest::answers(stage.handler.rvm_on_terminal(&["console", NAME]).unwrap()).unwrap();
+    console.ask("mkdir -p /run && touch /run/served").unwrap();
+    await_ready("True");
+    console.ask("rm /run/served").unwrap();
+    await_ready("False");
+    console.leave().unwrap();
+    assert_eq!(stage.kubectl().phase(NAME).unwrap().as_deref(), Some("Running"));
+}
+
+#[test]
 fn full_a_bridged_guest_has_its_pods_addresses_and_is_reached_as_the_pod_would_be() {
     let stage = Stage::new().unwrap();
     let bridged = served().with(|vmi| {
