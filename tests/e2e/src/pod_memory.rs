@@ -10,11 +10,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rvm_harness::patience::{Look, eventually};
 use rvm_harness::{Console, Manifest};
 use rvm_outer::Output;
@@ -139,6 +139,11 @@ impl Shape {
     /// The demo's cannot be read.
     pub fn manifest(&self) -> Result<Manifest> {
         let disks = || self.disks.iter().enumerate();
+        let add = |list: &mut Value, one| {
+            if let Some(list) = list.as_array_mut() {
+                list.push(one);
+            }
+        };
         let manifest = Manifest::demo()?.named(self.name);
         let manifest = manifest.memory(&format!("{}Mi", self.mebibytes));
         Ok(manifest.with(|vmi| {
@@ -149,15 +154,13 @@ impl Shape {
             domain["devices"]["interfaces"] = json!([{"name": "default", "masquerade": {}}]);
             for (number, _) in disks() {
                 let disk = json!({"name": format!("disk{number}"), "disk": {"bus": "virtio"}});
-                domain["devices"]["disks"]
-                    .as_array_mut()
-                    .map(|all| all.push(disk));
+                add(&mut domain["devices"]["disks"], disk);
             }
             vmi["spec"]["networks"] = json!([{"name": "default", "pod": {}}]);
             for (number, mebibytes) in disks() {
                 let empty = json!({"capacity": format!("{mebibytes}Mi")});
                 let volume = json!({"name": format!("disk{number}"), "emptyDisk": empty});
-                vmi["spec"]["volumes"].as_array_mut().map(|all| all.push(volume));
+                add(&mut vmi["spec"]["volumes"], volume);
             }
         }))
     }
@@ -341,13 +344,12 @@ fn use_network(installed: &Installed, console: &mut Console, address: &str) -> R
     let node = installed.cluster().node()?;
     let served = node.lead(&format!("{address}:{SERVED}"))?;
     eventually("what the guest serves", || {
-        let mut stream = TcpStream::connect(("127.0.0.1", served.port()))?;
-        stream.write_all(b"GET /fill HTTP/1.0\r\n\r\n")?;
-        let came = std::io::copy(&mut stream.take(MOVED as u64), &mut std::io::sink());
-        let came = came.unwrap_or_default();
-        Ok(Look::of((came == MOVED as u64).then_some(()), || {
-            format!("{came} bytes")
-        }))
+        let came = TcpStream::connect(("127.0.0.1", served.port())).and_then(|mut stream| {
+            stream.write_all(b"GET /fill HTTP/1.0\r\n\r\n")?;
+            io::copy(&mut stream.take(MOVED as u64), &mut io::sink())
+        });
+        let is_all = came.as_ref().is_ok_and(|&came| came == MOVED as u64);
+        Ok(Look::of(is_all.then_some(()), || format!("{came:?}")))
     })?;
     console.ask(&format!("nc -l -p {TAKEN} </dev/null | wc -c >/tmp/came &"))?;
     let taken = node.lead(&format!("{address}:{TAKEN}"))?;
@@ -361,8 +363,5 @@ fn use_network(installed: &Installed, console: &mut Console, address: &str) -> R
         let came = console.ask("cat /tmp/came")?;
         Ok(Look::of(came.contains(&wanted).then_some(()), || came))
     });
-    if let Err(error) = came {
-        bail!("{error:#}\n{}", installed.story());
-    }
-    Ok(())
+    came.with_context(|| installed.story())
 }
