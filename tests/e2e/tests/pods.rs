@@ -225,24 +225,12 @@ fn full_a_machine_lives_in_a_pod_from_its_making_to_its_end() {
     })
     .unwrap();
 
-    // By a Service that finds it by its labels.
+    // A page, and a Service that leads to it.
     // A line that is longer than the terminal is not shown as it was typed.
     console.ask("mkdir -p /w").unwrap();
     console.ask(&format!("echo {PAGE} >/w/index.html")).unwrap();
     console.ask("httpd -p 8080 -h /w").unwrap();
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
-        "spec": {"clusterIP": "198.18.2.20", "selector": {"vmi.kubevirt.io/id": NAME},
-                 "ports": [{"port": 80, "targetPort": 8080}]},
-    });
-    let fed = stage.kubectl().feed(&["apply", "-f", "-"], &service.to_string());
-    fed.unwrap().ok().unwrap();
-    let lead = stage.cluster.node().unwrap().lead("198.18.2.20:80").unwrap();
-    eventually("guest's page by its Service", || {
-        let said = ask(lead.port());
-        Ok(Look::of(said.contains(PAGE).then_some(()), || said.clone()))
-    })
-    .unwrap();
+    is_reached_by_a_service(&stage);
 
     // The handler goes and comes back; the machine knows nothing of it.
     let before = guest::uptime(&mut console).unwrap();
@@ -395,6 +383,16 @@ fn full_a_bridged_guest_has_its_pods_addresses_and_is_reached_as_the_pod_would_b
         }))
     })
     .unwrap();
+    is_reached_by_a_service(&stage);
+    console.leave().unwrap();
+    stage
+        .kubectl()
+        .ok(&["delete", "vmi", NAME, "--timeout=120s"])
+        .unwrap();
+}
+
+/// A Service that finds the machine by its labels leads to the page that the guest serves.
+fn is_reached_by_a_service(stage: &Stage) {
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"clusterIP": "198.18.2.20", "selector": {"vmi.kubevirt.io/id": NAME},
@@ -408,11 +406,6 @@ fn full_a_bridged_guest_has_its_pods_addresses_and_is_reached_as_the_pod_would_b
         Ok(Look::of(said.contains(PAGE).then_some(()), || said.clone()))
     })
     .unwrap();
-    console.leave().unwrap();
-    stage
-        .kubectl()
-        .ok(&["delete", "vmi", NAME, "--timeout=120s"])
-        .unwrap();
 }
 
 fn ask(port: u16) -> String {
