@@ -130,8 +130,14 @@ pub fn why(why: &str) -> Value {
     ))
 }
 
+/// What comes next, but for pings, which may come at any time.
 pub async fn next(socket: &mut Socket) -> Option<Result<Message, Error>> {
-    timeout(PATIENCE, socket.next()).await.unwrap()
+    loop {
+        match timeout(PATIENCE, socket.next()).await.unwrap() {
+            Some(Ok(Message::Ping(_))) => {}
+            next => return next,
+        }
+    }
 }
 
 /// Binary messages until there are this many bytes.
@@ -140,7 +146,6 @@ pub async fn bytes(socket: &mut Socket, count: usize) -> Vec<u8> {
     while heard.len() < count {
         match next(socket).await.unwrap().unwrap() {
             Message::Binary(bytes) => heard.extend_from_slice(&bytes),
-            Message::Ping(_) => {}
             other => panic!("{other:?}"),
         }
     }

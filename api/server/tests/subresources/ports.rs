@@ -24,10 +24,11 @@ async fn a_port_is_a_connection_until_either_end_is_done() {
     stream.write_all(b"answer").await.unwrap();
     assert_eq!(bytes(&mut caller, 6).await, b"answer");
     drop(stream);
-    let Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) = next(&mut caller).await else {
-        panic!("no close frame");
+    let end = next(&mut caller).await;
+    let Some(Ok(Message::Close(Some(CloseFrame { code, .. })))) = &end else {
+        panic!("no close frame: {end:?}");
     };
-    assert_eq!(u16::from(code), 1000);
+    assert_eq!(u16::from(*code), 1000);
 
     let (caller, accepted) = tokio::join!(lab.try_open(&path), guest.accept());
     drop(caller);
